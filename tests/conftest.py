@@ -1,0 +1,146 @@
+"""What every test gets: one BLAS thread, seeded random numbers, its own temporary directory, and a check for leaks."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+# Before anything imports numpy: bits and timings must not depend on the number of cores.
+os.environ["OPENBLAS_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"
+
+import hypothesis
+import numpy as np
+import pytest
+
+from tests.leaks import Leaks
+
+# Folders whose tests make threads, processes, sockets or files. The others are spared the price of looking.
+CHECKED_FOR_LEAKS = {"transport", "graph", "worker", "cluster", "coordinator", "cli", "service"}
+
+# Reasons for which a test may be skipped even in the full check: the machine lacks something no package brings.
+EXPECTED_SKIPS = ("no GPU", "needs root")
+
+# A slow machine is not a failure, and a failing example must be reproducible from its report.
+hypothesis.settings.register_profile("distgrad", deadline=None, print_blob=True)
+hypothesis.settings.load_profile("distgrad")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--no-unexpected-skips",
+        action="store_true",
+        help=f"fail when a test is skipped for a reason other than: {', '.join(EXPECTED_SKIPS)}",
+    )
+
+
+# ---- temporary files: a directory of this run's own, short enough for the path of a Unix socket ----------------------
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # pytest keeps its own directories where it always does.
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())
+    directory = tempfile.mkdtemp(prefix="dg", dir=os.environ["PYTEST_DEBUG_TEMPROOT"])
+    os.environ["TMPDIR"] = os.environ["XDG_RUNTIME_DIR"] = tempfile.tempdir = directory
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    shutil.rmtree(tempfile.gettempdir())
+    tempfile.tempdir = None
+
+
+# ---- skips -----------------------------------------------------------------------------------------------------------
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    if report.skipped and not hasattr(report, "wasxfail"):
+        _note_skip(report)
+
+
+def pytest_collectreport(report: pytest.CollectReport) -> None:
+    if report.skipped:
+        _note_skip(report)
+
+
+_unexpected_skips: list[str] = []
+
+
+def _note_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
+    reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+    if not any(expected in reason for expected in EXPECTED_SKIPS):
+        _unexpected_skips.append(f"{report.nodeid}: {reason}")
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if session.config.getoption("--no-unexpected-skips") and _unexpected_skips and session.exitstatus == 0:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    if config.getoption("--no-unexpected-skips") and _unexpected_skips:
+        terminalreporter.section("unexpected skips")
+        for line in _unexpected_skips:
+            terminalreporter.line(line)
+
+
+# ---- fixtures --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def rng(request: pytest.FixtureRequest) -> np.random.Generator:
+    """Random numbers that are the same at every run of the same test; a failure's report shows the seed."""
+    seed = zlib.crc32(request.node.nodeid.encode())
+    request.node.add_report_section("setup", "rng", f"np.random.default_rng({seed})")
+    return np.random.default_rng(seed)
+
+
+@pytest.fixture(autouse=True)
+def _test_leaves_nothing_behind(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fails a test that leaves a thread, a process, a descriptor or a temporary file.
+
+    A test that shares a wider fixture (a cluster of its module, say) may make things grow that belong to the fixture;
+    those tests are checked together, at the end of their module.
+    """
+    if not _is_checked(request.path) or _shares_a_fixture(request):
+        yield
+        return
+    leaks = Leaks(Path(tempfile.gettempdir()))
+    yield
+    _fail_on(leaks)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _module_leaves_nothing_behind(request: pytest.FixtureRequest) -> Iterator[None]:
+    if not _is_checked(request.path):
+        yield
+        return
+    leaks = Leaks(Path(tempfile.gettempdir()))
+    yield
+    _fail_on(leaks)
+
+
+def _is_checked(path: Path) -> bool:
+    below = path.relative_to(Path(__file__).parent).parts
+    return below[0] in CHECKED_FOR_LEAKS
+
+
+def _shares_a_fixture(request: pytest.FixtureRequest) -> bool:
+    """Whether the test uses a fixture of the checked folders that outlives it."""
+    definitions = request.node._fixtureinfo.name2fixturedefs.values()
+    return any(
+        definition[-1].scope != "function" and definition[-1].baseid.count("/") > 0 for definition in definitions
+    )
+
+
+_blamed: set[str] = set()
+
+
+def _fail_on(leaks: Leaks) -> None:
+    # What a test was blamed for is still there at the end of its module.
+    found = [line for line in leaks.found() if line not in _blamed]
+    _blamed.update(found)
+    if found:
+        pytest.fail("left behind:\n" + "\n".join(found), pytrace=False)
