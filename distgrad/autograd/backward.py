@@ -1,0 +1,406 @@
+"""The backward pass: an event machine that local and distributed passes alike drive.
+
+Reverse-mode differentiation (Linnainmaa 1970; Griewank & Walther, "Evaluating Derivatives", chapter 3): walk the recorded graph
+against its edges, give each node the sum of what its consumers contribute, and let it contribute to its inputs in turn.
+
+A pass first *expects*: from the roots, and from every other place where a gradient may come from outside, it walks the graph and
+lists each node's contributors. Then gradients are *delivered*. A node runs when all its contributors have delivered a gradient
+or, explicitly, None; so every node runs exactly once and hooks see complete sums. Who delivers when does not matter: contributions are added
+in the order of the contributors' keys, latest in the program first; a contribution that comes early is held. This order is also the
+one in which a single process arrives at them, so usually nothing is held.
+
+    expect(roots, sources)     which nodes are involved
+    seed / deliver(node, ...)  a gradient arrives
+    run_one()                  one task: start a node that is complete, or the vjp of one of its inputs
+    waiting                    nodes that still miss a contribution
+
+Where a graph ends (variables; values received from another process) the gradient goes to the pass's `sink`. Tasks that lead to a
+node of `awaited` (another process waits for its gradient) run first, the others fill the gaps. With nobody waiting it is a plain loop.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from distgrad.autograd import tape
+from distgrad.autograd.primitive import namespace
+from distgrad.autograd.rows import Rows
+from distgrad.autograd.tape import Leaf, Node
+from distgrad.autograd.tensor import Tensor
+from distgrad.errors import GradientError
+
+# Who contributes to a node: (consumer, input position), or (None, position) for a root or another process.
+Contributor = tuple[Node | None, int]
+Sink = Callable[[Node, Any], None]
+
+
+class Pass:
+    """One backward pass over the graph of this process.
+
+    Arguments:
+        sink: called once for each end of the graph with its complete gradient, or None when none reached it.
+        record: record the pass itself (`create_graph`).
+        retain: keep the saved values of the nodes that run.
+        wanted: only these nodes receive a gradient: the sink is called for them, wherever in the graph they are, and what leads
+            to none of them is left out. None: every end of the graph is wanted.
+        awaited: says of an end of the graph whether another process waits for its gradient.
+    """
+
+    def __init__(
+        self,
+        sink: Sink,
+        *,
+        record: bool = False,
+        retain: bool = False,
+        wanted: set[Node] | None = None,
+        awaited: Callable[[Node], bool] | None = None,
+    ) -> None:
+        self._sink = sink
+        self._record = record
+        self._retain = retain or record
+        self._wanted = wanted
+        self._awaited = awaited
+        self._useful: set[Node] | None = None
+        self._urgent: set[Node] = set()
+        self._contributors: dict[Node, list[Contributor]] = {}
+        self._sums: dict[Node, _Sum] = {}
+        self._ready: list[tuple[Node, Any]] = []
+        self._tasks: deque[Callable[[], None]] = deque()
+        self._fillers: deque[Callable[[], None]] = deque()
+
+    # ---- before: who contributes to whom ------------------------------------------------------------------------------
+
+    def expect(self, roots: Iterable[tuple[Node, int]], sources: Iterable[Node] = ()) -> None:
+        """Walks the graph from `roots` (node and position among all roots) and from `sources` (nodes that one gradient from
+        outside is due for), and lists the contributors of each node."""
+        contributors = self._contributors
+        stack: list[Node] = []
+        external = [*roots, *((source, 0) for source in sources)]
+        for node, position in external:
+            if node not in contributors:
+                contributors[node] = []
+                stack.append(node)
+            contributors[node].append((None, position))
+        ends = []
+        while stack:
+            node = stack.pop()
+            if not node.inputs:
+                ends.append(node)
+            for i, parent in enumerate(node.inputs):
+                if parent is None:
+                    continue
+                known = contributors.get(parent)
+                if known is None:
+                    contributors[parent] = [(node, i)]
+                    stack.append(parent)
+                else:
+                    known.append((node, i))
+        if self._awaited is not None:
+            self._urgent = self._leading_to(node for node in ends if self._awaited(node))
+        if self._wanted is not None:
+            self._useful = self._urgent | self._leading_to(node for node in self._wanted if node in contributors)
+
+    def _leading_to(self, nodes: Iterable[Node]) -> set[Node]:
+        """Every node of the pass from which one of `nodes` can be reached."""
+        leading: set[Node] = set()
+        stack = list(nodes)
+        while stack:
+            node = stack.pop()
+            if node not in leading:
+                leading.add(node)
+                stack.extend(consumer for consumer, _ in self._contributors[node] if consumer is not None)
+        return leading
+
+    @property
+    def reached(self) -> Iterable[Node]:
+        """Nodes that are part of this pass and have not run."""
+        return self._contributors.keys()
+
+    @property
+    def waiting(self) -> int:
+        """How many nodes still miss a contribution."""
+        return len(self._contributors)
+
+    def holding(self) -> list[Node]:
+        """Waiting nodes that hold a gradient already, the live ones of a pass at rest."""
+        return [node for node, total in self._sums.items() if total.live]
+
+    # ---- during: gradients arrive, nodes run --------------------------------------------------------------------------
+
+    def deliver(self, node: Node, contributor: Contributor, gradient: Any) -> None:
+        """Gives `node` the gradient (or None) of one contributor. When it was the last one missing, the node is ready."""
+        due = self._contributors[node]
+        if len(due) == 1:
+            total = gradient
+        else:
+            sums = self._sums
+            entry = sums.get(node)
+            if entry is None:
+                entry = sums[node] = _Sum(due)
+            if not entry.add(contributor, gradient):
+                return
+            total = entry.total
+            del sums[node]
+        del self._contributors[node]
+        self._ready.append((node, total))
+
+    def seed(self, node: Node, position: int, gradient: Any) -> None:
+        """Delivers what comes from outside: the seed of a root, or another process's gradient for a send (position 0)."""
+        self.deliver(node, (None, position), None if gradient is None else self._fit(node, gradient))
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing can run until another gradient is delivered."""
+        return not (self._ready or self._tasks or self._fillers)
+
+    def run_one(self) -> bool:
+        """Runs one task, the most urgent first. False when there was none."""
+        if self._ready:
+            self._prepare(*self._ready.pop())
+        elif self._tasks:
+            self._tasks.popleft()()
+        elif self._fillers:
+            self._fillers.popleft()()
+        else:
+            return False
+        return True
+
+    def run(self) -> None:
+        """Runs until nothing is ready."""
+        while self.run_one():
+            continue
+
+    def _prepare(self, node: Node, gradient: Any) -> None:
+        """A node's gradient is complete: run its hooks, then turn the vjps of its inputs into tasks."""
+        if gradient is not None and node.hooks:
+            gradient = self._hooked(node, gradient)
+        inputs = node.inputs
+        wanted = self._wanted
+        if not inputs if wanted is None else node in wanted or (not inputs and node in self._urgent):
+            self._sink(node, gradient)
+        if gradient is None:
+            for i, parent in enumerate(inputs):
+                if parent is not None:
+                    self.deliver(parent, (node, i), None)
+            return
+        record = self._record
+        shared = node.shared(gradient, record)
+        if not self._urgent:
+            for i, parent in enumerate(inputs):
+                if parent is not None:
+                    self._contribute(node, i, parent, gradient, shared)
+            if not self._retain:
+                node.free()
+            return
+        pulls = [(i, parent) for i, parent in enumerate(inputs) if parent is not None]
+        left = [len(pulls)]
+        for i, parent in pulls:
+            queue = self._tasks if parent in self._urgent else self._fillers
+            queue.append(lambda i=i, parent=parent: self._task(node, i, parent, gradient, shared, left))  # type: ignore[misc]
+
+    def _task(self, node: Node, i: int, parent: Node, gradient: Any, shared: Any, left: list[int]) -> None:
+        """The vjp of one input as a task of its own; the last one frees the node."""
+        self._contribute(node, i, parent, gradient, shared)
+        left[0] -= 1
+        if not left[0] and not self._retain:
+            node.free()
+
+    def _contribute(self, node: Node, i: int, parent: Node, gradient: Any, shared: Any) -> None:
+        if self._useful is not None and parent not in self._useful:
+            self.deliver(parent, (node, i), None)
+            return
+        pulled = node.vjp(i, gradient, shared, self._record)
+        if pulled is not None and (pulled.shape != parent.shape or pulled.dtype != parent.dtype):
+            pulled = self._fit(parent, pulled)
+        self.deliver(parent, (node, i), pulled)
+
+    def _hooked(self, node: Node, gradient: Any) -> Any:
+        for hook in tuple(node.hooks or ()):
+            changed = hook(gradient if isinstance(gradient, Tensor) else Tensor(gradient))
+            if changed is not None:
+                changed = changed if self._record or not isinstance(changed, Tensor) else changed.data
+                gradient = self._fit(node, changed)
+        return gradient
+
+    def _fit(self, node: Node, gradient: Any) -> Any:
+        return fit(gradient, node.shape, node.dtype)
+
+
+class _Sum:
+    """The gradient of a node with several contributors, added up in program order, latest first."""
+
+    __slots__ = ("_early", "_due", "_next", "_owned", "total")
+
+    def __init__(self, due: list[Contributor]) -> None:
+        due.sort(key=_program_order, reverse=True)
+        self._due = due
+        self._next = 0
+        self._early: dict[Contributor, Any] | None = None
+        self._owned = False
+        self.total: Any = None
+
+    @property
+    def live(self) -> bool:
+        """Whether it holds a gradient, not only Nones."""
+        return self.total is not None or any(g is not None for g in (self._early or {}).values())
+
+    def add(self, contributor: Contributor, gradient: Any) -> bool:
+        """Adds one contribution, or holds it until those before it have come. True when all have."""
+        due = self._due
+        if due[self._next] != contributor:
+            if self._early is None:
+                self._early = {}
+            self._early[contributor] = gradient
+            return False
+        self._accumulate(gradient)
+        self._next += 1
+        early = self._early
+        while early and due[self._next] in early:
+            self._accumulate(early.pop(due[self._next]))
+            self._next += 1
+        return self._next == len(due)
+
+    def _accumulate(self, gradient: Any) -> None:
+        if gradient is None:
+            return
+        if self.total is None:
+            self.total = gradient
+        elif self._owned and type(gradient) is np.ndarray:
+            # Our own earlier sum, seen by nobody else: adding in place gives the same bits without an allocation.
+            np.add(self.total, gradient, out=self.total)
+        else:
+            self.total = self.total + gradient
+            self._owned = type(self.total) is np.ndarray
+
+
+def _program_order(contributor: Contributor) -> tuple[Any, ...]:
+    """Sort key of contributors: roots and other processes last (so first when reversed), in their own order."""
+    node, position = contributor
+    return (1, -position) if node is None else (0, *node.key, -position)
+
+
+def fit(gradient: Any, shape: tuple[int, ...], dtype: Any) -> Any:
+    """Gives a gradient the shape and dtype of its value: sums over broadcast axes, drops the imaginary part, casts."""
+    if gradient.shape != shape:
+        gradient = _unbroadcast(gradient, shape)
+    if gradient.dtype != dtype:
+        xp = namespace(gradient)
+        if _is_complex(gradient.dtype) and not _is_complex(dtype):
+            gradient = xp.real(gradient)
+        gradient = gradient * 1 if isinstance(gradient, Rows) else xp.astype(gradient, dtype)
+    return gradient
+
+
+def _is_complex(dtype: Any) -> bool:
+    return "complex" in str(dtype)
+
+
+def _unbroadcast(gradient: Any, shape: tuple[int, ...]) -> Any:
+    xp = namespace(gradient)
+    extra = len(gradient.shape) - len(shape)
+    if extra < 0:
+        return xp.broadcast_to(gradient, shape)
+    if extra:
+        gradient = xp.sum(gradient, axis=tuple(range(extra)))
+    axes = tuple(k for k, (have, want) in enumerate(zip(gradient.shape, shape, strict=True)) if have != want)
+    if not axes:
+        return gradient
+    if any(shape[k] != 1 for k in axes):
+        return xp.broadcast_to(gradient, shape)
+    return xp.sum(gradient, axis=axes, keepdims=True)
+
+
+# ---- local passes -----------------------------------------------------------------------------------------------------
+
+
+def backward(
+    roots: Sequence[Tensor],
+    gradients: Sequence[Any] | None = None,
+    *,
+    inputs: Sequence[Tensor] | None = None,
+    retain_graph: bool | None = None,
+    create_graph: bool = False,
+) -> None:
+    """Accumulates the gradients of `roots` in `.grad` of the variables they were computed from. See `Tensor.backward`."""
+    wanted = None if inputs is None else {require_node(x, f"inputs[{k}]") for k, x in enumerate(inputs)}
+
+    def accumulate(node: Node, gradient: Any) -> None:
+        if gradient is None:
+            return
+        assert isinstance(node, Leaf), f"a local graph ends in variables, not in {node}"
+        node.grad = gradient if node.grad is None else node.grad + gradient
+
+    run_pass(roots, gradients, accumulate, wanted=wanted, retain=bool(retain_graph), record=create_graph)
+
+
+def gradients(
+    roots: Sequence[Tensor],
+    seeds: Sequence[Any] | None,
+    inputs: Sequence[Tensor],
+    *,
+    retain_graph: bool | None = None,
+    create_graph: bool = False,
+) -> list[Any]:
+    """The gradients of `roots` with respect to `inputs`, None where there is none; `.grad` is left alone.
+
+    Inputs may be any recorded tensors, not only variables. Under `create_graph` the gradients are tensors, else arrays.
+    """
+    nodes = [require_node(x, f"inputs[{k}]") for k, x in enumerate(inputs)]
+    found: dict[Node, Any] = {}
+    run_pass(roots, seeds, found.__setitem__, wanted=set(nodes), retain=bool(retain_graph), record=create_graph)
+    return [found.get(node) for node in nodes]
+
+
+def run_pass(
+    roots: Sequence[Tensor],
+    seeds: Sequence[Any] | None,
+    sink: Sink,
+    *,
+    wanted: set[Node] | None,
+    retain: bool,
+    record: bool,
+) -> None:
+    """One complete local pass from `roots`, seeded with `seeds` (None: one, for a scalar)."""
+    nodes = [require_node(root, f"roots[{k}]") for k, root in enumerate(roots)]
+    given = list(seeds) if seeds is not None else [None] * len(roots)
+    values = [seed_for(root, seed, record) for root, seed in zip(roots, given, strict=True)]
+    backward_pass = Pass(sink, record=record, retain=retain, wanted=wanted)
+    backward_pass.expect([(node, k) for k, node in enumerate(nodes)])
+    for k, (node, value) in enumerate(zip(nodes, values, strict=True)):
+        backward_pass.seed(node, k, value)
+    with tape.entered(record=record or tape.mode.get().record):
+        backward_pass.run()
+
+
+def require_node(tensor: Any, what: str) -> Node:
+    """The node of a tensor that must have one."""
+    if not isinstance(tensor, Tensor):
+        raise GradientError(f"{what} must be a tensor, not {type(tensor).__name__}")
+    if tensor.node is None:
+        raise GradientError(
+            f"{what} does not require grad: it is neither a variable (requires_grad=True) nor computed from one "
+            "while recording was on"
+        )
+    return tensor.node
+
+
+def seed_for(root: Tensor, gradient: Any, record: bool) -> Any:
+    """The seed of a root: `gradient`, checked; or one, for a scalar."""
+    if gradient is None:
+        if root.size != 1:
+            raise GradientError(
+                f"the root has shape {root.shape}: only a scalar can do without gradient=; "
+                f"pass an array of that shape, or sum the root first"
+            )
+        data = namespace(root.data).ones_like(root.data)
+    else:
+        data = gradient if isinstance(gradient, Tensor) else namespace(root.data).asarray(gradient)
+        if data.shape != root.shape:
+            raise GradientError(f"gradient= has shape {data.shape}, but the root has shape {root.shape}")
+    if record:
+        return data if isinstance(data, Tensor) else Tensor(data)
+    return data.data if type(data) is Tensor else data

@@ -1,0 +1,389 @@
+"""What is differentiable: primitives, each declared once, and the one place where they are applied.
+
+    sin = primitive("sin", lambda xp, x: xp.sin(x), vjps=[lambda xp, g, ans, x: g * xp.cos(x)], jvp="same", save="inputs")
+
+A rule receives the array namespace as `xp`: NumPy (or CuPy, ...) when it runs on raw arrays, `dg.ops` when it runs on tensors, so
+the same text yields first derivatives at full speed and, recorded, derivatives of any order. Rules need not unbroadcast, cast or
+accumulate: the engine does so once for all. Operands are positional, parameters keyword-only; the forward rule's signature tells them apart.
+
+    forward(xp, *args, *, **params)          the value; with `outputs > 1` a tuple; with `residual=True` a pair (value, residual)
+    vjps[i](xp, g, ans, *args, **params)     gradient of args[i]; with `shared=`, `ans` is what shared(xp, g, ans, ...) returned
+    jvp(xp, tangents, ans, *args, **params)  tangent of the value; tangents[i] is None where args[i] has none
+
+`vjps` may be one function that takes the position first (operations on any number of arrays). A residual, whatever the forward
+rule wants to keep for its vjps, arrives as `residual=`; it is None when the rule runs on tensors and must be computed again there,
+since a derivative of the derivative has to see how it came about.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import numpy as np
+
+from distgrad.autograd import tape
+from distgrad.autograd.tape import Frame, Node, Output
+from distgrad.autograd.tensor import TENSOR_TYPES, Boxed, Tensor, apply_boxed
+from distgrad.errors import FreedGraphError, GradientError
+
+Rule = Callable[..., Any]
+Save = Literal["all", "inputs", "output", "nothing"]
+Jvp = Rule | Literal["same", "linear", "derived"]
+
+# Every primitive by name: what `dg.ops` offers, what the tests walk.
+PRIMITIVES: dict[str, Primitive] = {}
+# Functions made of primitives, by name; the rest of `dg.ops`.
+COMPOSITES: dict[str, Rule] = {}
+
+
+class Spec:
+    """Stands for an operand whose values were not kept: the shape and dtype that rules may still ask for."""
+
+    __slots__ = ("dtype", "shape")
+
+    def __init__(self, shape: tuple[int, ...], dtype: Any) -> None:
+        self.shape = shape
+        self.dtype = dtype
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        return int(np.prod(self.shape))
+
+
+class Primitive:
+    """A differentiable operation, or one registered as having no gradient (`vjps=None`)."""
+
+    __slots__ = (
+        "doc", "forward", "jvp", "name", "operands", "outputs", "parameters", "residual", "save", "shared", "vjps"
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        name: str,
+        forward: Rule,
+        *,
+        vjps: Sequence[Rule | None] | Rule | None,
+        jvp: Jvp = "derived",
+        shared: Rule | None = None,
+        save: Save = "all",
+        outputs: int | Literal["many"] = 1,
+        residual: bool = False,
+        doc: str | None = None,
+    ) -> None:
+        self.name = name
+        self.forward = forward
+        self.vjps = tuple(vjps) if isinstance(vjps, Sequence) else vjps
+        self.jvp = jvp
+        self.shared = shared
+        self.save = save
+        self.outputs = outputs
+        self.residual = residual
+        self.doc = doc
+        # The forward rule's signature says what is an operand and what a parameter: (xp, *operands, *, **parameters).
+        code = forward.__code__
+        takes_any_number = bool(code.co_flags & inspect.CO_VARARGS)
+        self.operands = sys.maxsize if takes_any_number else code.co_argcount - 1
+        self.parameters = code.co_varnames[code.co_argcount : code.co_argcount + code.co_kwonlyargcount]
+
+    def vjp_of(self, i: int) -> Rule | None:
+        """The rule for input `i`; None when that input has no gradient."""
+        if self.vjps is None or callable(self.vjps):
+            return self.vjps
+        return self.vjps[i] if i < len(self.vjps) else None
+
+    def __call__(self, *args: Any, **params: Any) -> Any:
+        """Applies the primitive to tensors, arrays and scalars. Returns a Tensor, or a tuple of them.
+
+        Parameters may be given by position after the operands, as NumPy allows.
+        """
+        if len(args) > self.operands:
+            params = {**dict(zip(self.parameters, args[self.operands :], strict=False)), **params}
+            args = args[: self.operands]
+        raw: list[Any] = []
+        nodes: list[Node | None] = []
+        live = False
+        for a in args:
+            kind = type(a)
+            if kind in TENSOR_TYPES:
+                raw.append(a.data)
+                node = a.node
+                nodes.append(node)
+                if node is not None:
+                    live = True
+            elif kind in _NAMESPACES:
+                raw.append(a)
+                nodes.append(None)
+            elif isinstance(a, Boxed):
+                return apply_boxed(self, args, params)
+            else:
+                raw.append(_array(a, self))
+                nodes.append(None)
+        mode = tape.mode.get()
+        if not live or not mode.record or self.vjps is None:
+            value = self.evaluate(raw, params)
+            return Tensor(value) if type(value) is not tuple else tuple(map(Tensor, value))
+        return self.record(raw, nodes, params, mode, OpNode, Tensor)
+
+    def evaluate(self, raw: Sequence[Any], params: dict[str, Any]) -> Any:
+        """The value on raw arrays."""
+        return self._forward(namespace(*raw), raw, params)[0]
+
+    def _forward(self, xp: Any, raw: Sequence[Any], params: dict[str, Any]) -> tuple[Any, Any]:
+        """Value and residual. Operands that are tensors themselves (one transform below) are a matter for their own level."""
+        if xp is ops():
+            return self(*raw, **params), None
+        value = self.forward(xp, *raw, **params)
+        return value if self.residual else (value, None)
+
+    def record(
+        self,
+        raw: list[Any],
+        nodes: list[Node | None],
+        params: dict[str, Any],
+        mode: tape.Mode,
+        node_class: type[OpNode],
+        wrap: Callable[[Any, Node | None], Any],
+    ) -> Any:
+        """The value on raw arrays, with a node for it on the tape."""
+        xp = namespace(*raw)
+        value, residual = self._forward(xp, raw, params)
+        if self.outputs == 1:
+            if not differentiable(value.dtype):
+                return wrap(value, None)
+            node = node_class(self, nodes, raw, params, value, residual, xp, mode)
+            return wrap(value, node)
+        node = node_class(self, nodes, raw, params, value, residual, xp, mode)
+        return tuple(
+            wrap(v, Output(node, k, v.shape, v.dtype) if differentiable(v.dtype) else None)
+            for k, v in enumerate(value)
+        )
+
+    def __repr__(self) -> str:
+        return f"<primitive {self.name}>"
+
+
+def primitive(name: str, forward: Rule, **declaration: Any) -> Primitive:
+    """Declares a primitive and enters it in the table; see the module's documentation and `Primitive`."""
+    if name in PRIMITIVES:
+        raise ValueError(f"primitive {name!r} is declared twice")
+    PRIMITIVES[name] = Primitive(name, forward, **declaration)
+    return PRIMITIVES[name]
+
+
+def composite(function: Rule) -> Rule:
+    """Enters a function made of primitives in `dg.ops` under its own name."""
+    if function.__name__ in PRIMITIVES or function.__name__ in COMPOSITES:
+        raise ValueError(f"operation {function.__name__!r} is declared twice")
+    COMPOSITES[function.__name__] = function
+    return function
+
+
+def elementwise(
+    name: str, forward: Rule, derivatives: Sequence[Rule | None], *, save: Save = "inputs", doc: str | None = None
+) -> Primitive:
+    """Declares a primitive that acts on each element alone, by its partial derivatives.
+
+    derivatives[i](xp, ans, *args, **params)   the derivative of the value by args[i]; None where it has none
+
+    Complex gradients follow the conjugate convention (that of steepest ascent): the vjp multiplies by the conjugate of a holomorphic
+    function's derivative, the jvp by the derivative itself.
+    """
+    return primitive(
+        name, forward, vjps=[d and _vjp_from(d) for d in derivatives], jvp=_jvp_from(derivatives), save=save, doc=doc
+    )
+
+
+def _vjp_from(derivative: Rule) -> Rule:
+    def vjp(xp: Any, g: Any, ans: Any, *args: Any, **params: Any) -> Any:
+        factor = derivative(xp, ans, *args, **params)
+        if getattr(factor, "dtype", None) is not None and factor.dtype.kind == "c":
+            factor = xp.conj(factor)
+        return g * factor
+
+    return vjp
+
+
+def _jvp_from(derivatives: Sequence[Rule | None]) -> Rule:
+    def jvp(xp: Any, tangents: Sequence[Any], ans: Any, *args: Any, **params: Any) -> Any:
+        terms = [
+            t * d(xp, ans, *args, **params)
+            for t, d in zip(tangents, derivatives, strict=False)
+            if t is not None and d is not None
+        ]
+        return sum(terms[1:], terms[0]) if terms else None
+
+    return jvp
+
+
+class OpNode(Node):
+    """A recorded application of a primitive, with what its vjps need."""
+
+    __slots__ = ("args", "clock", "op", "out", "params", "residual", "xp")
+
+    def __init__(
+        self,
+        op: Primitive,
+        nodes: list[Node | None],
+        raw: list[Any],
+        params: dict[str, Any],
+        value: Any,
+        residual: Any,
+        xp: Any,
+        mode: tape.Mode,
+    ) -> None:
+        frame: Frame = mode.frame
+        # Written out instead of calling Node.__init__: this runs once per operation of the user's program.
+        self.inputs = tuple(nodes)
+        self.frame = frame
+        self.index = frame.next_op()
+        if op.outputs == 1:
+            self.shape = value.shape
+            self.dtype = value.dtype
+        else:
+            self.shape = ()
+            self.dtype = None
+        self.hooks = None
+        self.trace = _user_line() if mode.anomaly else None
+        self.op = op
+        self.params = params
+        self.residual = residual
+        self.xp = xp
+        self.clock = tape.clock.now
+        save = op.save
+        self.args: tuple[Any, ...] | None = tuple(raw) if save in _SAVES_INPUTS else tuple(map(_spec, raw))
+        self.out: Any = value if save in _SAVES_OUTPUT else _spec(value)
+
+    @property
+    def name(self) -> str:
+        return self.op.name
+
+    def _saved(self, record: bool) -> tuple[Any, Any, tuple[Any, ...], dict[str, Any]]:
+        """Namespace, answer, operands and parameters for a rule: raw, or as tensors linked to the tape under `record`."""
+        args, out, params, xp = self.args, self.out, self.params, self.xp
+        if args is None:
+            raise FreedGraphError(
+                f"the saved values of {self} were freed by an earlier backward pass over it; "
+                "pass retain_graph=True to that pass to keep them"
+            )
+        if self.clock != tape.clock.now:
+            tape.clock.check(self.clock, (*args, out), self)
+        if record:
+            xp = ops()
+            wrap = self.wrap
+            args = tuple(wrap(a, n) if type(a) is not Spec else a for a, n in zip(args, self.inputs, strict=True))
+            if type(out) is not tuple and type(out) is not Spec:
+                out = wrap(out, self)
+        if self.op.residual:
+            params = {**params, "residual": None if record else self.residual}
+        return xp, out, args, params
+
+    def wrap(self, value: Any, node: Node | None) -> Any:
+        """`value` as a tensor of this node's tape."""
+        return Tensor(value, node)
+
+    def shared(self, gradient: Any, record: bool) -> Any:
+        if self.op.shared is None:
+            return None
+        xp, out, args, params = self._saved(record)
+        return self.op.shared(xp, gradient, out, *args, **params)
+
+    def vjp(self, i: int, gradient: Any, shared: Any, record: bool) -> Any:
+        xp, out, args, params = self._saved(record)
+        op = self.op
+        vjps = op.vjps
+        if op.shared is not None:
+            out = shared
+        if type(vjps) is tuple:
+            rule = vjps[i]
+            return None if rule is None else rule(xp, gradient, out, *args, **params)
+        return vjps(i, xp, gradient, out, *args, **params)  # type: ignore[operator, misc]
+
+    def free(self) -> None:
+        self.args = self.out = self.residual = None
+
+
+def ops() -> Any:
+    """The namespace `dg.ops`; its module is made of primitives, so it can only be imported after them."""
+    from distgrad.autograd import ops
+
+    return ops
+
+
+# ---- arrays and their namespaces --------------------------------------------------------------------------------------
+
+# Array types met so far and their namespaces. Python scalars are weak in promotion and go with any of them.
+_NAMESPACES: dict[type, Any] = dict.fromkeys((np.ndarray, float, int, bool, complex, *np.sctypeDict.values()), np)
+_SCALARS = (bool, int, float, complex)
+_SAVES_INPUTS = ("all", "inputs")
+_SAVES_OUTPUT = ("all", "output")
+
+
+def namespace(*values: Any) -> Any:
+    """The array namespace of `values`: `dg.ops` for tensors, NumPy for NumPy, else what array_api_compat finds."""
+    xp = np
+    for v in values:
+        found = _NAMESPACES.get(type(v))
+        if found is None:
+            if isinstance(v, Tensor):
+                return ops()
+            found = _foreign_namespace(v)
+        if found is not np:
+            xp = found
+    return xp
+
+
+def _foreign_namespace(value: Any) -> Any:
+    """The namespace of an array type met for the first time, remembered from then on."""
+    if isinstance(value, np.ndarray):
+        return np
+    import array_api_compat
+
+    xp = array_api_compat.array_namespace(value)
+    _NAMESPACES[type(value)] = xp
+    return xp
+
+
+def _array(value: Any, op: Primitive) -> Any:
+    """An operand that is neither tensor nor known array: a foreign array as it is, a sequence as a NumPy array."""
+    if hasattr(value, "__array_namespace__"):
+        _foreign_namespace(value)
+        return value
+    array = np.asarray(value)
+    if array.dtype == object:
+        raise GradientError(
+            f"{op.name}() got an operand of type {type(value).__name__}, which is not an array, a tensor or a number; "
+            "stack a list of tensors with dg.ops.stack"
+        )
+    return array
+
+
+def _spec(value: Any) -> Any:
+    """What remains of an operand that is not kept: its shape and dtype; Python scalars stay."""
+    if type(value) in _SCALARS:
+        return value
+    if type(value) is tuple:
+        return tuple(map(_spec, value))
+    return Spec(value.shape, value.dtype)
+
+
+def differentiable(dtype: Any) -> bool:
+    """Whether values of this dtype have gradients: real and complex floating point."""
+    kind = getattr(dtype, "kind", None)
+    if kind is None:
+        return "float" in str(dtype) or "complex" in str(dtype)
+    return kind in "fcV" and (kind != "V" or "float" in str(dtype))
+
+
+def _user_line() -> str:
+    """The innermost line of the running program that is not ours."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("distgrad."):
+        frame = frame.f_back
+    return f'File "{frame.f_code.co_filename}", line {frame.f_lineno}, in {frame.f_code.co_name}'

@@ -1,0 +1,188 @@
+"""What is recorded: nodes of the tape, the frame they are numbered in, and the mode that says whether to record.
+
+A node stands for one recorded value. It points to the nodes of the operands it was computed from, never to the tensors, so that
+a tensor nobody holds is freed at once. Nodes are numbered in program order within a *frame*; (path of the frame, number) is
+the node's key, and every sum of gradients is taken in the order of keys, whatever the order of arrival.
+"""
+
+from __future__ import annotations
+
+import itertools
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, ClassVar
+
+from distgrad.errors import FreedGraphError, InPlaceError
+
+Path = tuple[int, ...]
+Key = tuple[Any, ...]
+
+
+class Frame:
+    """Where program order is counted: the driver's program, or one call of a shard's method.
+
+    `path` names the call: the caller's path plus the index of the call in the caller's program. `next_op()` numbers the
+    operations recorded in the frame and `next_call()` the calls issued from it.
+    """
+
+    __slots__ = ("next_call", "next_op", "path")
+
+    def __init__(self, path: Path = (), next_op: Callable[[], int] | None = None) -> None:
+        self.path = path
+        self.next_op: Callable[[], int] = next_op or itertools.count().__next__
+        self.next_call: Callable[[], int] = itertools.count().__next__
+
+    def __repr__(self) -> str:
+        return f"Frame(path={self.path})"
+
+
+class Mode:
+    """How operations are treated here and now: recorded or not, in which frame, inside how many transforms."""
+
+    __slots__ = ("anomaly", "frame", "level", "record")
+
+    def __init__(self, record: bool, frame: Frame, level: int = 0, anomaly: bool = False) -> None:
+        self.record = record
+        self.frame = frame
+        # Number of transforms we are inside of; their boxes are told apart by it.
+        self.level = level
+        # Whether each operation remembers the user's line that recorded it.
+        self.anomaly = anomaly
+
+    def but(self, **changes: Any) -> Mode:
+        """The same mode with some fields changed."""
+        fields = {name: getattr(self, name) for name in ("record", "frame", "level", "anomaly")}
+        return Mode(**(fields | changes))
+
+
+# Threads start with an empty context, so they all begin with this mode and, unless they enter another, share its frame.
+mode: ContextVar[Mode] = ContextVar("distgrad_mode", default=Mode(True, Frame()))
+
+
+@contextmanager
+def entered(**changes: Any) -> Iterator[Mode]:
+    """Runs its block with some fields of the mode changed."""
+    changed = mode.get().but(**changes)
+    token = mode.set(changed)
+    try:
+        yield changed
+    finally:
+        mode.reset(token)
+
+
+class Node:
+    """One recorded value.
+
+    Attributes:
+        inputs: for each operand of the operation its node, or None where no gradient goes.
+        frame, index: program order; see `key`.
+        shape, dtype: of the value, and so of its gradient.
+        hooks: functions run once on the complete gradient, or None.
+        trace: the user's line that recorded the node, under `detect_anomaly`.
+    """
+
+    __slots__ = ("__weakref__", "dtype", "frame", "hooks", "index", "inputs", "shape", "trace")
+
+    # The transform whose tape this is; see lifted.py. Ordinary nodes live on level 0.
+    level: ClassVar[int] = 0
+
+    def __init__(self, inputs: tuple[Node | None, ...], frame: Frame, shape: tuple[int, ...], dtype: Any) -> None:
+        self.inputs = inputs
+        self.frame = frame
+        self.index = frame.next_op()
+        self.shape = shape
+        self.dtype = dtype
+        self.hooks: list[Callable[[Any], Any]] | None = None
+        self.trace: str | None = None
+
+    @property
+    def key(self) -> Key:
+        """Total order of program positions. The 0 separates recorded operations from edges, whose keys hold a 1 there."""
+        return (self.frame.path, 0, self.index)
+
+    @property
+    def name(self) -> str:
+        return type(self).__name__.lower()
+
+    def shared(self, gradient: Any, record: bool) -> Any:
+        """What the vjps of all inputs need alike, computed once per pass."""
+        return None
+
+    def vjp(self, i: int, gradient: Any, shared: Any, record: bool) -> Any:
+        """The gradient of input `i`, given this node's. Under `record` the computation is itself recorded."""
+        raise FreedGraphError(f"{self} has no vjp: it is where a graph ends")
+
+    def free(self) -> None:
+        """Lets go of what the vjps needed."""
+
+    def __repr__(self) -> str:
+        path = "/".join(map(str, self.frame.path))
+        return f"<{self.name} {path}:{self.index} {self.dtype}{list(self.shape)}>"
+
+
+class Leaf(Node):
+    """A variable: where a graph ends and `.grad` accumulates."""
+
+    __slots__ = ("grad",)
+
+    def __init__(self, frame: Frame, shape: tuple[int, ...], dtype: Any) -> None:
+        super().__init__((), frame, shape, dtype)
+        self.grad: Any = None
+
+
+class Output(Node):
+    """One of several results of an operation. It passes its gradient on to its place among them."""
+
+    __slots__ = ("position",)
+
+    def __init__(self, operation: Node, position: int, shape: tuple[int, ...], dtype: Any) -> None:
+        super().__init__((operation,), operation.frame, shape, dtype)
+        self.position = position
+
+    def vjp(self, i: int, gradient: Any, shared: Any, record: bool) -> Any:
+        return gradient
+
+
+# ---- in-place writes --------------------------------------------------------------------------------------------------
+# Locking arrays would cost more than the operations themselves, so each write advances one clock instead. A node remembers the
+# clock's reading when it saved its operands; only if the clock has moved since does anyone ask which buffers were written.
+
+
+class WriteClock:
+    """Counts in-place writes through tensors and remembers the last one of each buffer."""
+
+    __slots__ = ("now", "written")
+
+    def __init__(self) -> None:
+        self.now = 0
+        self.written: dict[int, int] = {}
+
+    def write(self, array: Any) -> None:
+        """Notes that the buffer under `array` was written to."""
+        self.now += 1
+        buffer = _buffer(array)
+        identity = id(buffer)
+        if identity not in self.written:
+            weakref.finalize(buffer, self.written.pop, identity, None).atexit = False
+        self.written[identity] = self.now
+
+    def check(self, since: int, arrays: tuple[Any, ...], node: Node) -> None:
+        """Raises InPlaceError when one of `arrays` was written to after the reading `since`."""
+        for position, array in enumerate(arrays):
+            if self.written.get(id(_buffer(array)), 0) > since:
+                raise InPlaceError(
+                    f"operand {position} of {node} was written to in place after it was recorded, so the gradient "
+                    "would be wrong; write to a copy, or use dg.ops.set_at / dg.ops.add_at, which return a new tensor"
+                )
+
+
+def _buffer(array: Any) -> Any:
+    """The array that owns the memory `array` is a view of."""
+    while getattr(array, "base", None) is not None:
+        array = array.base
+    return array
+
+
+clock = WriteClock()
