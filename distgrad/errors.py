@@ -7,7 +7,7 @@ class DistgradError(Exception):
     """Base of all exceptions of this library."""
 
 
-# ---- the local engine -------------------------------------------------------------------------------------------------
+# ---- the local engine ------------------------------------------------------------------------------------------------
 
 
 class GradientError(DistgradError):
@@ -26,7 +26,7 @@ class CheckError(DistgradError, AssertionError):
     """A derivative check found a derivative that is wrong."""
 
 
-# ---- configuration ----------------------------------------------------------------------------------------------------
+# ---- configuration ---------------------------------------------------------------------------------------------------
 
 
 class ConfigError(DistgradError, ValueError):
@@ -37,7 +37,7 @@ class ProgramError(ConfigError):
     """A worker program or one of its names does not exist or is not allowed."""
 
 
-# ---- what outlives a process ------------------------------------------------------------------------------------------
+# ---- what outlives a process -----------------------------------------------------------------------------------------
 
 
 class CheckpointError(DistgradError):
@@ -48,7 +48,7 @@ class JournalError(DistgradError):
     """The journal of decisions is in use, could not be written, or is not what was written."""
 
 
-# ---- processes and links ----------------------------------------------------------------------------------------------
+# ---- processes and links ---------------------------------------------------------------------------------------------
 
 
 class LinkError(DistgradError, ConnectionError):
@@ -79,7 +79,7 @@ class Cancelled(DistgradError):
     """The call was cancelled before it could end."""
 
 
-# ---- the global graph -------------------------------------------------------------------------------------------------
+# ---- the global graph ------------------------------------------------------------------------------------------------
 
 
 class ContextError(DistgradError):
