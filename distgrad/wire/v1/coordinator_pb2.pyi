@@ -1,0 +1,169 @@
+from distgrad.wire.v1 import tensor_pb2 as _tensor_pb2
+from distgrad.wire.v1 import worker_pb2 as _worker_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class Join(_message.Message):
+    __slots__ = ("name", "programs")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    PROGRAMS_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    programs: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, name: _Optional[str] = ..., programs: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class Joined(_message.Message):
+    __slots__ = ("name", "term", "members")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    TERM_FIELD_NUMBER: _ClassVar[int]
+    MEMBERS_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    term: int
+    members: _containers.RepeatedCompositeFieldContainer[Member]
+    def __init__(self, name: _Optional[str] = ..., term: _Optional[int] = ..., members: _Optional[_Iterable[_Union[Member, _Mapping]]] = ...) -> None: ...
+
+class Member(_message.Message):
+    __slots__ = ("name", "incarnation", "role", "address", "pid", "state", "reason")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    INCARNATION_FIELD_NUMBER: _ClassVar[int]
+    ROLE_FIELD_NUMBER: _ClassVar[int]
+    ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    PID_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    incarnation: int
+    role: str
+    address: str
+    pid: int
+    state: str
+    reason: str
+    def __init__(self, name: _Optional[str] = ..., incarnation: _Optional[int] = ..., role: _Optional[str] = ..., address: _Optional[str] = ..., pid: _Optional[int] = ..., state: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class MemberEvent(_message.Message):
+    __slots__ = ("member",)
+    MEMBER_FIELD_NUMBER: _ClassVar[int]
+    member: Member
+    def __init__(self, member: _Optional[_Union[Member, _Mapping]] = ...) -> None: ...
+
+class ListMembers(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class Members(_message.Message):
+    __slots__ = ("members",)
+    MEMBERS_FIELD_NUMBER: _ClassVar[int]
+    members: _containers.RepeatedCompositeFieldContainer[Member]
+    def __init__(self, members: _Optional[_Iterable[_Union[Member, _Mapping]]] = ...) -> None: ...
+
+class Place(_message.Message):
+    __slots__ = ("name", "program", "worker", "config", "seed")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    PROGRAM_FIELD_NUMBER: _ClassVar[int]
+    WORKER_FIELD_NUMBER: _ClassVar[int]
+    CONFIG_FIELD_NUMBER: _ClassVar[int]
+    SEED_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    program: str
+    worker: str
+    config: _tensor_pb2.Value
+    seed: int
+    def __init__(self, name: _Optional[str] = ..., program: _Optional[str] = ..., worker: _Optional[str] = ..., config: _Optional[_Union[_tensor_pb2.Value, _Mapping]] = ..., seed: _Optional[int] = ...) -> None: ...
+
+class FindShard(_message.Message):
+    __slots__ = ("name",)
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    def __init__(self, name: _Optional[str] = ...) -> None: ...
+
+class ShardFound(_message.Message):
+    __slots__ = ("name", "program", "worker", "parameters")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    PROGRAM_FIELD_NUMBER: _ClassVar[int]
+    WORKER_FIELD_NUMBER: _ClassVar[int]
+    PARAMETERS_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    program: str
+    worker: str
+    parameters: _containers.RepeatedCompositeFieldContainer[_worker_pb2.ParameterInfo]
+    def __init__(self, name: _Optional[str] = ..., program: _Optional[str] = ..., worker: _Optional[str] = ..., parameters: _Optional[_Iterable[_Union[_worker_pb2.ParameterInfo, _Mapping]]] = ...) -> None: ...
+
+class CreateOptimizer(_message.Message):
+    __slots__ = ("name", "shards", "kind", "settings")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    SHARDS_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    SETTINGS_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    shards: _containers.RepeatedScalarFieldContainer[str]
+    kind: str
+    settings: _tensor_pb2.Value
+    def __init__(self, name: _Optional[str] = ..., shards: _Optional[_Iterable[str]] = ..., kind: _Optional[str] = ..., settings: _Optional[_Union[_tensor_pb2.Value, _Mapping]] = ...) -> None: ...
+
+class OptimizerCreated(_message.Message):
+    __slots__ = ("name", "version")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    version: int
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[int] = ...) -> None: ...
+
+class UpdateStep(_message.Message):
+    __slots__ = ("optimizer", "version", "contexts", "passes", "clip_norm", "learning_rate")
+    OPTIMIZER_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    CONTEXTS_FIELD_NUMBER: _ClassVar[int]
+    PASSES_FIELD_NUMBER: _ClassVar[int]
+    CLIP_NORM_FIELD_NUMBER: _ClassVar[int]
+    LEARNING_RATE_FIELD_NUMBER: _ClassVar[int]
+    optimizer: str
+    version: int
+    contexts: _containers.RepeatedScalarFieldContainer[str]
+    passes: _containers.RepeatedScalarFieldContainer[int]
+    clip_norm: float
+    learning_rate: float
+    def __init__(self, optimizer: _Optional[str] = ..., version: _Optional[int] = ..., contexts: _Optional[_Iterable[str]] = ..., passes: _Optional[_Iterable[int]] = ..., clip_norm: _Optional[float] = ..., learning_rate: _Optional[float] = ...) -> None: ...
+
+class Updated(_message.Message):
+    __slots__ = ("version", "norm", "applied")
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    NORM_FIELD_NUMBER: _ClassVar[int]
+    APPLIED_FIELD_NUMBER: _ClassVar[int]
+    version: int
+    norm: float
+    applied: bool
+    def __init__(self, version: _Optional[int] = ..., norm: _Optional[float] = ..., applied: bool = ...) -> None: ...
+
+class Save(_message.Message):
+    __slots__ = ("directory", "extra")
+    DIRECTORY_FIELD_NUMBER: _ClassVar[int]
+    EXTRA_FIELD_NUMBER: _ClassVar[int]
+    directory: str
+    extra: _tensor_pb2.Value
+    def __init__(self, directory: _Optional[str] = ..., extra: _Optional[_Union[_tensor_pb2.Value, _Mapping]] = ...) -> None: ...
+
+class Saved(_message.Message):
+    __slots__ = ("path", "bytes")
+    PATH_FIELD_NUMBER: _ClassVar[int]
+    BYTES_FIELD_NUMBER: _ClassVar[int]
+    path: str
+    bytes: int
+    def __init__(self, path: _Optional[str] = ..., bytes: _Optional[int] = ...) -> None: ...
+
+class Restore(_message.Message):
+    __slots__ = ("directory",)
+    DIRECTORY_FIELD_NUMBER: _ClassVar[int]
+    directory: str
+    def __init__(self, directory: _Optional[str] = ...) -> None: ...
+
+class Restored(_message.Message):
+    __slots__ = ("path", "extra")
+    PATH_FIELD_NUMBER: _ClassVar[int]
+    EXTRA_FIELD_NUMBER: _ClassVar[int]
+    path: str
+    extra: _tensor_pb2.Value
+    def __init__(self, path: _Optional[str] = ..., extra: _Optional[_Union[_tensor_pb2.Value, _Mapping]] = ...) -> None: ...

@@ -1,0 +1,415 @@
+from distgrad.wire.v1 import tensor_pb2 as _tensor_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class Direction(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    DIRECTION_UNSPECIFIED: _ClassVar[Direction]
+    DIRECTION_ARGUMENT: _ClassVar[Direction]
+    DIRECTION_RESULT: _ClassVar[Direction]
+    DIRECTION_GRADIENT: _ClassVar[Direction]
+DIRECTION_UNSPECIFIED: Direction
+DIRECTION_ARGUMENT: Direction
+DIRECTION_RESULT: Direction
+DIRECTION_GRADIENT: Direction
+
+class Error(_message.Message):
+    __slots__ = ("kind", "message", "worker", "method", "original", "original_message", "traceback")
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    WORKER_FIELD_NUMBER: _ClassVar[int]
+    METHOD_FIELD_NUMBER: _ClassVar[int]
+    ORIGINAL_FIELD_NUMBER: _ClassVar[int]
+    ORIGINAL_MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    TRACEBACK_FIELD_NUMBER: _ClassVar[int]
+    kind: str
+    message: str
+    worker: str
+    method: str
+    original: str
+    original_message: str
+    traceback: str
+    def __init__(self, kind: _Optional[str] = ..., message: _Optional[str] = ..., worker: _Optional[str] = ..., method: _Optional[str] = ..., original: _Optional[str] = ..., original_message: _Optional[str] = ..., traceback: _Optional[str] = ...) -> None: ...
+
+class Call(_message.Message):
+    __slots__ = ("context", "path", "shard", "method", "arguments", "keywords", "record", "depth")
+    CONTEXT_FIELD_NUMBER: _ClassVar[int]
+    PATH_FIELD_NUMBER: _ClassVar[int]
+    SHARD_FIELD_NUMBER: _ClassVar[int]
+    METHOD_FIELD_NUMBER: _ClassVar[int]
+    ARGUMENTS_FIELD_NUMBER: _ClassVar[int]
+    KEYWORDS_FIELD_NUMBER: _ClassVar[int]
+    RECORD_FIELD_NUMBER: _ClassVar[int]
+    DEPTH_FIELD_NUMBER: _ClassVar[int]
+    context: ContextId
+    path: _containers.RepeatedScalarFieldContainer[int]
+    shard: str
+    method: str
+    arguments: _tensor_pb2.Value
+    keywords: _tensor_pb2.Value
+    record: bool
+    depth: int
+    def __init__(self, context: _Optional[_Union[ContextId, _Mapping]] = ..., path: _Optional[_Iterable[int]] = ..., shard: _Optional[str] = ..., method: _Optional[str] = ..., arguments: _Optional[_Union[_tensor_pb2.Value, _Mapping]] = ..., keywords: _Optional[_Union[_tensor_pb2.Value, _Mapping]] = ..., record: bool = ..., depth: _Optional[int] = ...) -> None: ...
+
+class ContextId(_message.Message):
+    __slots__ = ("id", "owner", "owner_incarnation", "versions")
+    class VersionsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
+    ID_FIELD_NUMBER: _ClassVar[int]
+    OWNER_FIELD_NUMBER: _ClassVar[int]
+    OWNER_INCARNATION_FIELD_NUMBER: _ClassVar[int]
+    VERSIONS_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    owner: str
+    owner_incarnation: int
+    versions: _containers.ScalarMap[str, int]
+    def __init__(self, id: _Optional[str] = ..., owner: _Optional[str] = ..., owner_incarnation: _Optional[int] = ..., versions: _Optional[_Mapping[str, int]] = ...) -> None: ...
+
+class Done(_message.Message):
+    __slots__ = ("context", "path", "error")
+    CONTEXT_FIELD_NUMBER: _ClassVar[int]
+    PATH_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    context: str
+    path: _containers.RepeatedScalarFieldContainer[int]
+    error: Error
+    def __init__(self, context: _Optional[str] = ..., path: _Optional[_Iterable[int]] = ..., error: _Optional[_Union[Error, _Mapping]] = ...) -> None: ...
+
+class Drop(_message.Message):
+    __slots__ = ("refs",)
+    REFS_FIELD_NUMBER: _ClassVar[int]
+    refs: _containers.RepeatedCompositeFieldContainer[_tensor_pb2.RefId]
+    def __init__(self, refs: _Optional[_Iterable[_Union[_tensor_pb2.RefId, _Mapping]]] = ...) -> None: ...
+
+class Cancel(_message.Message):
+    __slots__ = ("context", "path")
+    CONTEXT_FIELD_NUMBER: _ClassVar[int]
+    PATH_FIELD_NUMBER: _ClassVar[int]
+    context: str
+    path: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, context: _Optional[str] = ..., path: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class Fetch(_message.Message):
+    __slots__ = ("ref", "edge")
+    REF_FIELD_NUMBER: _ClassVar[int]
+    EDGE_FIELD_NUMBER: _ClassVar[int]
+    ref: _tensor_pb2.RefId
+    edge: EdgeId
+    def __init__(self, ref: _Optional[_Union[_tensor_pb2.RefId, _Mapping]] = ..., edge: _Optional[_Union[EdgeId, _Mapping]] = ...) -> None: ...
+
+class Fetched(_message.Message):
+    __slots__ = ("value",)
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    value: _tensor_pb2.Value
+    def __init__(self, value: _Optional[_Union[_tensor_pb2.Value, _Mapping]] = ...) -> None: ...
+
+class EdgeId(_message.Message):
+    __slots__ = ("path", "direction", "leaf", "of", "item")
+    PATH_FIELD_NUMBER: _ClassVar[int]
+    DIRECTION_FIELD_NUMBER: _ClassVar[int]
+    LEAF_FIELD_NUMBER: _ClassVar[int]
+    OF_FIELD_NUMBER: _ClassVar[int]
+    ITEM_FIELD_NUMBER: _ClassVar[int]
+    path: _containers.RepeatedScalarFieldContainer[int]
+    direction: Direction
+    leaf: int
+    of: EdgeId
+    item: int
+    def __init__(self, path: _Optional[_Iterable[int]] = ..., direction: _Optional[_Union[Direction, str]] = ..., leaf: _Optional[int] = ..., of: _Optional[_Union[EdgeId, _Mapping]] = ..., item: _Optional[int] = ...) -> None: ...
+
+class Pass(_message.Message):
+    __slots__ = ("context", "number", "initiator", "roots", "create_graph", "retain_graph", "path", "dead", "inputs")
+    CONTEXT_FIELD_NUMBER: _ClassVar[int]
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    INITIATOR_FIELD_NUMBER: _ClassVar[int]
+    ROOTS_FIELD_NUMBER: _ClassVar[int]
+    CREATE_GRAPH_FIELD_NUMBER: _ClassVar[int]
+    RETAIN_GRAPH_FIELD_NUMBER: _ClassVar[int]
+    PATH_FIELD_NUMBER: _ClassVar[int]
+    DEAD_FIELD_NUMBER: _ClassVar[int]
+    INPUTS_FIELD_NUMBER: _ClassVar[int]
+    context: ContextId
+    number: int
+    initiator: str
+    roots: _containers.RepeatedCompositeFieldContainer[ProcessRoots]
+    create_graph: bool
+    retain_graph: bool
+    path: _containers.RepeatedScalarFieldContainer[int]
+    dead: _containers.RepeatedCompositeFieldContainer[EdgeId]
+    inputs: _containers.RepeatedCompositeFieldContainer[Input]
+    def __init__(self, context: _Optional[_Union[ContextId, _Mapping]] = ..., number: _Optional[int] = ..., initiator: _Optional[str] = ..., roots: _Optional[_Iterable[_Union[ProcessRoots, _Mapping]]] = ..., create_graph: bool = ..., retain_graph: bool = ..., path: _Optional[_Iterable[int]] = ..., dead: _Optional[_Iterable[_Union[EdgeId, _Mapping]]] = ..., inputs: _Optional[_Iterable[_Union[Input, _Mapping]]] = ...) -> None: ...
+
+class ProcessRoots(_message.Message):
+    __slots__ = ("process", "roots")
+    PROCESS_FIELD_NUMBER: _ClassVar[int]
+    ROOTS_FIELD_NUMBER: _ClassVar[int]
+    process: str
+    roots: _containers.RepeatedCompositeFieldContainer[Root]
+    def __init__(self, process: _Optional[str] = ..., roots: _Optional[_Iterable[_Union[Root, _Mapping]]] = ...) -> None: ...
+
+class Root(_message.Message):
+    __slots__ = ("ref", "leaf", "position")
+    REF_FIELD_NUMBER: _ClassVar[int]
+    LEAF_FIELD_NUMBER: _ClassVar[int]
+    POSITION_FIELD_NUMBER: _ClassVar[int]
+    ref: _tensor_pb2.RefId
+    leaf: int
+    position: int
+    def __init__(self, ref: _Optional[_Union[_tensor_pb2.RefId, _Mapping]] = ..., leaf: _Optional[int] = ..., position: _Optional[int] = ...) -> None: ...
+
+class Input(_message.Message):
+    __slots__ = ("ref", "shard", "parameter", "position")
+    REF_FIELD_NUMBER: _ClassVar[int]
+    SHARD_FIELD_NUMBER: _ClassVar[int]
+    PARAMETER_FIELD_NUMBER: _ClassVar[int]
+    POSITION_FIELD_NUMBER: _ClassVar[int]
+    ref: _tensor_pb2.RefId
+    shard: str
+    parameter: str
+    position: int
+    def __init__(self, ref: _Optional[_Union[_tensor_pb2.RefId, _Mapping]] = ..., shard: _Optional[str] = ..., parameter: _Optional[str] = ..., position: _Optional[int] = ...) -> None: ...
+
+class Start(_message.Message):
+    __slots__ = ("seeds",)
+    PASS_FIELD_NUMBER: _ClassVar[int]
+    SEEDS_FIELD_NUMBER: _ClassVar[int]
+    seeds: _containers.RepeatedCompositeFieldContainer[_tensor_pb2.Value]
+    def __init__(self, seeds: _Optional[_Iterable[_Union[_tensor_pb2.Value, _Mapping]]] = ..., **kwargs) -> None: ...
+
+class Gradients(_message.Message):
+    __slots__ = ("gradients",)
+    PASS_FIELD_NUMBER: _ClassVar[int]
+    GRADIENTS_FIELD_NUMBER: _ClassVar[int]
+    gradients: _containers.RepeatedCompositeFieldContainer[EdgeGradient]
+    def __init__(self, gradients: _Optional[_Iterable[_Union[EdgeGradient, _Mapping]]] = ..., **kwargs) -> None: ...
+
+class EdgeGradient(_message.Message):
+    __slots__ = ("edge", "gradient")
+    EDGE_FIELD_NUMBER: _ClassVar[int]
+    GRADIENT_FIELD_NUMBER: _ClassVar[int]
+    edge: EdgeId
+    gradient: _tensor_pb2.Value
+    def __init__(self, edge: _Optional[_Union[EdgeId, _Mapping]] = ..., gradient: _Optional[_Union[_tensor_pb2.Value, _Mapping]] = ...) -> None: ...
+
+class PassAck(_message.Message):
+    __slots__ = ("context", "waiting", "met", "count")
+    CONTEXT_FIELD_NUMBER: _ClassVar[int]
+    PASS_FIELD_NUMBER: _ClassVar[int]
+    WAITING_FIELD_NUMBER: _ClassVar[int]
+    MET_FIELD_NUMBER: _ClassVar[int]
+    COUNT_FIELD_NUMBER: _ClassVar[int]
+    context: str
+    waiting: int
+    met: _containers.RepeatedScalarFieldContainer[str]
+    count: int
+    def __init__(self, context: _Optional[str] = ..., waiting: _Optional[int] = ..., met: _Optional[_Iterable[str]] = ..., count: _Optional[int] = ..., **kwargs) -> None: ...
+
+class Mark(_message.Message):
+    __slots__ = ("begin", "reached")
+    PASS_FIELD_NUMBER: _ClassVar[int]
+    BEGIN_FIELD_NUMBER: _ClassVar[int]
+    REACHED_FIELD_NUMBER: _ClassVar[int]
+    begin: bool
+    reached: _containers.RepeatedCompositeFieldContainer[EdgeId]
+    def __init__(self, begin: bool = ..., reached: _Optional[_Iterable[_Union[EdgeId, _Mapping]]] = ..., **kwargs) -> None: ...
+
+class Resume(_message.Message):
+    __slots__ = ()
+    PASS_FIELD_NUMBER: _ClassVar[int]
+    def __init__(self, **kwargs) -> None: ...
+
+class Finish(_message.Message):
+    __slots__ = ("context",)
+    CONTEXT_FIELD_NUMBER: _ClassVar[int]
+    PASS_FIELD_NUMBER: _ClassVar[int]
+    context: str
+    def __init__(self, context: _Optional[str] = ..., **kwargs) -> None: ...
+
+class Abort(_message.Message):
+    __slots__ = ("context", "error")
+    CONTEXT_FIELD_NUMBER: _ClassVar[int]
+    PASS_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    context: str
+    error: Error
+    def __init__(self, context: _Optional[str] = ..., error: _Optional[_Union[Error, _Mapping]] = ..., **kwargs) -> None: ...
+
+class Release(_message.Message):
+    __slots__ = ("context",)
+    CONTEXT_FIELD_NUMBER: _ClassVar[int]
+    context: str
+    def __init__(self, context: _Optional[str] = ...) -> None: ...
+
+class ReadGradients(_message.Message):
+    __slots__ = ("context", "shard")
+    CONTEXT_FIELD_NUMBER: _ClassVar[int]
+    SHARD_FIELD_NUMBER: _ClassVar[int]
+    context: str
+    shard: str
+    def __init__(self, context: _Optional[str] = ..., shard: _Optional[str] = ...) -> None: ...
+
+class GradientsRead(_message.Message):
+    __slots__ = ("gradients",)
+    GRADIENTS_FIELD_NUMBER: _ClassVar[int]
+    gradients: _tensor_pb2.Value
+    def __init__(self, gradients: _Optional[_Union[_tensor_pb2.Value, _Mapping]] = ...) -> None: ...
+
+class LoadShard(_message.Message):
+    __slots__ = ("name", "program", "config", "seed")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    PROGRAM_FIELD_NUMBER: _ClassVar[int]
+    CONFIG_FIELD_NUMBER: _ClassVar[int]
+    SEED_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    program: str
+    config: _tensor_pb2.Value
+    seed: int
+    def __init__(self, name: _Optional[str] = ..., program: _Optional[str] = ..., config: _Optional[_Union[_tensor_pb2.Value, _Mapping]] = ..., seed: _Optional[int] = ...) -> None: ...
+
+class ShardLoaded(_message.Message):
+    __slots__ = ("parameters",)
+    PARAMETERS_FIELD_NUMBER: _ClassVar[int]
+    parameters: _containers.RepeatedCompositeFieldContainer[ParameterInfo]
+    def __init__(self, parameters: _Optional[_Iterable[_Union[ParameterInfo, _Mapping]]] = ...) -> None: ...
+
+class ParameterInfo(_message.Message):
+    __slots__ = ("name", "dtype", "shape")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    DTYPE_FIELD_NUMBER: _ClassVar[int]
+    SHAPE_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    dtype: str
+    shape: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, name: _Optional[str] = ..., dtype: _Optional[str] = ..., shape: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class ReadState(_message.Message):
+    __slots__ = ("shard", "optimizer")
+    SHARD_FIELD_NUMBER: _ClassVar[int]
+    OPTIMIZER_FIELD_NUMBER: _ClassVar[int]
+    shard: str
+    optimizer: str
+    def __init__(self, shard: _Optional[str] = ..., optimizer: _Optional[str] = ...) -> None: ...
+
+class StateRead(_message.Message):
+    __slots__ = ("state", "version")
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    state: _tensor_pb2.Value
+    version: int
+    def __init__(self, state: _Optional[_Union[_tensor_pb2.Value, _Mapping]] = ..., version: _Optional[int] = ...) -> None: ...
+
+class WriteState(_message.Message):
+    __slots__ = ("shard", "optimizer", "state", "version")
+    SHARD_FIELD_NUMBER: _ClassVar[int]
+    OPTIMIZER_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    shard: str
+    optimizer: str
+    state: _tensor_pb2.Value
+    version: int
+    def __init__(self, shard: _Optional[str] = ..., optimizer: _Optional[str] = ..., state: _Optional[_Union[_tensor_pb2.Value, _Mapping]] = ..., version: _Optional[int] = ...) -> None: ...
+
+class Adopt(_message.Message):
+    __slots__ = ("optimizer", "shards", "kind", "settings", "version", "term")
+    OPTIMIZER_FIELD_NUMBER: _ClassVar[int]
+    SHARDS_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    SETTINGS_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    TERM_FIELD_NUMBER: _ClassVar[int]
+    optimizer: str
+    shards: _containers.RepeatedScalarFieldContainer[str]
+    kind: str
+    settings: _tensor_pb2.Value
+    version: int
+    term: int
+    def __init__(self, optimizer: _Optional[str] = ..., shards: _Optional[_Iterable[str]] = ..., kind: _Optional[str] = ..., settings: _Optional[_Union[_tensor_pb2.Value, _Mapping]] = ..., version: _Optional[int] = ..., term: _Optional[int] = ...) -> None: ...
+
+class Prepare(_message.Message):
+    __slots__ = ("term", "optimizer", "version", "contexts", "passes")
+    TERM_FIELD_NUMBER: _ClassVar[int]
+    OPTIMIZER_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    CONTEXTS_FIELD_NUMBER: _ClassVar[int]
+    PASSES_FIELD_NUMBER: _ClassVar[int]
+    term: int
+    optimizer: str
+    version: int
+    contexts: _containers.RepeatedScalarFieldContainer[str]
+    passes: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, term: _Optional[int] = ..., optimizer: _Optional[str] = ..., version: _Optional[int] = ..., contexts: _Optional[_Iterable[str]] = ..., passes: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class Prepared(_message.Message):
+    __slots__ = ("norms",)
+    NORMS_FIELD_NUMBER: _ClassVar[int]
+    norms: _containers.RepeatedCompositeFieldContainer[Norm]
+    def __init__(self, norms: _Optional[_Iterable[_Union[Norm, _Mapping]]] = ...) -> None: ...
+
+class Norm(_message.Message):
+    __slots__ = ("parameter", "norm", "finite")
+    PARAMETER_FIELD_NUMBER: _ClassVar[int]
+    NORM_FIELD_NUMBER: _ClassVar[int]
+    FINITE_FIELD_NUMBER: _ClassVar[int]
+    parameter: str
+    norm: float
+    finite: bool
+    def __init__(self, parameter: _Optional[str] = ..., norm: _Optional[float] = ..., finite: bool = ...) -> None: ...
+
+class Commit(_message.Message):
+    __slots__ = ("term", "optimizer", "version", "clip_factor", "learning_rate")
+    TERM_FIELD_NUMBER: _ClassVar[int]
+    OPTIMIZER_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    CLIP_FACTOR_FIELD_NUMBER: _ClassVar[int]
+    LEARNING_RATE_FIELD_NUMBER: _ClassVar[int]
+    term: int
+    optimizer: str
+    version: int
+    clip_factor: float
+    learning_rate: float
+    def __init__(self, term: _Optional[int] = ..., optimizer: _Optional[str] = ..., version: _Optional[int] = ..., clip_factor: _Optional[float] = ..., learning_rate: _Optional[float] = ...) -> None: ...
+
+class Withdraw(_message.Message):
+    __slots__ = ("term", "optimizer", "version")
+    TERM_FIELD_NUMBER: _ClassVar[int]
+    OPTIMIZER_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    term: int
+    optimizer: str
+    version: int
+    def __init__(self, term: _Optional[int] = ..., optimizer: _Optional[str] = ..., version: _Optional[int] = ...) -> None: ...
+
+class Shutdown(_message.Message):
+    __slots__ = ("reason",)
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    reason: str
+    def __init__(self, reason: _Optional[str] = ...) -> None: ...
+
+class Statistics(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class Counts(_message.Message):
+    __slots__ = ("counts",)
+    class CountsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
+    COUNTS_FIELD_NUMBER: _ClassVar[int]
+    counts: _containers.ScalarMap[str, int]
+    def __init__(self, counts: _Optional[_Mapping[str, int]] = ...) -> None: ...

@@ -1,0 +1,347 @@
+"""Trees of Python values <-> `pb.Value`. Data only: nothing is ever pickled, looked up or run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from distgrad.autograd.rows import Rows
+from distgrad.errors import WireError
+
+from . import pb
+from .dtypes import Array, dtype_name
+
+# Protobuf parsers refuse messages nested deeper than 100; one level of a tree takes up to three, and calls wrap trees.
+MAX_DEPTH = 28
+
+_INTEGERS = range(-(2**63), 2**63)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Recorded:
+    """An array for which the sender's tape holds a send node: a gradient may come back."""
+
+    array: Any
+
+
+@dataclass(frozen=True, slots=True)
+class RefName:
+    """Names the value of a call, or an item within it: what a Ref is on the wire.
+
+    Attributes:
+        owner: process that has or will have the value.
+        context: context of the call; empty outside any.
+        path: path of the call.
+        steps: indices and keys from the call's value to the item meant.
+    """
+
+    owner: str
+    context: str
+    path: tuple[int, ...]
+    steps: tuple[int | str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ShardName:
+    """A shard's handle: its name, resolved when the call runs."""
+
+    name: str
+
+
+class _Refusal(Exception):
+    """A WireError on its way up a tree, collecting where it happened."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.steps: list[str] = []
+
+    def at(self, root: str) -> WireError:
+        return WireError(f"{root}{''.join(reversed(self.steps))}: {self}")
+
+
+# ---- Python -> protobuf ----------------------------------------------------------------------------------------------
+
+
+def encode_value(tree: Any, arrays: list[Array], name: str = "value") -> pb.Value:
+    """Turns a tree into a message and appends its arrays to `arrays`, which travel beside it in the same frame.
+
+    Arguments:
+        tree: None, bool, int of 64 bits, float, complex, str, bytes, arrays and NumPy scalars of numbers, `Recorded`,
+            `Rows`, `RefName`, `ShardName`, and lists, tuples and dicts with str keys of these.
+        arrays: the frame's arrays so far; left as it was when this raises.
+        name: what the tree is, for messages: `arguments` gives `arguments[1]["mask"]`.
+
+    Raises:
+        WireError: something in the tree cannot travel; says what and where.
+    """
+    count = len(arrays)
+    value = pb.Value()
+    try:
+        _encode(value, tree, arrays, MAX_DEPTH)
+    except _Refusal as refusal:
+        del arrays[count:]
+        raise refusal.at(name) from None
+    return value
+
+
+def ref_to_pb(ref: RefName) -> pb.RefId:
+    message = pb.RefId(owner=ref.owner, context=ref.context, path=ref.path)
+    for step in ref.steps:
+        if isinstance(step, str):
+            message.steps.add(key=step)
+        else:
+            message.steps.add(index=step)
+    return message
+
+
+def _encode(value: pb.Value, tree: Any, arrays: list[Array], depth: int) -> None:
+    encoder = _ENCODERS.get(type(tree))
+    if encoder is None:
+        if not isinstance(tree, np.generic):
+            kind = type(tree)
+            raise _Refusal(
+                f"a {kind.__module__}.{kind.__qualname__} cannot travel: pass None, numbers, str, bytes, arrays, "
+                "references, shard handles, or lists, tuples and dicts of these"
+            )
+        encoder = _encode_scalar
+    encoder(value, tree, arrays, depth)
+
+
+def _deeper(depth: int) -> int:
+    if depth == 0:
+        raise _Refusal(f"nested deeper than {MAX_DEPTH} levels, or contains itself")
+    return depth - 1
+
+
+def _encode_null(value: pb.Value, tree: None, arrays: list[Array], depth: int) -> None:
+    value.null.SetInParent()
+
+
+def _encode_boolean(value: pb.Value, tree: bool, arrays: list[Array], depth: int) -> None:
+    value.boolean = tree
+
+
+def _encode_integer(value: pb.Value, tree: int, arrays: list[Array], depth: int) -> None:
+    if tree not in _INTEGERS:
+        raise _Refusal("an int outside 64 bits cannot travel: pass it as text")
+    value.integer = tree
+
+
+def _encode_real(value: pb.Value, tree: float, arrays: list[Array], depth: int) -> None:
+    value.real = tree
+
+
+def _encode_complex(value: pb.Value, tree: complex, arrays: list[Array], depth: int) -> None:
+    value.complex.real = tree.real
+    value.complex.imaginary = tree.imag
+
+
+def _encode_text(value: pb.Value, tree: str, arrays: list[Array], depth: int) -> None:
+    value.text = _utf8(tree)
+
+
+def _utf8(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise _Refusal("text with lone surrogates is not UTF-8 and cannot travel: pass it as bytes") from None
+    return text
+
+
+def _encode_blob(value: pb.Value, tree: bytes, arrays: list[Array], depth: int) -> None:
+    value.blob = tree
+
+
+def _append(array: Array, arrays: list[Array]) -> int:
+    try:
+        dtype_name(array.dtype)
+    except WireError as error:
+        raise _Refusal(str(error)) from None
+    arrays.append(array)
+    return len(arrays) - 1
+
+
+def _encode_array(value: pb.Value, tree: Array, arrays: list[Array], depth: int) -> None:
+    value.leaf.array = _append(tree, arrays)
+
+
+def _encode_scalar(value: pb.Value, tree: np.generic, arrays: list[Array], depth: int) -> None:
+    value.leaf.array = _append(np.asarray(tree), arrays)
+    value.leaf.scalar = True
+
+
+def _encode_recorded(value: pb.Value, tree: Recorded, arrays: list[Array], depth: int) -> None:
+    if not isinstance(tree.array, np.ndarray | np.generic):
+        raise _Refusal(f"Recorded holds a {type(tree.array).__qualname__}, expected an array")
+    _encode(value, tree.array, arrays, depth)
+    value.leaf.recorded = True
+
+
+def _encode_rows(value: pb.Value, tree: Rows, arrays: list[Array], depth: int) -> None:
+    value.rows.indices = _append(np.asarray(tree.indices, np.int64), arrays)
+    value.rows.values = _append(np.asarray(tree.values), arrays)
+    value.rows.length = tree.length
+
+
+def _encode_ref(value: pb.Value, tree: RefName, arrays: list[Array], depth: int) -> None:
+    value.ref.CopyFrom(ref_to_pb(tree))
+
+
+def _encode_shard(value: pb.Value, tree: ShardName, arrays: list[Array], depth: int) -> None:
+    value.shard = tree.name
+
+
+def _encode_list(value: pb.Value, tree: list[Any], arrays: list[Array], depth: int) -> None:
+    _encode_items(value.list, tree, arrays, _deeper(depth))
+
+
+def _encode_tuple(value: pb.Value, tree: tuple[Any, ...], arrays: list[Array], depth: int) -> None:
+    _encode_items(value.tuple, tree, arrays, _deeper(depth))
+
+
+def _encode_items(values: pb.Values, items: Sequence[Any], arrays: list[Array], depth: int) -> None:
+    values.SetInParent()
+    index = 0
+    try:
+        for item in items:
+            _encode(values.items.add(), item, arrays, depth)
+            index += 1
+    except _Refusal as refusal:
+        refusal.steps.append(f"[{index}]")
+        raise
+
+
+def _encode_dict(value: pb.Value, tree: dict[Any, Any], arrays: list[Array], depth: int) -> None:
+    depth = _deeper(depth)
+    value.dict.SetInParent()
+    for key, item in tree.items():
+        if type(key) is not str:
+            kind = type(key).__qualname__
+            raise _Refusal(f"a dict with the key {key!r} of type {kind} cannot travel: keys must be str")
+        try:
+            entry = value.dict.entries.add(key=_utf8(key))
+            _encode(entry.value, item, arrays, depth)
+        except _Refusal as refusal:
+            refusal.steps.append(f'["{key}"]')
+            raise
+
+
+# By exact type: a subclass (an enum, a masked array, a named tuple) would arrive as something else, so it is refused.
+_ENCODERS: dict[type, Callable[[pb.Value, Any, list[Array], int], None]] = {
+    type(None): _encode_null,
+    bool: _encode_boolean,
+    int: _encode_integer,
+    float: _encode_real,
+    complex: _encode_complex,
+    str: _encode_text,
+    bytes: _encode_blob,
+    np.ndarray: _encode_array,
+    np.memmap: _encode_array,
+    Recorded: _encode_recorded,
+    Rows: _encode_rows,
+    RefName: _encode_ref,
+    ShardName: _encode_shard,
+    list: _encode_list,
+    tuple: _encode_tuple,
+    dict: _encode_dict,
+}
+
+
+# ---- protobuf -> Python ----------------------------------------------------------------------------------------------
+
+
+def decode_value(value: pb.Value, arrays: Sequence[Array]) -> Any:
+    """The tree a message stands for; its arrays are those of `arrays`, the arrays of its frame, not copies.
+
+    Raises:
+        WireError: the message is not a value, or names arrays that are not there.
+    """
+    return _decode(value, arrays, MAX_DEPTH)
+
+
+def ref_from_pb(message: pb.RefId) -> RefName:
+    """The reference a message names. Raises WireError for a step of no kind."""
+    return RefName(message.owner, message.context, tuple(message.path), tuple(map(_step, message.steps)))
+
+
+def _step(step: pb.Step) -> int | str:
+    kind = step.WhichOneof("kind")
+    if kind is None:
+        raise WireError("a step of a reference is neither an index nor a key")
+    chosen: int | str = getattr(step, kind)
+    return chosen
+
+
+def _decode(value: pb.Value, arrays: Sequence[Array], depth: int) -> Any:
+    kind = value.WhichOneof("kind")
+    if kind is None:
+        raise WireError("a value of no known kind arrived: is the peer newer than this process?")
+    if depth < 0:
+        raise WireError(f"a value nested deeper than {MAX_DEPTH} levels arrived")
+    return _DECODERS[kind](getattr(value, kind), arrays, depth - 1)
+
+
+def _plain(content: Any, arrays: Sequence[Array], depth: int) -> Any:
+    return content
+
+
+def _array(index: int, arrays: Sequence[Array]) -> Array:
+    if index >= len(arrays):
+        raise WireError(f"a value names array {index} of a frame that has {len(arrays)}")
+    return arrays[index]
+
+
+def _decode_leaf(leaf: pb.Leaf, arrays: Sequence[Array], depth: int) -> Any:
+    array: Any = _array(leaf.array, arrays)
+    if leaf.scalar:
+        if array.shape:
+            raise WireError(f"a scalar has the shape {array.shape}, expected ()")
+        array = array[()]
+    return Recorded(array) if leaf.recorded else array
+
+
+def _decode_rows(rows: pb.Rows, arrays: Sequence[Array], depth: int) -> Rows:
+    indices, values = _array(rows.indices, arrays), _array(rows.values, arrays)
+    if indices.dtype != np.int64 or indices.ndim != 1:
+        raise WireError(f"row numbers are {indices.dtype} of shape {indices.shape}, expected int64 with one axis")
+    if values.ndim == 0 or len(values) != len(indices):
+        raise WireError(f"{len(indices)} row numbers came with values of shape {values.shape}")
+    if len(indices) and not (indices[0] >= 0 and indices[-1] < rows.length and bool(np.all(np.diff(indices) > 0))):
+        raise WireError(f"row numbers must ascend without repeats within [0, {rows.length})")
+    return Rows(indices, values, rows.length)
+
+
+def _decode_list(values: pb.Values, arrays: Sequence[Array], depth: int) -> list[Any]:
+    return [_decode(item, arrays, depth) for item in values.items]
+
+
+def _decode_tuple(values: pb.Values, arrays: Sequence[Array], depth: int) -> tuple[Any, ...]:
+    return tuple([_decode(item, arrays, depth) for item in values.items])
+
+
+def _decode_dict(entries: pb.Entries, arrays: Sequence[Array], depth: int) -> dict[str, Any]:
+    tree = {entry.key: _decode(entry.value, arrays, depth) for entry in entries.entries}
+    if len(tree) != len(entries.entries):
+        raise WireError("a dict arrived with the same key twice")
+    return tree
+
+
+_DECODERS: dict[str, Callable[[Any, Sequence[Array], int], Any]] = {
+    "null": lambda content, arrays, depth: None,
+    "boolean": _plain,
+    "integer": _plain,
+    "real": _plain,
+    "complex": lambda content, arrays, depth: complex(content.real, content.imaginary),
+    "text": _plain,
+    "blob": _plain,
+    "leaf": _decode_leaf,
+    "rows": _decode_rows,
+    "list": _decode_list,
+    "tuple": _decode_tuple,
+    "dict": _decode_dict,
+    "ref": lambda content, arrays, depth: ref_from_pb(content),
+    "shard": lambda content, arrays, depth: ShardName(content),
+}
