@@ -1,0 +1,287 @@
+"""The journal of decisions: whether a step was taken is what stands here, and nothing else.
+
+An update is prepared on every owner, then decided by one record in this file. The record is on the disk before any
+owner is told to commit; no record means abort. So the end of any process, at any moment, leaves a step taken
+everywhere or nowhere.
+
+A record is one line, readable with `less`:
+
+    CRC32 of the JSON text, eight hexadecimal digits | space | JSON text | newline
+
+The newline is written last and JSON text holds none, so a line without it is a *torn tail*: a record whose writer died
+before it was decided. It is cut off at the next open. A line that has its newline but not its checksum was decided and
+has been damaged since; that is an error, because dropping it would undo a step that owners have taken.
+
+Every open takes the lock beside the journal and writes the next higher term. Owners refuse lower terms, so a
+coordinator that was merely slow cannot act after its successor has started.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, NoReturn
+
+from distgrad.errors import JournalError
+
+from .durable import create_directory, sync_directory
+
+_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What was decided about one step.
+
+    Attributes:
+        optimizer: name of the optimizer that takes the step.
+        version: the version that the step leads to.
+        outcome: "commit", or "abort" when a gradient was not finite.
+        clip_factor: every gradient is multiplied by this first; 1 when nothing is clipped.
+        learning_rate: of this step.
+        norm: Euclidean norm of all gradients together, before clipping.
+        owners: worker → incarnation that prepared.
+        term: of the coordinator that decided; set by `Journal.append`.
+    """
+
+    optimizer: str
+    version: int
+    outcome: Literal["commit", "abort"]
+    clip_factor: float
+    learning_rate: float
+    norm: float
+    owners: Mapping[str, int]
+    term: int = 0
+
+
+class Journal:
+    """An open journal. Made by `Journal.open`; one thread at a time may use it.
+
+    Attributes:
+        path: the file.
+        term: higher than that of every earlier open.
+    """
+
+    def __init__(self, path: Path, lock: int, file: int, end: int, term: int, decisions: list[Decision]) -> None:
+        self.path = path
+        self.term = term
+        self._lock = lock
+        self._file = file
+        self._end = end  # bytes of the file that hold whole records
+        self._decisions = decisions
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> Journal:
+        """Locks, reads and continues the journal at `path`, or begins it.
+
+        Raises:
+            JournalError: another process has it open, a record is damaged, or the disk refuses.
+        """
+        path = Path(path)
+        try:
+            create_directory(path.parent)
+            with ExitStack() as undo:
+                lock = _take_lock(path)
+                undo.callback(os.close, lock)
+                term, decisions, end = _read(path)
+                file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+                undo.callback(os.close, file)
+                opening = _encode(_opening(term + 1))
+                os.ftruncate(file, end)
+                _write_all(file, opening)
+                os.fsync(file)
+                sync_directory(path.parent)
+                undo.pop_all()
+        except OSError as error:
+            raise JournalError(f"journal {path} cannot be opened: {error}") from error
+        return cls(path, lock, file, end + len(opening), term + 1, decisions)
+
+    def append(self, decision: Decision) -> Decision:
+        """Decides: at return the record, with this journal's term, is on the disk. Returns it.
+
+        Raises:
+            JournalError: the disk refused. Nothing was decided and the journal may be used again, unless `closed` is
+                true: then not even the attempt could be taken back, and only the next open tells what the disk holds.
+        """
+        self._check_open()
+        stamped = replace(decision, term=self.term)
+        line = _encode(asdict(stamped))
+        try:
+            _write_all(self._file, line)
+            os.fsync(self._file)
+        except OSError as error:
+            self._take_back(error)
+        self._end += len(line)
+        self._decisions.append(stamped)
+        return stamped
+
+    def find(self, optimizer: str, version: int) -> Decision | None:
+        """The latest decision about the step that leads to `version`, or None. Replayed steps are decided again."""
+        for decision in reversed(self._decisions):
+            if (decision.optimizer, decision.version) == (optimizer, version):
+                return decision
+        return None
+
+    def compact(self, keep: Callable[[Decision], bool]) -> None:
+        """Forgets every decision that `keep` refuses; called when a checkpoint has made them history.
+
+        The shorter journal is written aside and renamed, so that a crash leaves the old one or the new one.
+
+        Raises:
+            JournalError: the disk refused. The journal is as it was, unless `closed` is true.
+        """
+        self._check_open()
+        kept = [decision for decision in self._decisions if keep(decision)]
+        content = b"".join(_encode(record) for record in [_opening(self.term), *map(asdict, kept)])
+        aside = self.path.with_name(self.path.name + ".partial")
+        file = -1
+        try:
+            file = os.open(aside, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o644)
+            _write_all(file, content)
+            os.fsync(file)
+            os.replace(aside, self.path)
+        except OSError as error:
+            if file >= 0:
+                os.close(file)
+                aside.unlink(missing_ok=True)
+            raise JournalError(f"journal {self.path} was left as it is, uncompacted: {error}") from error
+        os.close(self._file)
+        self._file, self._end, self._decisions = file, len(content), kept
+        try:
+            sync_directory(self.path.parent)
+        except OSError as error:
+            # The old file might come back after a power cut, without what is appended to the new one from here on.
+            self.close()
+            raise JournalError(f"journal {self.path} was compacted, but perhaps not on the disk: {error}") from error
+
+    @property
+    def closed(self) -> bool:
+        return self._file < 0
+
+    def close(self) -> None:
+        """Lets go of file and lock. May be called again."""
+        if not self.closed:
+            os.close(self._file)
+            os.close(self._lock)
+            self._file = -1
+
+    def __iter__(self) -> Iterator[Decision]:
+        return iter(self._decisions)
+
+    def __len__(self) -> int:
+        return len(self._decisions)
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        state = "closed" if self.closed else "open"
+        return f"<Journal {self.path} {state}, term {self.term}, {len(self)} decisions>"
+
+    def _take_back(self, reason: OSError) -> NoReturn:
+        """Cuts off what a failed write may have left, lest the next open find an undecided record. Always raises."""
+        try:
+            os.ftruncate(self._file, self._end)
+            os.fsync(self._file)
+        except OSError as error:
+            self.close()
+            raise JournalError(
+                f"journal {self.path}: a record at byte {self._end} could neither be written ({reason}) nor taken back "
+                f"({error}); restart the coordinator, which decides by what the disk then holds"
+            ) from error
+        raise JournalError(
+            f"journal {self.path}: the record at byte {self._end} could not be written ({reason}); nothing was decided"
+        ) from reason
+
+    def _check_open(self) -> None:
+        if self.closed:
+            raise JournalError(f"journal {self.path} is closed; open it again")
+
+
+def _opening(term: int) -> Mapping[str, Any]:
+    return {"opened": term, "format": _FORMAT}
+
+
+def _take_lock(path: Path) -> int:
+    """The lock is a file of its own, as compaction replaces the journal. The kernel frees it when its holder ends."""
+    lock = os.open(path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        holder = os.pread(lock, 32, 0).decode("ascii", "replace").strip() or "unknown"
+        os.close(lock)
+        raise JournalError(
+            f"journal {path} is in use by another coordinator (process {holder}); "
+            f"stop that one, or give this job a directory of its own"
+        ) from error
+    os.ftruncate(lock, 0)
+    os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+    return lock
+
+
+def _write_all(file: int, content: bytes) -> None:
+    rest = memoryview(content)
+    while rest:
+        rest = rest[os.write(file, rest) :]
+
+
+def _encode(record: Mapping[str, Any]) -> bytes:
+    text = json.dumps(record, separators=(",", ":")).encode()
+    return b"%08x %s\n" % (zlib.crc32(text), text)
+
+
+def _read(path: Path) -> tuple[int, list[Decision], int]:
+    """The highest term, all decisions, and the number of bytes before a torn tail."""
+    term, decisions, end = 0, [], 0
+    for offset, line in _whole_lines(path):
+        record = _decode(path, offset, line)
+        if "opened" in record:
+            if record.get("format") != _FORMAT:
+                raise JournalError(
+                    f"journal {path} has format {record.get('format')!r}; this version of distgrad reads {_FORMAT}"
+                )
+            term = max(term, record["opened"])
+        else:
+            decisions.append(_decision(path, offset, record))
+        end = offset + len(line) + 1
+    return term, decisions, end
+
+
+def _whole_lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    if not path.exists():
+        return
+    offset = 0
+    for line in path.read_bytes().split(b"\n")[:-1]:  # what follows the last newline is empty or torn
+        yield offset, line
+        offset += len(line) + 1
+
+
+def _decode(path: Path, offset: int, line: bytes) -> dict[str, Any]:
+    found, _, text = line.partition(b" ")
+    expected = b"%08x" % zlib.crc32(text)
+    if found != expected:
+        raise JournalError(
+            f"journal {path} is damaged at byte {offset}: found checksum {found[:8]!r}, expected {expected!r}. "
+            f"What was decided there is unknown: move the journal away and resume from a checkpoint"
+        )
+    record: dict[str, Any] = json.loads(text)
+    return record
+
+
+def _decision(path: Path, offset: int, record: dict[str, Any]) -> Decision:
+    try:
+        return Decision(**record)
+    except TypeError as error:
+        raise JournalError(f"journal {path}: this version cannot read the record at byte {offset}: {error}") from error
