@@ -8,7 +8,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from distgrad.autograd.primitive import COMPOSITES, PRIMITIVES
-from distgrad.autograd.rules import elementwise, reductions, shape  # noqa: F401  (importing enters the table)
+from distgrad.autograd.rules import (  # noqa: F401  (importing enters the table)
+    activation,
+    elementwise,
+    losses,
+    network,
+    reductions,
+    shape,
+    softmax,
+)
 
 globals().update(PRIMITIVES)
 globals().update(COMPOSITES)

@@ -1,0 +1,103 @@
+"""Softmax and its logarithm."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from distgrad.autograd.primitive import primitive
+from distgrad.autograd.rules.precision import narrow, widen
+
+
+def shifted(xp: Any, x: Any, axis: int) -> Any:
+    """`x` less its largest value along `axis`, so that exponentials cannot overflow. An infinite maximum is left in place.
+
+    The shift cancels in every function built on it, so no gradient needs to flow through the maximum.
+    """
+    if xp is np:
+        if x.shape[axis] == 0:
+            return x.copy()
+        top = np.max(x, axis=axis, keepdims=True)
+        if not np.isfinite(top).all():
+            top = np.where(np.isfinite(top), top, 0)
+        return np.subtract(x, top)
+    constant = xp.detach(x) if hasattr(xp, "detach") else x
+    if constant.shape[axis] == 0:
+        return x
+    top = xp.max(constant, axis=axis, keepdims=True)
+    return x - xp.where(xp.isfinite(top), top, xp.zeros_like(top))
+
+
+def softmax_of(xp: Any, x: Any, axis: int) -> Any:
+    """Softmax in the dtype of `x`."""
+    if xp is not np:
+        e = xp.exp(shifted(xp, x, axis))
+        return e / xp.sum(e, axis=axis, keepdims=True)
+    e = shifted(np, x, axis)
+    np.exp(e, out=e)
+    e /= np.add.reduce(e, axis=axis, keepdims=True)
+    return e
+
+
+def log_softmax_of(xp: Any, x: Any, axis: int) -> Any:
+    """Logarithm of the softmax in the dtype of `x`."""
+    if xp is not np:
+        s = shifted(xp, x, axis)
+        return s - xp.log(xp.sum(xp.exp(s), axis=axis, keepdims=True))
+    s = shifted(np, x, axis)
+    s -= np.log(np.add.reduce(np.exp(s), axis=axis, keepdims=True))
+    return s
+
+
+def _softmax(xp: Any, x: Any, *, axis: int = -1) -> Any:
+    return narrow(xp, softmax_of(xp, widen(xp, x), axis), x.dtype)
+
+
+def softmax_vjp(xp: Any, g: Any, ans: Any, x: Any, *, axis: int = -1) -> Any:
+    """Gradient of softmax, from its value `ans`: ans · (g − Σ ans · g)."""
+    g, ans = widen(xp, g), widen(xp, ans)
+    if xp is np and axis in (-1, g.ndim - 1):
+        out = np.subtract(g, np.vecdot(g, ans)[..., None])
+        out *= ans
+        return out
+    return ans * (g - xp.sum(ans * g, axis=axis, keepdims=True))
+
+
+softmax = primitive(
+    "softmax",
+    _softmax,
+    vjps=[softmax_vjp],
+    jvp="same",
+    save="output",
+    doc="exp(x) / Σ exp(x) along `axis`. float16 and bfloat16 are computed in float32.",
+)
+
+
+def _log_softmax(xp: Any, x: Any, *, axis: int = -1) -> Any:
+    return narrow(xp, log_softmax_of(xp, widen(xp, x), axis), x.dtype)
+
+
+def _log_softmax_vjp(xp: Any, g: Any, ans: Any, x: Any, *, axis: int = -1) -> Any:
+    g, ans = widen(xp, g), widen(xp, ans)
+    total = xp.sum(g, axis=axis, keepdims=True)
+    if xp is np:
+        out = np.exp(ans)
+        out *= total
+        return np.subtract(g, out, out=out)
+    return g - xp.exp(ans) * total
+
+
+def _log_softmax_jvp(xp: Any, tangents: Any, ans: Any, x: Any, *, axis: int = -1) -> Any:
+    (t,) = tangents
+    return t - xp.sum(xp.exp(ans) * t, axis=axis, keepdims=True)
+
+
+log_softmax = primitive(
+    "log_softmax",
+    _log_softmax,
+    vjps=[_log_softmax_vjp],
+    jvp=_log_softmax_jvp,
+    save="output",
+    doc="x − log Σ exp(x) along `axis`, without overflow. float16 and bfloat16 are computed in float32.",
+)

@@ -1,0 +1,102 @@
+"""An optimizer bound to parameters of this process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from distgrad.autograd import tape
+from distgrad.autograd.tensor import Tensor
+from distgrad.errors import ConfigError
+from distgrad.nn.module import Module
+from distgrad.optim.optimizer import Optimizer
+
+Trainable = Module | Mapping[str, Tensor] | Iterable[Tensor]
+
+
+class BoundOptimizer:
+    """Steps the parameters it was bound to, by the gradients in their `.grad`. Parameters without one stay untouched.
+
+    A step writes into the parameters' arrays; whoever keeps an array of `state_dict()` across steps keeps a copy.
+
+    Attributes:
+        rule: the optimizer.
+        parameters: by name; frozen ones are left out.
+        state: its arrays, see `Optimizer.init`.
+        step_count: steps made.
+        schedule: factor of the learning rate by number of steps made before, or None.
+    """
+
+    def __init__(self, rule: Optimizer, parameters: Trainable, schedule: Callable[[int], float] | None = None) -> None:
+        self.rule = rule
+        self.parameters = _named(parameters)
+        if not self.parameters:
+            raise ConfigError(f"{type(rule).__name__} was bound to nothing that requires grad")
+        self.state = rule.init({name: p.data for name, p in self.parameters.items()})
+        self.step_count = 0
+        self.schedule = schedule
+
+    @property
+    def learning_rate(self) -> float:
+        """The learning rate of the next step."""
+        return self.rule.lr * (1.0 if self.schedule is None else self.schedule(self.step_count))
+
+    def step(self) -> None:
+        """One update of every parameter that has a gradient."""
+        lr = self.learning_rate
+        self.step_count += 1
+        rule, state = self.rule, self.state
+        for name, parameter in self.parameters.items():
+            gradient = parameter.grad
+            if gradient is None:
+                continue
+            if isinstance(gradient, Tensor):
+                gradient = gradient.data
+            slots = (state[f"{name}/{slot}"] for slot in rule.slots)
+            rule.apply([_writeable(parameter), *slots], gradient, self.step_count, lr)
+
+    def zero_grad(self) -> None:
+        """Forgets the accumulated gradients."""
+        for parameter in self.parameters.values():
+            parameter.grad = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Copies of the state's arrays, and the number of steps made as "step": all that a resumed run needs besides the parameters."""
+        return {**{name: array.copy() for name, array in self.state.items()}, "step": self.step_count}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continues from what `state_dict` returned; names, shapes and dtypes must agree, else ConfigError."""
+        found = {name: array for name, array in state.items() if name != "step"}
+        if found.keys() != self.state.keys() or "step" not in state:
+            odd = sorted(found.keys() ^ self.state.keys()) or ["step"]
+            raise ConfigError(f"the state does not belong to these parameters and {self.rule}: see {odd[0]!r}")
+        for name, array in found.items():
+            own = self.state[name]
+            if array.shape != own.shape or array.dtype != own.dtype:
+                raise ConfigError(f"{name!r} is {array.dtype}{list(array.shape)}, expected {own.dtype}{list(own.shape)}")
+        self.state = {name: array.copy() for name, array in found.items()}
+        self.step_count = int(state["step"])
+
+    def __repr__(self) -> str:
+        return f"<{self.rule} of {len(self.parameters)} parameters after {self.step_count} steps>"
+
+
+def _writeable(parameter: Tensor) -> Any:
+    """The parameter's array, about to be written to; a copy takes its place where it is read-only."""
+    array = parameter.data
+    if not getattr(getattr(array, "flags", None), "writeable", True):
+        parameter.set_data(array.copy())
+    tape.clock.write(parameter.data)
+    return parameter.data
+
+
+def _named(parameters: Trainable) -> dict[str, Tensor]:
+    """The parameters that require grad, by name: a module's paths, a mapping's keys, or positions."""
+    pairs: Iterable[tuple[str, Tensor]]
+    if isinstance(parameters, Module):
+        pairs = parameters.named_parameters()
+    elif isinstance(parameters, Mapping):
+        pairs = parameters.items()
+    else:
+        pairs = ((str(k), p) for k, p in enumerate(parameters))
+    return {name: p for name, p in pairs if p.requires_grad}

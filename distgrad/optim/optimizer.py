@@ -1,0 +1,179 @@
+"""What an optimizer is: settings, and a pure rule from (parameters, gradients, state) to new parameters and new state.
+
+Arrays are never written to by `update`: the owner of distributed parameters prepares a step, and commits it by swapping references or drops it.
+A local program binds the same rule to a module and lets it write in place (`bound.py`); both run one kernel, so both get the same bits.
+
+State is a flat dict of arrays named "PARAMETER/SLOT", such as "head.weight/mean", which a checkpoint can hold as it is.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from distgrad.autograd.rows import Rows
+from distgrad.errors import ConfigError
+
+if TYPE_CHECKING:
+    from distgrad.optim.bound import BoundOptimizer, Trainable
+
+Arrays = Mapping[str, Any]
+Slots = tuple[Any, ...]
+
+# Elements a kernel handles at a time: its five or six arrays of float32 stay in a core's cache between its passes.
+BLOCK = 16_384
+
+# Every optimizer by the name that travels on the wire.
+KINDS: dict[str, type[Optimizer]] = {}
+
+
+@dataclasses.dataclass(frozen=True)
+class Optimizer(ABC):
+    """Settings of one algorithm, and its rule.
+
+    Attributes:
+        lr: learning rate of a step that is not given another one by a schedule.
+    """
+
+    lr: float
+
+    def __init_subclass__(cls) -> None:
+        KINDS[cls.__name__] = cls
+
+    def __post_init__(self) -> None:
+        if not self.lr >= 0:
+            raise ConfigError(f"{type(self).__name__}: lr={self.lr} must not be negative")
+
+    # ---- what an algorithm says of itself ------------------------------------------------------------------------------
+
+    @property
+    def slots(self) -> tuple[str, ...]:
+        """Names of the arrays kept for each parameter, each of its shape."""
+        return ()
+
+    def initial(self, slot: str) -> float:
+        """What a slot is filled with at first."""
+        return 0.0
+
+    @abstractmethod
+    def kernel(self, p: Any, g: Any, slots: Slots, step: int, lr: float, scratch: Any) -> None:
+        """Updates the parameter `p` and its `slots` in place.
+
+        All arrays have one shape; `g`, the gradient, is read only and `scratch` free to use.
+        Elements do not see one another, so a kernel may be given any part of a parameter at a time.
+        """
+
+    # ---- the rule -----------------------------------------------------------------------------------------------------
+
+    def init(self, parameters: Arrays) -> dict[str, Any]:
+        """The state before the first step."""
+        return {
+            f"{name}/{slot}": np.full_like(p, self.initial(slot), dtype=_compute_dtype(p.dtype))
+            for name, p in parameters.items()
+            for slot in self.slots
+        }
+
+    def update(
+        self, parameters: Arrays, gradients: Arrays, state: Arrays, step: int, learning_rate: float | None = None
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """New parameters and new state; those of a parameter without a gradient are the old ones.
+
+        Arguments:
+            parameters: arrays by name.
+            gradients: arrays or `Rows` by name, of the parameters' shapes. Absent or None: that parameter and its state stay untouched.
+            state: what `init` or the last `update` returned.
+            step: number of this step, from 1; bias corrections depend on it.
+            learning_rate: default: `lr`.
+
+        Of a row-sparse gradient only the rows it names are updated, in the parameter and in its state: momentum and decay of the others rest.
+        """
+        lr = self.lr if learning_rate is None else learning_rate
+        new_parameters, new_state = dict(parameters), dict(state)
+        for name, p in parameters.items():
+            g = gradients.get(name)
+            if g is None:
+                continue
+            keys = [f"{name}/{slot}" for slot in self.slots]
+            old = [p, *(state[key] for key in keys)]
+            fresh = [np.empty_like(a) for a in old]
+            self.apply(old, g, step, lr, fresh)
+            new_parameters[name] = fresh[0]
+            new_state.update(zip(keys, fresh[1:], strict=True))
+        return new_parameters, new_state
+
+    def apply(self, old: Sequence[Any], g: Any, step: int, lr: float, new: Sequence[Any] | None = None) -> None:
+        """Updates a parameter and its slots (`old`), in place, or into the arrays `new`."""
+        check_gradient(old[0], g)
+        if isinstance(g, Rows):
+            self._apply_rows(old, g, step, lr, old if new is None else new)
+            return
+        for g_part, *parts in blocks([g, *old, *(new or ())]):
+            for source, target in zip(parts, parts[len(old) :], strict=False):
+                np.copyto(target, source)
+            self._apply_block(parts[-len(old) :], g_part, step, lr)
+
+    def _apply_block(self, arrays: Sequence[Any], g: Any, step: int, lr: float) -> None:
+        p, *slots = arrays
+        dtype = _compute_dtype(p.dtype)
+        wide = p if p.dtype == dtype else p.astype(dtype)
+        g = g if g.dtype == dtype else g.astype(dtype)
+        self.kernel(wide, g, tuple(slots), step, lr, np.empty_like(wide))
+        if wide is not p:
+            np.copyto(p, wide, casting="same_kind")
+
+    def _apply_rows(self, old: Sequence[Any], g: Rows, step: int, lr: float, new: Sequence[Any]) -> None:
+        rows = [a[g.indices] for a in old]
+        self._apply_block(rows, g.values, step, lr)
+        for source, target, row in zip(old, new, rows, strict=True):
+            if source is not target:
+                np.copyto(target, source)
+            target[g.indices] = row
+
+    # ---- elsewhere ----------------------------------------------------------------------------------------------------
+
+    def bind(self, parameters: Trainable, schedule: Callable[[int], float] | None = None) -> BoundOptimizer:
+        """This rule with a module or named parameters of this process, to be stepped in place."""
+        from distgrad.optim.bound import BoundOptimizer
+
+        return BoundOptimizer(self, parameters, schedule)
+
+    def to_settings(self) -> dict[str, Any]:
+        """The settings as a plain dict of numbers, booleans and strings."""
+        return dataclasses.asdict(self)
+
+
+def from_settings(kind: str, settings: Mapping[str, Any]) -> Optimizer:
+    """The optimizer of a class name and a plain dict, as they travel; unknown names raise ConfigError."""
+    if kind not in KINDS:
+        raise ConfigError(f"there is no optimizer {kind!r}; there are {', '.join(sorted(KINDS))}")
+    known = [field.name for field in dataclasses.fields(KINDS[kind])]
+    unknown = [name for name in settings if name not in known]
+    if unknown:
+        raise ConfigError(f"{kind} has no setting {unknown[0]!r}; it has {', '.join(known)}")
+    return KINDS[kind](**settings)
+
+
+def check_gradient(p: Any, g: Any) -> None:
+    """Raises ConfigError when a gradient does not have its parameter's shape."""
+    if p.shape != g.shape:
+        raise ConfigError(f"a gradient of shape {g.shape} does not belong to a parameter of shape {p.shape}")
+
+
+def blocks(arrays: Sequence[Any]) -> Iterator[list[Any]]:
+    """The same part of each array at a time, small enough for the cache; whole arrays where they cannot be flattened without a copy."""
+    size = arrays[0].size
+    if size <= BLOCK or not all(isinstance(a, np.ndarray) and a.flags.c_contiguous for a in arrays):
+        yield list(arrays)
+        return
+    flat = [a.reshape(-1) for a in arrays]
+    for start in range(0, size, BLOCK):
+        yield [a[start : start + BLOCK] for a in flat]
+
+
+def _compute_dtype(dtype: Any) -> Any:
+    """The dtype a parameter is updated in, and its state kept in: float32 for half precision."""
+    return np.dtype(np.float32) if "float16" in str(dtype) else dtype
