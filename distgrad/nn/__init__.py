@@ -6,4 +6,15 @@ from distgrad.nn.losses import CrossEntropyLoss, MSELoss
 from distgrad.nn.module import Module
 from distgrad.nn.parameter import Buffer, BufferUpdate, Parameter, staged_buffers
 
-__all__ = ["Module", "Parameter", "Buffer", "BufferUpdate", "staged_buffers", "Linear", "CrossEntropyLoss", "MSELoss", "initialise", "random"]
+__all__ = [
+    "Module",
+    "Parameter",
+    "Buffer",
+    "BufferUpdate",
+    "staged_buffers",
+    "Linear",
+    "CrossEntropyLoss",
+    "MSELoss",
+    "initialise",
+    "random",
+]

@@ -25,7 +25,9 @@ def fans(shape: Shape) -> tuple[int, int]:
 
 
 def gain(nonlinearity: str, slope: float = 0.01) -> float:
-    """The factor that keeps the variance through an activation: "linear", "sigmoid", "tanh", "relu", "leaky_relu", "selu"."""
+    """The factor that keeps the variance through an activation: "linear", "sigmoid", "tanh", "relu", "leaky_relu",
+    "selu".
+    """
     gains = {
         "linear": 1.0,
         "sigmoid": 1.0,
@@ -50,7 +52,12 @@ def normal(shape: Shape, rng: np.random.Generator, mean: float = 0.0, std: float
 
 
 def truncated_normal(
-    shape: Shape, rng: np.random.Generator, mean: float = 0.0, std: float = 1.0, limit: float = 2.0, dtype: Any = "float32"
+    shape: Shape,
+    rng: np.random.Generator,
+    mean: float = 0.0,
+    std: float = 1.0,
+    limit: float = 2.0,
+    dtype: Any = "float32",
 ) -> Any:
     """Normal, drawn again wherever it falls more than `limit` standard deviations from the mean."""
     values = rng.standard_normal(shape)

@@ -13,11 +13,12 @@ from distgrad.nn.parameter import Buffer, Parameter
 
 
 class Module:
-    """A function with parameters. Subclasses assign parameters, buffers and other modules to attributes and write `forward`.
+    """A function with parameters. Subclasses assign parameters, buffers and other modules to attributes and write
+    `forward`.
 
-    What a module owns is what its attributes hold, in the order they were assigned: a `Parameter`, a `Buffer`, a `Module`, or a list, tuple or
-    dict of these. Names are paths of attributes, positions and keys: "head.weight", "layers.0.bias". What is reachable by several
-    paths (tied weights) goes by the first.
+    What a module owns is what its attributes hold, in the order they were assigned: a `Parameter`, a `Buffer`, a
+    `Module`, or a list, tuple or dict of these. Names are paths of attributes, positions and keys: "head.weight",
+    "layers.0.bias". What is reachable by several paths (tied weights) goes by the first.
     """
 
     training: bool = True
@@ -29,7 +30,7 @@ class Module:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.forward(*args, **kwargs)
 
-    # ---- what it owns -------------------------------------------------------------------------------------------------
+    # ---- what it owns ------------------------------------------------------------------------------------------------
 
     def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
         """Each parameter once, with its path."""
@@ -68,7 +69,7 @@ class Module:
         """Everything owned, directly or through modules below, each once, with its path, in order of definition."""
         return _walk(self, "", {id(self)})
 
-    # ---- state --------------------------------------------------------------------------------------------------------
+    # ---- state -------------------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
         """The arrays of parameters and buffers by path: the arrays themselves, which nobody writes to, not copies."""
@@ -84,18 +85,19 @@ class Module:
         problems += [f"{name!r} is not part of the module" for name in state if name not in own]
         for name, item in own.items():
             if name in state and (item.shape != state[name].shape or item.dtype != state[name].dtype):
-                problems.append(
-                    f"{name!r} is {state[name].dtype}{list(state[name].shape)}, the module's is {item.dtype}{list(item.shape)}"
-                )
+                found = f"{state[name].dtype}{list(state[name].shape)}"
+                problems.append(f"{name!r} is {found}, the module's is {item.dtype}{list(item.shape)}")
         if problems:
             raise ConfigError(f"the state does not fit this {type(self).__name__}: " + "; ".join(problems))
         for name, item in own.items():
             item.set_data(np.array(state[name]) if isinstance(item.data, np.ndarray) else state[name])
 
-    # ---- mode ---------------------------------------------------------------------------------------------------------
+    # ---- mode --------------------------------------------------------------------------------------------------------
 
     def train(self, training: bool = True) -> Module:
-        """Puts this module and all below into training mode (dropout active, running statistics updated). Returns itself."""
+        """Puts this module and all below into training mode (dropout active, running statistics updated). Returns
+        itself.
+        """
         for module in self.modules():
             module.training = training
         return self
@@ -110,17 +112,14 @@ class Module:
             if parameter.node is not None:
                 parameter.grad = None
 
-    # ---- looks --------------------------------------------------------------------------------------------------------
+    # ---- looks -------------------------------------------------------------------------------------------------------
 
     def describe(self) -> str:
         """The settings shown in the module's repr; subclasses override it."""
         return ""
 
     def __repr__(self) -> str:
-        children = [
-            f"  {name}: {child!r}".replace("\n", "\n  ")
-            for name, child in self.named_children()
-        ]
+        children = [f"  {name}: {child!r}".replace("\n", "\n  ") for name, child in self.named_children()]
         head = f"{type(self).__name__}({self.describe()})"
         return "\n".join([head, *children])
 

@@ -60,7 +60,8 @@ class Buffer(Tensor):
 class BufferUpdate:
     """One change of a buffer: `keep · buffer + addend`.
 
-    Changes of this form made on several microbatches, applied one after the other in program order, give the bits that one process gets.
+    Changes of this form made on several microbatches, applied one after the other in program order, give the bits
+    that one process gets.
     """
 
     buffer: Buffer
@@ -83,7 +84,8 @@ _staged: ContextVar[list[BufferUpdate] | None] = ContextVar("distgrad_staged_buf
 def staged_buffers() -> Iterator[list[BufferUpdate]]:
     """Collects the changes of buffers that forward passes in its block make, instead of applying them.
 
-    The owner applies them, in order, when the step commits, or drops them with the step. Until then every forward pass reads the old values.
+    The owner applies them, in order, when the step commits, or drops them with the step. Until then every forward
+    pass reads the old values.
     """
     updates: list[BufferUpdate] = []
     token = _staged.set(updates)
@@ -95,5 +97,7 @@ def staged_buffers() -> Iterator[list[BufferUpdate]]:
 
 def _array(data: Any) -> Any:
     if isinstance(data, Tensor):
-        raise GradientError("a parameter or buffer is made from an array, not from a tensor; pass tensor.numpy().copy()")
+        raise GradientError(
+            "a parameter or buffer is made from an array, not from a tensor; pass tensor.numpy().copy()"
+        )
     return data if hasattr(data, "__array_namespace__") else np.asarray(data)

@@ -1,13 +1,14 @@
 """Random numbers that depend on names, never on who draws them or when.
 
-A generator's key is a hash of a seed and names: (seed, shard, position of the parameter) for initial weights, (seed, shard, step,
-microbatch, path of the call, position of the draw) for dropout. So the same model has the same weights wherever its parts are placed, and a step
-can be run again bit for bit.
+A generator's key is a hash of a seed and names: (seed, shard, position of the parameter) for initial weights, (seed,
+shard, step, microbatch, path of the call, position of the draw) for dropout. So the same model has the same weights
+wherever its parts are placed, and a step can be run again bit for bit.
 
     with nn.random.seeded(7, "stem"):
         layer = nn.Linear(64, 128)           # weights of (7, "stem", 0), bias of (7, "stem", 1)
 
-A scope counts its draws in the order of the program inside it. Outside any scope the program itself is the scope, with seed 0.
+A scope counts its draws in the order of the program inside it. Outside any scope the program itself is the scope,
+with seed 0.
 """
 
 from __future__ import annotations
@@ -41,7 +42,8 @@ class Scope:
         return f"Scope(seed={self.seed}, names={self.names})"
 
 
-_scope: ContextVar[Scope] = ContextVar("distgrad_random_scope", default=Scope(0, ()))
+# The program's own scope counts on through the program, so its draws differ from one another.
+_scope: ContextVar[Scope] = ContextVar("distgrad_random_scope", default=Scope(0, ()))  # noqa: B039
 
 
 def key(seed: int, *names: Name) -> int:
@@ -54,7 +56,9 @@ def key(seed: int, *names: Name) -> int:
 
 
 def generator(seed: int, *names: Name) -> np.random.Generator:
-    """The generator of `seed` and `names` (Philox: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011)."""
+    """The generator of `seed` and `names` (Philox: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3",
+    2011).
+    """
     return from_key(key(seed, *names))
 
 
@@ -65,7 +69,9 @@ def from_key(key: int) -> np.random.Generator:
 
 @contextmanager
 def seeded(seed: int = 0, *names: Name) -> Iterator[Scope]:
-    """Within its block initial weights and dropout derive from `seed` and `names`. Scopes do not add up: the inner one counts."""
+    """Within its block initial weights and dropout derive from `seed` and `names`. Scopes do not add up: the inner
+    one counts.
+    """
     token = _scope.set(Scope(seed, names))
     try:
         yield _scope.get()

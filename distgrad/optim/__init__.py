@@ -1,4 +1,6 @@
-"""Optimizers: rules from gradients to new parameters, pure for distributed owners and bound in place for local programs."""
+"""Optimizers: rules from gradients to new parameters, pure for distributed owners and bound in place for local
+programs.
+"""
 
 from distgrad.optim.adam import Adam, AdamW
 from distgrad.optim.bound import BoundOptimizer

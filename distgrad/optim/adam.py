@@ -13,7 +13,8 @@ from distgrad.optim.optimizer import Optimizer, Slots
 
 @dataclass(frozen=True)
 class Adam(Optimizer):
-    """Steps of the mean gradient over the root of its mean square, both corrected for their start at zero (Kingma & Ba 2015).
+    """Steps of the mean gradient over the root of its mean square, both corrected for their start at zero (Kingma &
+    Ba 2015).
 
     `weight_decay` adds weight_decay · p to the gradient.
     """
@@ -53,7 +54,9 @@ class Adam(Optimizer):
 
 @dataclass(frozen=True)
 class AdamW(Adam):
-    """Adam whose weight decay acts on the parameter itself, p ← (1 − lr · weight_decay) p, before the step (Loshchilov & Hutter 2019)."""
+    """Adam whose weight decay acts on the parameter itself, p ← (1 − lr · weight_decay) p, before the step
+    (Loshchilov & Hutter 2019).
+    """
 
     _: KW_ONLY
     weight_decay: float = 1e-2

@@ -61,7 +61,9 @@ class BoundOptimizer:
             parameter.grad = None
 
     def state_dict(self) -> dict[str, Any]:
-        """Copies of the state's arrays, and the number of steps made as "step": all that a resumed run needs besides the parameters."""
+        """Copies of the state's arrays, and the number of steps made as "step": all that a resumed run needs besides
+        the parameters.
+        """
         return {**{name: array.copy() for name, array in self.state.items()}, "step": self.step_count}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -73,7 +75,9 @@ class BoundOptimizer:
         for name, array in found.items():
             own = self.state[name]
             if array.shape != own.shape or array.dtype != own.dtype:
-                raise ConfigError(f"{name!r} is {array.dtype}{list(array.shape)}, expected {own.dtype}{list(own.shape)}")
+                raise ConfigError(
+                    f"{name!r} is {array.dtype}{list(array.shape)}, expected {own.dtype}{list(own.shape)}"
+                )
         self.state = {name: array.copy() for name, array in found.items()}
         self.step_count = int(state["step"])
 

@@ -1,7 +1,8 @@
 """What an optimizer is: settings, and a pure rule from (parameters, gradients, state) to new parameters and new state.
 
-Arrays are never written to by `update`: the owner of distributed parameters prepares a step, and commits it by swapping references or drops it.
-A local program binds the same rule to a module and lets it write in place (`bound.py`); both run one kernel, so both get the same bits.
+Arrays are never written to by `update`: the owner of distributed parameters prepares a step, and commits it by
+swapping references or drops it. A local program binds the same rule to a module and lets it write in place
+(`bound.py`); both run one kernel, so both get the same bits.
 
 State is a flat dict of arrays named "PARAMETER/SLOT", such as "head.weight/mean", which a checkpoint can hold as it is.
 """
@@ -48,7 +49,7 @@ class Optimizer(ABC):
         if not self.lr >= 0:
             raise ConfigError(f"{type(self).__name__}: lr={self.lr} must not be negative")
 
-    # ---- what an algorithm says of itself ------------------------------------------------------------------------------
+    # ---- what an algorithm says of itself ----------------------------------------------------------------------------
 
     @property
     def slots(self) -> tuple[str, ...]:
@@ -67,7 +68,7 @@ class Optimizer(ABC):
         Elements do not see one another, so a kernel may be given any part of a parameter at a time.
         """
 
-    # ---- the rule -----------------------------------------------------------------------------------------------------
+    # ---- the rule ----------------------------------------------------------------------------------------------------
 
     def init(self, parameters: Arrays) -> dict[str, Any]:
         """The state before the first step."""
@@ -84,12 +85,14 @@ class Optimizer(ABC):
 
         Arguments:
             parameters: arrays by name.
-            gradients: arrays or `Rows` by name, of the parameters' shapes. Absent or None: that parameter and its state stay untouched.
+            gradients: arrays or `Rows` by name, of the parameters' shapes. Absent or None: that parameter and its
+                state stay untouched.
             state: what `init` or the last `update` returned.
             step: number of this step, from 1; bias corrections depend on it.
             learning_rate: default: `lr`.
 
-        Of a row-sparse gradient only the rows it names are updated, in the parameter and in its state: momentum and decay of the others rest.
+        Of a row-sparse gradient only the rows it names are updated, in the parameter and in its state: momentum and
+        decay of the others rest.
         """
         lr = self.lr if learning_rate is None else learning_rate
         new_parameters, new_state = dict(parameters), dict(state)
@@ -133,7 +136,7 @@ class Optimizer(ABC):
                 np.copyto(target, source)
             target[g.indices] = row
 
-    # ---- elsewhere ----------------------------------------------------------------------------------------------------
+    # ---- elsewhere ---------------------------------------------------------------------------------------------------
 
     def bind(self, parameters: Trainable, schedule: Callable[[int], float] | None = None) -> BoundOptimizer:
         """This rule with a module or named parameters of this process, to be stepped in place."""
@@ -164,7 +167,9 @@ def check_gradient(p: Any, g: Any) -> None:
 
 
 def blocks(arrays: Sequence[Any]) -> Iterator[list[Any]]:
-    """The same part of each array at a time, small enough for the cache; whole arrays where they cannot be flattened without a copy."""
+    """The same part of each array at a time, small enough for the cache; whole arrays where they cannot be flattened
+    without a copy.
+    """
     size = arrays[0].size
     if size <= BLOCK or not all(isinstance(a, np.ndarray) and a.flags.c_contiguous for a in arrays):
         yield list(arrays)

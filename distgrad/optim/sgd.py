@@ -14,7 +14,8 @@ from distgrad.optim.optimizer import Optimizer, Slots
 class SGD(Optimizer):
     """p ← p − lr · d, where d is the gradient g + weight_decay · p, or its running sum.
 
-    With momentum μ the sum is v ← μ v + g, and d = v, or g + μ v with `nesterov` (Sutskever et al. 2013, as PyTorch writes it).
+    With momentum μ the sum is v ← μ v + g, and d = v, or g + μ v with `nesterov` (Sutskever et al. 2013, as PyTorch
+    writes it).
     """
 
     lr: float

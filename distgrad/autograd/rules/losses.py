@@ -32,7 +32,7 @@ def _share(shape: tuple[int, ...], reduction: str) -> float:
     return 1.0 / max(math.prod(shape), 1) if reduction == "mean" else 1.0
 
 
-# ---- mean squared error -----------------------------------------------------------------------------------------------
+# ---- mean squared error ----------------------------------------------------------------------------------------------
 
 
 def _mse(xp: Any, x: Any, y: Any, *, reduction: str = "mean") -> Any:
@@ -66,18 +66,18 @@ mse = primitive(
     doc="(x − y)², averaged, summed, or each.",
 )
 
-# ---- cross-entropy ----------------------------------------------------------------------------------------------------
+# ---- cross-entropy ---------------------------------------------------------------------------------------------------
 
 
 def _check_labels(logits: Any, labels: Any, name: str) -> None:
     if labels.shape != logits.shape[:-1]:
         raise GradientError(
-            f"{name}() got scores of shape {logits.shape} and labels of shape {labels.shape}; the labels' shape must be "
-            f"{logits.shape[:-1]}, the scores' without the last axis, which counts the classes"
+            f"{name}() got scores of shape {logits.shape} and labels of shape {labels.shape}; the labels' shape must "
+            f"be {logits.shape[:-1]}, the scores' without the last axis, which counts the classes"
         )
     if "int" not in str(labels.dtype):
         raise GradientError(f"{name}() needs integer labels, the numbers of the classes, not {labels.dtype}")
-    if type(labels) is np.ndarray and labels.size and not (0 <= labels.min() and labels.max() < logits.shape[-1]):
+    if type(labels) is np.ndarray and labels.size and (labels.min() < 0 or labels.max() >= logits.shape[-1]):
         raise GradientError(
             f"{name}() got labels from {labels.min()} to {labels.max()}, but there are {logits.shape[-1]} classes: "
             f"0 to {logits.shape[-1] - 1}"

@@ -58,5 +58,5 @@ linear = primitive(
     vjps=[_linear_x, _linear_weight, _linear_bias],
     jvp=_linear_jvp,
     save="inputs",
-    doc="x · weightᵀ + bias over the last axis: x (..., inputs), weight (outputs, inputs), bias (outputs,) or left out.",
+    doc="x · weightᵀ + bias over the last axis: x (..., inputs), weight (outputs, inputs), bias (outputs,) or absent.",
 )

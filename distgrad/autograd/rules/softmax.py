@@ -11,7 +11,8 @@ from distgrad.autograd.rules.precision import narrow, widen
 
 
 def shifted(xp: Any, x: Any, axis: int) -> Any:
-    """`x` less its largest value along `axis`, so that exponentials cannot overflow. An infinite maximum is left in place.
+    """`x` less its largest value along `axis`, so that exponentials cannot overflow. An infinite maximum is left in
+    place.
 
     The shift cancels in every function built on it, so no gradient needs to flow through the maximum.
     """
