@@ -29,7 +29,7 @@ import numpy as np
 from distgrad.autograd import tape
 from distgrad.autograd.primitive import namespace
 from distgrad.autograd.rows import Rows
-from distgrad.autograd.tape import Leaf, Node
+from distgrad.autograd.tape import Leaf, Node, Places
 from distgrad.autograd.tensor import Tensor
 from distgrad.errors import GradientError
 
@@ -47,6 +47,7 @@ class Pass:
         retain: keep the saved values of the nodes that run.
         wanted: only these nodes receive a gradient: the sink is called for them, wherever in the graph they are, and what leads
             to none of them is left out. None: every end of the graph is wanted.
+        cut: the graph ends at the wanted nodes, as if they were variables.
         awaited: says of an end of the graph whether another process waits for its gradient.
     """
 
@@ -57,9 +58,11 @@ class Pass:
         record: bool = False,
         retain: bool = False,
         wanted: set[Node] | None = None,
+        cut: bool = False,
         awaited: Callable[[Node], bool] | None = None,
     ) -> None:
         self._sink = sink
+        self._cut: set[Node] = wanted if cut and wanted else set()
         self._record = record
         self._retain = retain or record
         self._wanted = wanted
@@ -78,6 +81,7 @@ class Pass:
         """Walks the graph from `roots` (node and position among all roots) and from `sources` (nodes that one gradient from
         outside is due for), and lists the contributors of each node."""
         contributors = self._contributors
+        cut = self._cut
         stack: list[Node] = []
         external = [*roots, *((source, 0) for source in sources)]
         for node, position in external:
@@ -90,6 +94,8 @@ class Pass:
             node = stack.pop()
             if not node.inputs:
                 ends.append(node)
+            elif node in cut:
+                continue
             for i, parent in enumerate(node.inputs):
                 if parent is None:
                     continue
@@ -182,12 +188,16 @@ class Pass:
         wanted = self._wanted
         if not inputs if wanted is None else node in wanted or (not inputs and node in self._urgent):
             self._sink(node, gradient)
+            if node in self._cut:
+                return
         if gradient is None:
             for i, parent in enumerate(inputs):
                 if parent is not None:
                     self.deliver(parent, (node, i), None)
             return
         record = self._record
+        if type(gradient) is Places:
+            gradient = node.complete(gradient, record)
         shared = node.shared(gradient, record)
         if not self._urgent:
             for i, parent in enumerate(inputs):
@@ -327,6 +337,9 @@ def backward(
 ) -> None:
     """Accumulates the gradients of `roots` in `.grad` of the variables they were computed from. See `Tensor.backward`."""
     wanted = None if inputs is None else {require_node(x, f"inputs[{k}]") for k, x in enumerate(inputs)}
+    for node in wanted or ():
+        if not isinstance(node, Leaf):
+            raise GradientError(f"only variables have a .grad, and {node} is computed; use dg.autograd.backward.gradients")
 
     def accumulate(node: Node, gradient: Any) -> None:
         if gradient is None:
@@ -334,7 +347,8 @@ def backward(
         assert isinstance(node, Leaf), f"a local graph ends in variables, not in {node}"
         node.grad = gradient if node.grad is None else node.grad + gradient
 
-    run_pass(roots, gradients, accumulate, wanted=wanted, retain=bool(retain_graph), record=create_graph)
+    nodes, seeds = _seeded(roots, gradients, create_graph)
+    run_pass(nodes, seeds, accumulate, wanted=wanted, retain=bool(retain_graph), record=create_graph)
 
 
 def gradients(
@@ -349,29 +363,35 @@ def gradients(
 
     Inputs may be any recorded tensors, not only variables. Under `create_graph` the gradients are tensors, else arrays.
     """
-    nodes = [require_node(x, f"inputs[{k}]") for k, x in enumerate(inputs)]
+    wanted = [require_node(x, f"inputs[{k}]") for k, x in enumerate(inputs)]
     found: dict[Node, Any] = {}
-    run_pass(roots, seeds, found.__setitem__, wanted=set(nodes), retain=bool(retain_graph), record=create_graph)
-    return [found.get(node) for node in nodes]
+    nodes, values = _seeded(roots, seeds, create_graph)
+    run_pass(nodes, values, found.__setitem__, wanted=set(wanted), retain=bool(retain_graph), record=create_graph)
+    return [found.get(node) for node in wanted]
+
+
+def _seeded(roots: Sequence[Tensor], seeds: Sequence[Any] | None, record: bool) -> tuple[list[Node], list[Any]]:
+    """The nodes of `roots` and their checked seeds."""
+    nodes = [require_node(root, f"roots[{k}]") for k, root in enumerate(roots)]
+    given = list(seeds) if seeds is not None else [None] * len(roots)
+    return nodes, [seed_for(root, seed, record) for root, seed in zip(roots, given, strict=True)]
 
 
 def run_pass(
-    roots: Sequence[Tensor],
-    seeds: Sequence[Any] | None,
+    roots: Sequence[Node],
+    seeds: Sequence[Any],
     sink: Sink,
     *,
     wanted: set[Node] | None,
+    cut: bool = False,
     retain: bool,
     record: bool,
 ) -> None:
-    """One complete local pass from `roots`, seeded with `seeds` (None: one, for a scalar)."""
-    nodes = [require_node(root, f"roots[{k}]") for k, root in enumerate(roots)]
-    given = list(seeds) if seeds is not None else [None] * len(roots)
-    values = [seed_for(root, seed, record) for root, seed in zip(roots, given, strict=True)]
-    backward_pass = Pass(sink, record=record, retain=retain, wanted=wanted)
-    backward_pass.expect([(node, k) for k, node in enumerate(nodes)])
-    for k, (node, value) in enumerate(zip(nodes, values, strict=True)):
-        backward_pass.seed(node, k, value)
+    """One complete local pass from `roots`, each with its seed."""
+    backward_pass = Pass(sink, record=record, retain=retain, wanted=wanted, cut=cut)
+    backward_pass.expect([(node, k) for k, node in enumerate(roots)])
+    for k, (node, seed) in enumerate(zip(roots, seeds, strict=True)):
+        backward_pass.seed(node, k, seed)
     with tape.entered(record=record or tape.mode.get().record):
         backward_pass.run()
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from distgrad.autograd import tape
-from distgrad.autograd.primitive import OpNode, Primitive
+from distgrad.autograd.primitive import Primitive
 from distgrad.autograd.tape import Leaf, Node
 from distgrad.autograd.tensor import Boxed
 
@@ -37,14 +37,4 @@ class Lifted(Boxed, boxed=True):
         mode = tape.mode.get()
         if op.vjps is None or not mode.record or not any(nodes):
             return op(*raw, **params)
-        return op.record(raw, nodes, params, mode, LiftedNode, lambda value, node: cls(value, node, level))
-
-
-class LiftedNode(OpNode):
-    """A node of a lifted tape."""
-
-    __slots__ = ()
-
-    def wrap(self, value: Any, node: Node | None) -> Any:
-        # Only asked for when this pass is recorded on its own tape, i.e. by grad-of-grad at the same level.
-        return value if node is None else Lifted(value, node, tape.mode.get().level)
+        return op.record(raw, nodes, params, mode, lambda value, node: cls(value, node, level))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from distgrad.autograd.primitive import COMPOSITES, PRIMITIVES
 from distgrad.autograd.rules import (  # noqa: F401  (importing enters the table)
     activation,
+    creation,
     elementwise,
     losses,
     network,

@@ -7,7 +7,8 @@ the same text yields first derivatives at full speed and, recorded, derivatives 
 accumulate: the engine does so once for all. Operands are positional, parameters keyword-only; the forward rule's signature tells them apart.
 
     forward(xp, *args, *, **params)          the value; with `outputs > 1` a tuple; with `residual=True` a pair (value, residual)
-    vjps[i](xp, g, ans, *args, **params)     gradient of args[i]; with `shared=`, `ans` is what shared(xp, g, ans, ...) returned
+    vjps[i](xp, g, ans, *args, **params)     gradient of args[i]; with `shared=`, `ans` is what shared(xp, g, ans, ...) returned;
+                                             with `outputs > 1` g is a tuple, zeros where a result has no gradient
     jvp(xp, tangents, ans, *args, **params)  tangent of the value; tangents[i] is None where args[i] has none
 
 `vjps` may be one function that takes the position first (operations on any number of arrays). A residual, whatever the forward
@@ -25,7 +26,7 @@ from typing import Any, Literal
 import numpy as np
 
 from distgrad.autograd import tape
-from distgrad.autograd.tape import Frame, Node, Output
+from distgrad.autograd.tape import Frame, Node, Output, Places
 from distgrad.autograd.tensor import TENSOR_TYPES, Boxed, Tensor, apply_boxed
 from distgrad.errors import FreedGraphError, GradientError
 
@@ -129,7 +130,7 @@ class Primitive:
         if not live or not mode.record or self.vjps is None:
             value = self.evaluate(raw, params)
             return Tensor(value) if type(value) is not tuple else tuple(map(Tensor, value))
-        return self.record(raw, nodes, params, mode, OpNode, Tensor)
+        return self.record(raw, nodes, params, mode, Tensor)
 
     def evaluate(self, raw: Sequence[Any], params: dict[str, Any]) -> Any:
         """The value on raw arrays."""
@@ -148,7 +149,6 @@ class Primitive:
         nodes: list[Node | None],
         params: dict[str, Any],
         mode: tape.Mode,
-        node_class: type[OpNode],
         wrap: Callable[[Any, Node | None], Any],
     ) -> Any:
         """The value on raw arrays, with a node for it on the tape."""
@@ -157,9 +157,8 @@ class Primitive:
         if self.outputs == 1:
             if not differentiable(value.dtype):
                 return wrap(value, None)
-            node = node_class(self, nodes, raw, params, value, residual, xp, mode)
-            return wrap(value, node)
-        node = node_class(self, nodes, raw, params, value, residual, xp, mode)
+            return wrap(value, OpNode(self, nodes, raw, params, value, residual, xp, mode))
+        node = OpNode(self, nodes, raw, params, value, residual, xp, mode)
         return tuple(
             wrap(v, Output(node, k, v.shape, v.dtype) if differentiable(v.dtype) else None)
             for k, v in enumerate(value)
@@ -202,10 +201,7 @@ def elementwise(
 
 def _vjp_from(derivative: Rule) -> Rule:
     def vjp(xp: Any, g: Any, ans: Any, *args: Any, **params: Any) -> Any:
-        factor = derivative(xp, ans, *args, **params)
-        if getattr(factor, "dtype", None) is not None and factor.dtype.kind == "c":
-            factor = xp.conj(factor)
-        return g * factor
+        return g * conjugate(xp, derivative(xp, ans, *args, **params))
 
     return vjp
 
@@ -220,6 +216,17 @@ def _jvp_from(derivatives: Sequence[Rule | None]) -> Rule:
         return sum(terms[1:], terms[0]) if terms else None
 
     return jvp
+
+
+def conjugate(xp: Any, factor: Any) -> Any:
+    """The conjugate of a complex array, tensor or number; a real one as it is."""
+    dtype = getattr(factor, "dtype", None)
+    if dtype is None:
+        return factor.conjugate() if type(factor) is complex else factor
+    kind = getattr(dtype, "kind", None)
+    if kind is None:  # a foreign namespace's dtype
+        kind = "c" if "complex" in str(dtype) else "f"
+    return xp.conj(factor) if kind == "c" else factor
 
 
 class OpNode(Node):
@@ -268,25 +275,40 @@ class OpNode(Node):
         """Namespace, answer, operands and parameters for a rule: raw, or as tensors linked to the tape under `record`."""
         args, out, params, xp = self.args, self.out, self.params, self.xp
         if args is None:
-            raise FreedGraphError(
-                f"the saved values of {self} were freed by an earlier backward pass over it; "
-                "pass retain_graph=True to that pass to keep them"
-            )
+            raise self._freed()
         if self.clock != tape.clock.now:
             tape.clock.check(self.clock, (*args, out), self)
         if record:
             xp = ops()
-            wrap = self.wrap
-            args = tuple(wrap(a, n) if type(a) is not Spec else a for a, n in zip(args, self.inputs, strict=True))
-            if type(out) is not tuple and type(out) is not Spec:
-                out = wrap(out, self)
+            args = tuple(
+                a if type(a) in _NOT_WRAPPED else Tensor(a, n) for a, n in zip(args, self.inputs, strict=True)
+            )
+            if self.op.outputs != 1:
+                out = tuple(o if type(o) is Spec else Tensor(o, self._output(k, o)) for k, o in enumerate(out))
+            elif type(out) is not Spec:
+                out = Tensor(out, self)
         if self.op.residual:
             params = {**params, "residual": None if record else self.residual}
         return xp, out, args, params
 
-    def wrap(self, value: Any, node: Node | None) -> Any:
-        """`value` as a tensor of this node's tape."""
-        return Tensor(value, node)
+    def _output(self, position: int, value: Any) -> Output | None:
+        return Output(self, position, value.shape, value.dtype) if differentiable(value.dtype) else None
+
+    def complete(self, gradient: Places, record: bool) -> tuple[Any, ...]:
+        """The gradients of all results: zeros for those that received none."""
+        if self.out is None:
+            raise self._freed()
+        given = gradient.by_position
+        return tuple(given[k] if k in given else self._zeros(o, record) for k, o in enumerate(self.out))
+
+    def _zeros(self, value: Any, record: bool) -> Any:
+        return (ops() if record else self.xp).zeros(value.shape, dtype=value.dtype)
+
+    def _freed(self) -> FreedGraphError:
+        return FreedGraphError(
+            f"the saved values of {self} were freed by an earlier backward pass over it; "
+            "pass retain_graph=True to that pass to keep them"
+        )
 
     def shared(self, gradient: Any, record: bool) -> Any:
         if self.op.shared is None:
@@ -319,8 +341,10 @@ def ops() -> Any:
 # ---- arrays and their namespaces --------------------------------------------------------------------------------------
 
 # Array types met so far and their namespaces. Python scalars are weak in promotion and go with any of them.
-_NAMESPACES: dict[type, Any] = dict.fromkeys((np.ndarray, float, int, bool, complex, *np.sctypeDict.values()), np)
-_SCALARS = (bool, int, float, complex)
+# None stands for an operand that is left out.
+_SCALARS = (bool, int, float, complex, type(None))
+_NAMESPACES: dict[type, Any] = dict.fromkeys((np.ndarray, *_SCALARS, *np.sctypeDict.values()), np)
+_NOT_WRAPPED = (*_SCALARS, Spec)
 _SAVES_INPUTS = ("all", "inputs")
 _SAVES_OUTPUT = ("all", "output")
 

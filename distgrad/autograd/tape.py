@@ -41,19 +41,23 @@ class Frame:
 class Mode:
     """How operations are treated here and now: recorded or not, in which frame, inside how many transforms."""
 
-    __slots__ = ("anomaly", "frame", "level", "record")
+    __slots__ = ("anomaly", "boxes", "frame", "level", "record")
 
-    def __init__(self, record: bool, frame: Frame, level: int = 0, anomaly: bool = False) -> None:
+    def __init__(
+        self, record: bool, frame: Frame, level: int = 0, boxes: bool = False, anomaly: bool = False
+    ) -> None:
         self.record = record
         self.frame = frame
         # Number of transforms we are inside of; their boxes are told apart by it.
         self.level = level
+        # Whether one of these transforms sees boxes: jvp or vmap.
+        self.boxes = boxes
         # Whether each operation remembers the user's line that recorded it.
         self.anomaly = anomaly
 
     def but(self, **changes: Any) -> Mode:
         """The same mode with some fields changed."""
-        fields = {name: getattr(self, name) for name in ("record", "frame", "level", "anomaly")}
+        fields = {name: getattr(self, name) for name in self.__slots__}
         return Mode(**(fields | changes))
 
 
@@ -110,6 +114,10 @@ class Node:
         """What the vjps of all inputs need alike, computed once per pass."""
         return None
 
+    def complete(self, gradient: Places, record: bool) -> tuple[Any, ...]:
+        """The gradients of all results of an operation that has several."""
+        raise TypeError(f"{self} has one result")
+
     def vjp(self, i: int, gradient: Any, shared: Any, record: bool) -> Any:
         """The gradient of input `i`, given this node's. Under `record` the computation is itself recorded."""
         raise FreedGraphError(f"{self} has no vjp: it is where a graph ends")
@@ -140,6 +148,40 @@ class Output(Node):
     def __init__(self, operation: Node, position: int, shape: tuple[int, ...], dtype: Any) -> None:
         super().__init__((operation,), operation.frame, shape, dtype)
         self.position = position
+
+    def vjp(self, i: int, gradient: Any, shared: Any, record: bool) -> Any:
+        return Places({self.position: gradient})
+
+
+class Places:
+    """The gradient of an operation with several results, by position. Those not named have none."""
+
+    __slots__ = ("by_position",)
+
+    # What the node of such an operation has too.
+    shape: ClassVar[tuple[int, ...]] = ()
+    dtype: ClassVar[None] = None
+
+    def __init__(self, by_position: dict[int, Any]) -> None:
+        self.by_position = by_position
+
+    def __add__(self, other: Places) -> Places:
+        total = dict(self.by_position)
+        for position, gradient in other.by_position.items():
+            total[position] = total[position] + gradient if position in total else gradient
+        return Places(total)
+
+
+class Alias(Node):
+    """A variable that is a copy of a recorded value: to differentiate by it is not to differentiate by all that the value is used for.
+
+    Nested derivatives take it for their variables, so that an inner one never sees where its argument came from.
+    """
+
+    __slots__ = ()
+
+    def __init__(self, original: Node | None, frame: Frame, shape: tuple[int, ...], dtype: Any) -> None:
+        super().__init__((original,), frame, shape, dtype)
 
     def vjp(self, i: int, gradient: Any, shared: Any, record: bool) -> Any:
         return gradient

@@ -1,0 +1,66 @@
+"""Differentiate programs whose pieces live on different machines.
+
+The local engine is here at once. What needs a network is imported when it is first asked for (`LAZY`), so that
+`import distgrad` stays quick and free of grpc.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from distgrad.autograd import operators as _operators  # noqa: F401  (tensors learn Python's operators)
+from distgrad.autograd import ops
+from distgrad.autograd.backward import backward
+from distgrad.autograd.modes import enable_grad, no_grad
+from distgrad.autograd.tensor import Tensor, tensor
+from distgrad.autograd.transforms import grad, jvp, value_and_grad, vjp
+from distgrad.errors import DistgradError
+
+__version__ = "0.1.0"
+
+# Names resolved on first use: "module" for a module, "module:attribute" for what it defines.
+LAZY: dict[str, str] = {
+    "nn": "distgrad.nn",
+    "optim": "distgrad.optim",
+}
+
+__all__ = [
+    # Values and operations.
+    "Tensor",
+    "tensor",
+    "ops",
+    # Derivatives.
+    "backward",
+    "grad",
+    "value_and_grad",
+    "vjp",
+    "jvp",
+    # How operations are treated.
+    "no_grad",
+    "enable_grad",
+    # Errors: all the others are in distgrad.errors.
+    "DistgradError",
+    *LAZY,
+]
+
+
+def __getattr__(name: str) -> Any:
+    where = LAZY.get(name)
+    if where is None:
+        raise AttributeError(f"module 'distgrad' has no attribute {name!r}")
+    from importlib import import_module
+
+    module, _, attribute = where.partition(":")
+    found = import_module(module)
+    if attribute:
+        found = getattr(found, attribute)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *LAZY})
+
+
+if TYPE_CHECKING:
+    from distgrad import nn, optim
