@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 from distgrad.autograd.primitive import COMPOSITES, PRIMITIVES
 from distgrad.autograd.rules import (  # noqa: F401  (importing enters the table)
     activation,
+    contraction,
     creation,
     elementwise,
+    indexing,
     losses,
     network,
     reductions,

@@ -1,0 +1,211 @@
+"""Reading and writing at an index, as functions: nothing is ever written in place.
+
+Index arrays are operands, not parameters, so that a transform may see them: an index such as x[:, i, 2] is kept as the template
+(:, ARRAY, 2) with the operands x and i. Reading and scattering (adding into zeros) are each other's vjp.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..primitive import composite, ops, primitive
+from ..rows import Rows
+from .nested import bare, nested, shape_of
+from .scatter import add_rows, not_negative, scatter_add, summed_rows
+
+
+class _Place(enum.Enum):
+    ARRAY = "array"
+
+
+ARRAY = _Place.ARRAY
+_BASIC = (int, slice, type(None), type(Ellipsis), np.integer)
+
+
+def _parsed(index: Any) -> tuple[Any, list[Any]]:
+    """An index as template and index arrays."""
+    kind = type(index)
+    if kind is int or kind is slice:
+        return index, []
+    entries = index if kind is tuple else (index,)
+    template: list[Any] = []
+    arrays: list[Any] = []
+    for entry in entries:
+        if isinstance(entry, _BASIC) and not isinstance(entry, bool):
+            template.append(entry)
+            continue
+        if not hasattr(entry, "dtype"):
+            entry = np.asarray(entry, dtype=None if np.size(entry) else np.intp)
+        template.append(ARRAY)
+        arrays.append(entry)
+    return tuple(template), arrays
+
+
+def _filled(template: Any, arrays: Sequence[Any]) -> Any:
+    """The index a template and its arrays stand for."""
+    if not arrays:
+        return template
+    left = iter(arrays)
+    return tuple(next(left) if entry is ARRAY else entry for entry in template)
+
+
+def _may_repeat(arrays: Sequence[Any]) -> bool:
+    """Whether an index may name an element twice: only arrays of numbers can."""
+    return any(a.dtype != bool for a in arrays)
+
+
+# ---- reading and writing ----------------------------------------------------------------------------------------------
+
+
+def _get(xp: Any, x: Any, *arrays: Any, index: Any) -> Any:
+    if len(arrays) == 1 and arrays[0].dtype != bool and index[-1] is ARRAY and _all_of_each(index[:-1]):
+        # The same elements, two to five times faster.
+        return xp.take(x, arrays[0], axis=len(index) - 1)
+    return x[_filled(index, arrays)]
+
+
+def _all_of_each(entries: Sequence[Any]) -> bool:
+    return all(type(entry) is slice and entry == slice(None) for entry in entries)
+
+
+def _scatter(xp: Any, g: Any, *arrays: Any, index: Any, shape: tuple[int, ...]) -> Any:
+    out = xp.zeros(shape, dtype=g.dtype)
+    if _may_repeat(arrays):
+        _add_into(xp, out, g, arrays, index)
+    else:
+        out[_filled(index, arrays)] = g
+    return out
+
+
+def _add(xp: Any, x: Any, value: Any, *arrays: Any, index: Any) -> Any:
+    out = xp.array(x, copy=True)
+    if _may_repeat(arrays):
+        _add_into(xp, out, value, arrays, index)
+    else:
+        out[_filled(index, arrays)] += value
+    return out
+
+
+def _add_into(xp: Any, out: Any, value: Any, arrays: Sequence[Any], index: Any) -> None:
+    if xp is not np:
+        xp.add.at(out, _filled(index, arrays), value)
+    elif index == (ARRAY,):
+        add_rows(out, arrays[0], value)
+    else:
+        scatter_add(out, _filled(index, arrays), value)
+
+
+def _set(xp: Any, x: Any, value: Any, *arrays: Any, index: Any) -> Any:
+    out = xp.array(x, copy=True)
+    out[_filled(index, arrays)] = value
+    return out
+
+
+def _written(xp: Any, g: Any, x: Any, arrays: Sequence[Any], index: Any) -> Any:
+    """The gradient of the values written at an index. Of several written to one place only the last one is still there."""
+    read = nested(xp, index_get, g, *arrays, index=index)
+    if not _may_repeat(arrays):
+        return read
+    place = _filled(index, [bare(a) for a in arrays])
+    last = np.empty(x.shape, np.int64)
+    numbers = np.arange(np.prod(read.shape, dtype=np.int64)).reshape(read.shape)
+    last[place] = numbers
+    return xp.where(last[place] == numbers, read, 0)
+
+
+index_get = primitive(
+    "index_get",
+    _get,
+    vjps=lambda i, xp, g, ans, x, *arrays, index: nested(
+        xp, index_scatter, g, *arrays, index=index, shape=tuple(x.shape)
+    ),
+    jvp="linear",
+    # The index arrays must be kept; x comes along, but as a rule others hold it too.
+    save="inputs",
+    doc="x[index]; see `getitem`.",
+)
+index_scatter = primitive(
+    "index_scatter",
+    _scatter,
+    vjps=lambda i, xp, g, ans, x, *arrays, index, shape: nested(xp, index_get, g, *arrays, index=index),
+    jvp="linear",
+    save="inputs",
+    doc="Zeros of `shape` with x added at the index: the transpose of `index_get`.",
+)
+index_set = primitive(
+    "index_set",
+    _set,
+    vjps=[
+        lambda xp, g, ans, x, value, *arrays, index: nested(xp, index_set, g, 0, *arrays, index=index),
+        lambda xp, g, ans, x, value, *arrays, index: _written(xp, g, x, arrays, index),
+    ],
+    jvp=lambda xp, tangents, ans, x, value, *arrays, index: index_set(
+        *_or_zeros(xp, tangents, (x, value)), *arrays, index=index
+    ),
+    save="inputs",
+    doc="A copy of x with `value` at the index; see `set_at`.",
+)
+index_add = primitive(
+    "index_add",
+    _add,
+    vjps=[
+        lambda xp, g, ans, x, value, *arrays, index: g,
+        lambda xp, g, ans, x, value, *arrays, index: nested(xp, index_get, g, *arrays, index=index),
+    ],
+    jvp=lambda xp, tangents, ans, x, value, *arrays, index: index_add(
+        *_or_zeros(xp, tangents, (x, value)), *arrays, index=index
+    ),
+    save="inputs",
+    doc="A copy of x with `value` added at the index; see `add_at`.",
+)
+
+
+def _or_zeros(xp: Any, tangents: Sequence[Any], operands: Sequence[Any]) -> list[Any]:
+    return [xp.zeros_like(x) if t is None else t for t, x in zip(tangents, operands, strict=False)]
+
+
+@composite
+def getitem(x: Any, index: Any) -> Any:
+    """x[index], with NumPy's basic and advanced indices; tensors of integers or booleans count as arrays."""
+    template, arrays = _parsed(index)
+    return index_get(x, *arrays, index=template)
+
+
+@composite
+def set_at(x: Any, index: Any, value: Any) -> Any:
+    """A copy of x with x[index] = value, cast to x's dtype. Where an index repeats, the last value stays, and gets the gradient."""
+    template, arrays = _parsed(index)
+    return index_set(x, value, *arrays, index=template)
+
+
+@composite
+def add_at(x: Any, index: Any, value: Any) -> Any:
+    """A copy of x with `value` added at the index, once for each time the index names an element."""
+    template, arrays = _parsed(index)
+    return index_add(x, value, *arrays, index=template)
+
+
+# ---- embedding --------------------------------------------------------------------------------------------------------
+
+
+def _embedding_table(xp: Any, g: Any, ans: Any, table: Any, indices: Any) -> Any:
+    if xp is not np:
+        return nested(xp, index_scatter, g, indices, index=(ARRAY,), shape=tuple(table.shape))
+    length, *rest = table.shape
+    flat = not_negative(indices, length)
+    return Rows(*summed_rows(flat, g.reshape(flat.size, *rest)), length)
+
+
+embedding = primitive(
+    "embedding",
+    lambda xp, table, indices: xp.take(table, indices, axis=0),
+    vjps=[_embedding_table],
+    jvp="linear",
+    save="inputs",
+    doc="The rows of `table` with the numbers `indices`, an integer array of any shape. The gradient of a table that is a "
+    "variable is row-sparse (`Rows`) unless the pass is recorded.",
+)

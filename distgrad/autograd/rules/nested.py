@@ -1,0 +1,49 @@
+"""How the rules of one primitive use another that NumPy lacks, and what they ask of operands alike."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..primitive import Primitive, ops
+from ..tensor import Tensor
+
+
+def nested(xp: Any, op: Primitive, *args: Any, **params: Any) -> Any:
+    """The value of `op` inside a rule: recorded where the rule runs on tensors, the bare forward rule on raw arrays."""
+    return op(*args, **params) if xp is ops() else op.forward(xp, *args, **params)
+
+
+def shape_of(x: Any) -> tuple[int, ...]:
+    """The shape of a tensor, an array, a number or nested lists."""
+    shape = getattr(x, "shape", None)
+    return np.shape(x) if shape is None else tuple(shape)
+
+
+def is_complex(x: Any) -> bool:
+    """Whether a tensor or array, of any namespace, holds complex numbers."""
+    kind = getattr(x.dtype, "kind", None)
+    return "complex" in str(x.dtype) if kind is None else bool(kind == "c")
+
+
+def conjugate(xp: Any, x: Any) -> Any:
+    """The complex conjugate; x itself when it is real."""
+    return xp.conj(x) if is_complex(x) else x
+
+
+def transposed(xp: Any, x: Any) -> Any:
+    """x with its last two axes exchanged."""
+    return x.T if len(x.shape) == 2 else xp.swapaxes(x, -1, -2)
+
+
+def adjoint(xp: Any, x: Any) -> Any:
+    """The conjugate transpose over the last two axes."""
+    return conjugate(xp, transposed(xp, x))
+
+
+def bare(x: Any) -> Any:
+    """The raw array under a tensor and the boxes of all transforms around it."""
+    while isinstance(x, Tensor):
+        x = x.data
+    return x
