@@ -26,7 +26,7 @@ from distgrad.wire.v1 import tensor_pb2 as distgrad_dot_wire_dot_v1_dot_tensor__
 from distgrad.wire.v1 import worker_pb2 as distgrad_dot_wire_dot_v1_dot_worker__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"distgrad/wire/v1/coordinator.proto\x12\x0b\x64istgrad.v1\x1a\x1d\x64istgrad/wire/v1/tensor.proto\x1a\x1d\x64istgrad/wire/v1/worker.proto\"&\n\x04Join\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08programs\x18\x02 \x03(\t\"J\n\x06Joined\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04term\x18\x02 \x01(\x04\x12$\n\x07members\x18\x03 \x03(\x0b\x32\x13.distgrad.v1.Member\"v\n\x06Member\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\x06\x12\x0c\n\x04role\x18\x03 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x04 \x01(\t\x12\x0b\n\x03pid\x18\x05 \x01(\r\x12\r\n\x05state\x18\x06 \x01(\t\x12\x0e\n\x06reason\x18\x07 \x01(\t\"2\n\x0bMemberEvent\x12#\n\x06member\x18\x01 \x01(\x0b\x32\x13.distgrad.v1.Member\"\r\n\x0bListMembers\"/\n\x07Members\x12$\n\x07members\x18\x01 \x03(\x0b\x32\x13.distgrad.v1.Member\"h\n\x05Place\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07program\x18\x02 \x01(\t\x12\x0e\n\x06worker\x18\x03 \x01(\t\x12\"\n\x06\x63onfig\x18\x04 \x01(\x0b\x32\x12.distgrad.v1.Value\x12\x0c\n\x04seed\x18\x05 \x01(\x04\"\x19\n\tFindShard\x12\x0c\n\x04name\x18\x01 \x01(\t\"k\n\nShardFound\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07program\x18\x02 \x01(\t\x12\x0e\n\x06worker\x18\x03 \x01(\t\x12.\n\nparameters\x18\x04 \x03(\x0b\x32\x1a.distgrad.v1.ParameterInfo\"c\n\x0f\x43reateOptimizer\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06shards\x18\x02 \x03(\t\x12\x0c\n\x04kind\x18\x03 \x01(\t\x12$\n\x08settings\x18\x04 \x01(\x0b\x32\x12.distgrad.v1.Value\"1\n\x10OptimizerCreated\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x04\"|\n\nUpdateStep\x12\x11\n\toptimizer\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x04\x12\x10\n\x08\x63ontexts\x18\x03 \x03(\t\x12\x0e\n\x06passes\x18\x04 \x03(\r\x12\x11\n\tclip_norm\x18\x05 \x01(\x01\x12\x15\n\rlearning_rate\x18\x06 \x01(\x01\"9\n\x07Updated\x12\x0f\n\x07version\x18\x01 \x01(\x04\x12\x0c\n\x04norm\x18\x02 \x01(\x01\x12\x0f\n\x07\x61pplied\x18\x03 \x01(\x08\"<\n\x04Save\x12\x11\n\tdirectory\x18\x01 \x01(\t\x12!\n\x05\x65xtra\x18\x02 \x01(\x0b\x32\x12.distgrad.v1.Value\"$\n\x05Saved\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\r\n\x05\x62ytes\x18\x02 \x01(\x04\"\x1c\n\x07Restore\x12\x11\n\tdirectory\x18\x01 \x01(\t\";\n\x08Restored\x12\x0c\n\x04path\x18\x01 \x01(\t\x12!\n\x05\x65xtra\x18\x02 \x01(\x0b\x32\x12.distgrad.v1.Valueb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"distgrad/wire/v1/coordinator.proto\x12\x0b\x64istgrad.v1\x1a\x1d\x64istgrad/wire/v1/tensor.proto\x1a\x1d\x64istgrad/wire/v1/worker.proto\"&\n\x04Join\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08programs\x18\x02 \x03(\t\"J\n\x06Joined\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04term\x18\x02 \x01(\x04\x12$\n\x07members\x18\x03 \x03(\x0b\x32\x13.distgrad.v1.Member\"v\n\x06Member\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\x06\x12\x0c\n\x04role\x18\x03 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x04 \x01(\t\x12\x0b\n\x03pid\x18\x05 \x01(\r\x12\r\n\x05state\x18\x06 \x01(\t\x12\x0e\n\x06reason\x18\x07 \x01(\t\"2\n\x0bMemberEvent\x12#\n\x06member\x18\x01 \x01(\x0b\x32\x13.distgrad.v1.Member\"\r\n\x0bListMembers\"/\n\x07Members\x12$\n\x07members\x18\x01 \x03(\x0b\x32\x13.distgrad.v1.Member\"h\n\x05Place\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07program\x18\x02 \x01(\t\x12\x0e\n\x06worker\x18\x03 \x01(\t\x12\"\n\x06\x63onfig\x18\x04 \x01(\x0b\x32\x12.distgrad.v1.Value\x12\x0c\n\x04seed\x18\x05 \x01(\x04\"\x19\n\tFindShard\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x95\x01\n\nShardFound\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07program\x18\x02 \x01(\t\x12\x0e\n\x06worker\x18\x03 \x01(\t\x12.\n\nparameters\x18\x04 \x03(\x0b\x32\x1a.distgrad.v1.ParameterInfo\x12(\n\x07methods\x18\x05 \x03(\x0b\x32\x17.distgrad.v1.MethodInfo\"c\n\x0f\x43reateOptimizer\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06shards\x18\x02 \x03(\t\x12\x0c\n\x04kind\x18\x03 \x01(\t\x12$\n\x08settings\x18\x04 \x01(\x0b\x32\x12.distgrad.v1.Value\"1\n\x10OptimizerCreated\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x04\"l\n\nUpdateStep\x12\x11\n\toptimizer\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x04\x12\x10\n\x08\x63ontexts\x18\x03 \x03(\t\x12\x11\n\tclip_norm\x18\x05 \x01(\x01\x12\x15\n\rlearning_rate\x18\x06 \x01(\x01\"9\n\x07Updated\x12\x0f\n\x07version\x18\x01 \x01(\x04\x12\x0c\n\x04norm\x18\x02 \x01(\x01\x12\x0f\n\x07\x61pplied\x18\x03 \x01(\x08\"<\n\x04Save\x12\x11\n\tdirectory\x18\x01 \x01(\t\x12!\n\x05\x65xtra\x18\x02 \x01(\x0b\x32\x12.distgrad.v1.Value\"$\n\x05Saved\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\r\n\x05\x62ytes\x18\x02 \x01(\x04\"\x1c\n\x07Restore\x12\x11\n\tdirectory\x18\x01 \x01(\t\";\n\x08Restored\x12\x0c\n\x04path\x18\x01 \x01(\t\x12!\n\x05\x65xtra\x18\x02 \x01(\x0b\x32\x12.distgrad.v1.Valueb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -49,22 +49,22 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PLACE']._serialized_end=569
   _globals['_FINDSHARD']._serialized_start=571
   _globals['_FINDSHARD']._serialized_end=596
-  _globals['_SHARDFOUND']._serialized_start=598
-  _globals['_SHARDFOUND']._serialized_end=705
-  _globals['_CREATEOPTIMIZER']._serialized_start=707
-  _globals['_CREATEOPTIMIZER']._serialized_end=806
-  _globals['_OPTIMIZERCREATED']._serialized_start=808
-  _globals['_OPTIMIZERCREATED']._serialized_end=857
-  _globals['_UPDATESTEP']._serialized_start=859
-  _globals['_UPDATESTEP']._serialized_end=983
-  _globals['_UPDATED']._serialized_start=985
-  _globals['_UPDATED']._serialized_end=1042
-  _globals['_SAVE']._serialized_start=1044
-  _globals['_SAVE']._serialized_end=1104
-  _globals['_SAVED']._serialized_start=1106
-  _globals['_SAVED']._serialized_end=1142
-  _globals['_RESTORE']._serialized_start=1144
-  _globals['_RESTORE']._serialized_end=1172
-  _globals['_RESTORED']._serialized_start=1174
-  _globals['_RESTORED']._serialized_end=1233
+  _globals['_SHARDFOUND']._serialized_start=599
+  _globals['_SHARDFOUND']._serialized_end=748
+  _globals['_CREATEOPTIMIZER']._serialized_start=750
+  _globals['_CREATEOPTIMIZER']._serialized_end=849
+  _globals['_OPTIMIZERCREATED']._serialized_start=851
+  _globals['_OPTIMIZERCREATED']._serialized_end=900
+  _globals['_UPDATESTEP']._serialized_start=902
+  _globals['_UPDATESTEP']._serialized_end=1010
+  _globals['_UPDATED']._serialized_start=1012
+  _globals['_UPDATED']._serialized_end=1069
+  _globals['_SAVE']._serialized_start=1071
+  _globals['_SAVE']._serialized_end=1131
+  _globals['_SAVED']._serialized_start=1133
+  _globals['_SAVED']._serialized_end=1169
+  _globals['_RESTORE']._serialized_start=1171
+  _globals['_RESTORE']._serialized_end=1199
+  _globals['_RESTORED']._serialized_start=1201
+  _globals['_RESTORED']._serialized_end=1260
 # @@protoc_insertion_point(module_scope)

@@ -81,16 +81,18 @@ class FindShard(_message.Message):
     def __init__(self, name: _Optional[str] = ...) -> None: ...
 
 class ShardFound(_message.Message):
-    __slots__ = ("name", "program", "worker", "parameters")
+    __slots__ = ("name", "program", "worker", "parameters", "methods")
     NAME_FIELD_NUMBER: _ClassVar[int]
     PROGRAM_FIELD_NUMBER: _ClassVar[int]
     WORKER_FIELD_NUMBER: _ClassVar[int]
     PARAMETERS_FIELD_NUMBER: _ClassVar[int]
+    METHODS_FIELD_NUMBER: _ClassVar[int]
     name: str
     program: str
     worker: str
     parameters: _containers.RepeatedCompositeFieldContainer[_worker_pb2.ParameterInfo]
-    def __init__(self, name: _Optional[str] = ..., program: _Optional[str] = ..., worker: _Optional[str] = ..., parameters: _Optional[_Iterable[_Union[_worker_pb2.ParameterInfo, _Mapping]]] = ...) -> None: ...
+    methods: _containers.RepeatedCompositeFieldContainer[_worker_pb2.MethodInfo]
+    def __init__(self, name: _Optional[str] = ..., program: _Optional[str] = ..., worker: _Optional[str] = ..., parameters: _Optional[_Iterable[_Union[_worker_pb2.ParameterInfo, _Mapping]]] = ..., methods: _Optional[_Iterable[_Union[_worker_pb2.MethodInfo, _Mapping]]] = ...) -> None: ...
 
 class CreateOptimizer(_message.Message):
     __slots__ = ("name", "shards", "kind", "settings")
@@ -113,20 +115,18 @@ class OptimizerCreated(_message.Message):
     def __init__(self, name: _Optional[str] = ..., version: _Optional[int] = ...) -> None: ...
 
 class UpdateStep(_message.Message):
-    __slots__ = ("optimizer", "version", "contexts", "passes", "clip_norm", "learning_rate")
+    __slots__ = ("optimizer", "version", "contexts", "clip_norm", "learning_rate")
     OPTIMIZER_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     CONTEXTS_FIELD_NUMBER: _ClassVar[int]
-    PASSES_FIELD_NUMBER: _ClassVar[int]
     CLIP_NORM_FIELD_NUMBER: _ClassVar[int]
     LEARNING_RATE_FIELD_NUMBER: _ClassVar[int]
     optimizer: str
     version: int
     contexts: _containers.RepeatedScalarFieldContainer[str]
-    passes: _containers.RepeatedScalarFieldContainer[int]
     clip_norm: float
     learning_rate: float
-    def __init__(self, optimizer: _Optional[str] = ..., version: _Optional[int] = ..., contexts: _Optional[_Iterable[str]] = ..., passes: _Optional[_Iterable[int]] = ..., clip_norm: _Optional[float] = ..., learning_rate: _Optional[float] = ...) -> None: ...
+    def __init__(self, optimizer: _Optional[str] = ..., version: _Optional[int] = ..., contexts: _Optional[_Iterable[str]] = ..., clip_norm: _Optional[float] = ..., learning_rate: _Optional[float] = ...) -> None: ...
 
 class Updated(_message.Message):
     __slots__ = ("version", "norm", "applied")

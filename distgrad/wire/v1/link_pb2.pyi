@@ -43,7 +43,7 @@ REASON_BAD_FRAME: Reason
 REASON_RESOURCE_EXHAUSTED: Reason
 
 class Frame(_message.Message):
-    __slots__ = ("sequence", "acknowledged", "hello", "welcome", "goodbye", "heartbeat", "chunk", "request", "reply", "call", "done", "start", "gradients", "pass_ack", "mark", "resume", "finish", "abort", "member_event", "drop", "cancel", "arrays", "padding", "payload")
+    __slots__ = ("sequence", "acknowledged", "hello", "welcome", "goodbye", "heartbeat", "chunk", "request", "reply", "call", "done", "start", "gradients", "pass_ack", "mark", "resume", "abort", "member_event", "drop", "cancel", "arrays", "padding", "payload")
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     ACKNOWLEDGED_FIELD_NUMBER: _ClassVar[int]
     HELLO_FIELD_NUMBER: _ClassVar[int]
@@ -60,7 +60,6 @@ class Frame(_message.Message):
     PASS_ACK_FIELD_NUMBER: _ClassVar[int]
     MARK_FIELD_NUMBER: _ClassVar[int]
     RESUME_FIELD_NUMBER: _ClassVar[int]
-    FINISH_FIELD_NUMBER: _ClassVar[int]
     ABORT_FIELD_NUMBER: _ClassVar[int]
     MEMBER_EVENT_FIELD_NUMBER: _ClassVar[int]
     DROP_FIELD_NUMBER: _ClassVar[int]
@@ -84,7 +83,6 @@ class Frame(_message.Message):
     pass_ack: _worker_pb2.PassAck
     mark: _worker_pb2.Mark
     resume: _worker_pb2.Resume
-    finish: _worker_pb2.Finish
     abort: _worker_pb2.Abort
     member_event: _coordinator_pb2.MemberEvent
     drop: _worker_pb2.Drop
@@ -92,7 +90,7 @@ class Frame(_message.Message):
     arrays: _containers.RepeatedCompositeFieldContainer[_tensor_pb2.Array]
     padding: bytes
     payload: bytes
-    def __init__(self, sequence: _Optional[int] = ..., acknowledged: _Optional[int] = ..., hello: _Optional[_Union[Hello, _Mapping]] = ..., welcome: _Optional[_Union[Welcome, _Mapping]] = ..., goodbye: _Optional[_Union[Goodbye, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., chunk: _Optional[_Union[_tensor_pb2.Chunk, _Mapping]] = ..., request: _Optional[_Union[Request, _Mapping]] = ..., reply: _Optional[_Union[Reply, _Mapping]] = ..., call: _Optional[_Union[_worker_pb2.Call, _Mapping]] = ..., done: _Optional[_Union[_worker_pb2.Done, _Mapping]] = ..., start: _Optional[_Union[_worker_pb2.Start, _Mapping]] = ..., gradients: _Optional[_Union[_worker_pb2.Gradients, _Mapping]] = ..., pass_ack: _Optional[_Union[_worker_pb2.PassAck, _Mapping]] = ..., mark: _Optional[_Union[_worker_pb2.Mark, _Mapping]] = ..., resume: _Optional[_Union[_worker_pb2.Resume, _Mapping]] = ..., finish: _Optional[_Union[_worker_pb2.Finish, _Mapping]] = ..., abort: _Optional[_Union[_worker_pb2.Abort, _Mapping]] = ..., member_event: _Optional[_Union[_coordinator_pb2.MemberEvent, _Mapping]] = ..., drop: _Optional[_Union[_worker_pb2.Drop, _Mapping]] = ..., cancel: _Optional[_Union[_worker_pb2.Cancel, _Mapping]] = ..., arrays: _Optional[_Iterable[_Union[_tensor_pb2.Array, _Mapping]]] = ..., padding: _Optional[bytes] = ..., payload: _Optional[bytes] = ...) -> None: ...
+    def __init__(self, sequence: _Optional[int] = ..., acknowledged: _Optional[int] = ..., hello: _Optional[_Union[Hello, _Mapping]] = ..., welcome: _Optional[_Union[Welcome, _Mapping]] = ..., goodbye: _Optional[_Union[Goodbye, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., chunk: _Optional[_Union[_tensor_pb2.Chunk, _Mapping]] = ..., request: _Optional[_Union[Request, _Mapping]] = ..., reply: _Optional[_Union[Reply, _Mapping]] = ..., call: _Optional[_Union[_worker_pb2.Call, _Mapping]] = ..., done: _Optional[_Union[_worker_pb2.Done, _Mapping]] = ..., start: _Optional[_Union[_worker_pb2.Start, _Mapping]] = ..., gradients: _Optional[_Union[_worker_pb2.Gradients, _Mapping]] = ..., pass_ack: _Optional[_Union[_worker_pb2.PassAck, _Mapping]] = ..., mark: _Optional[_Union[_worker_pb2.Mark, _Mapping]] = ..., resume: _Optional[_Union[_worker_pb2.Resume, _Mapping]] = ..., abort: _Optional[_Union[_worker_pb2.Abort, _Mapping]] = ..., member_event: _Optional[_Union[_coordinator_pb2.MemberEvent, _Mapping]] = ..., drop: _Optional[_Union[_worker_pb2.Drop, _Mapping]] = ..., cancel: _Optional[_Union[_worker_pb2.Cancel, _Mapping]] = ..., arrays: _Optional[_Iterable[_Union[_tensor_pb2.Array, _Mapping]]] = ..., padding: _Optional[bytes] = ..., payload: _Optional[bytes] = ...) -> None: ...
 
 class Hello(_message.Message):
     __slots__ = ("protocol", "cluster", "token", "identity", "expected_incarnation", "session", "received")
@@ -155,10 +153,11 @@ class Heartbeat(_message.Message):
     def __init__(self, progress: _Optional[int] = ..., busy: _Optional[int] = ...) -> None: ...
 
 class Request(_message.Message):
-    __slots__ = ("id", "fetch", "release", "read_gradients", "statistics", "load_shard", "read_state", "write_state", "prepare", "commit", "withdraw", "adopt", "shutdown", "join", "place", "find_shard", "list_members", "create_optimizer", "update_step", "save", "restore")
+    __slots__ = ("id", "fetch", "release", "finish", "read_gradients", "statistics", "load_shard", "read_state", "write_state", "prepare", "commit", "withdraw", "adopt", "shutdown", "join", "place", "find_shard", "list_members", "create_optimizer", "update_step", "save", "restore")
     ID_FIELD_NUMBER: _ClassVar[int]
     FETCH_FIELD_NUMBER: _ClassVar[int]
     RELEASE_FIELD_NUMBER: _ClassVar[int]
+    FINISH_FIELD_NUMBER: _ClassVar[int]
     READ_GRADIENTS_FIELD_NUMBER: _ClassVar[int]
     STATISTICS_FIELD_NUMBER: _ClassVar[int]
     LOAD_SHARD_FIELD_NUMBER: _ClassVar[int]
@@ -180,6 +179,7 @@ class Request(_message.Message):
     id: int
     fetch: _worker_pb2.Fetch
     release: _worker_pb2.Release
+    finish: _worker_pb2.Finish
     read_gradients: _worker_pb2.ReadGradients
     statistics: _worker_pb2.Statistics
     load_shard: _worker_pb2.LoadShard
@@ -198,7 +198,7 @@ class Request(_message.Message):
     update_step: _coordinator_pb2.UpdateStep
     save: _coordinator_pb2.Save
     restore: _coordinator_pb2.Restore
-    def __init__(self, id: _Optional[int] = ..., fetch: _Optional[_Union[_worker_pb2.Fetch, _Mapping]] = ..., release: _Optional[_Union[_worker_pb2.Release, _Mapping]] = ..., read_gradients: _Optional[_Union[_worker_pb2.ReadGradients, _Mapping]] = ..., statistics: _Optional[_Union[_worker_pb2.Statistics, _Mapping]] = ..., load_shard: _Optional[_Union[_worker_pb2.LoadShard, _Mapping]] = ..., read_state: _Optional[_Union[_worker_pb2.ReadState, _Mapping]] = ..., write_state: _Optional[_Union[_worker_pb2.WriteState, _Mapping]] = ..., prepare: _Optional[_Union[_worker_pb2.Prepare, _Mapping]] = ..., commit: _Optional[_Union[_worker_pb2.Commit, _Mapping]] = ..., withdraw: _Optional[_Union[_worker_pb2.Withdraw, _Mapping]] = ..., adopt: _Optional[_Union[_worker_pb2.Adopt, _Mapping]] = ..., shutdown: _Optional[_Union[_worker_pb2.Shutdown, _Mapping]] = ..., join: _Optional[_Union[_coordinator_pb2.Join, _Mapping]] = ..., place: _Optional[_Union[_coordinator_pb2.Place, _Mapping]] = ..., find_shard: _Optional[_Union[_coordinator_pb2.FindShard, _Mapping]] = ..., list_members: _Optional[_Union[_coordinator_pb2.ListMembers, _Mapping]] = ..., create_optimizer: _Optional[_Union[_coordinator_pb2.CreateOptimizer, _Mapping]] = ..., update_step: _Optional[_Union[_coordinator_pb2.UpdateStep, _Mapping]] = ..., save: _Optional[_Union[_coordinator_pb2.Save, _Mapping]] = ..., restore: _Optional[_Union[_coordinator_pb2.Restore, _Mapping]] = ...) -> None: ...
+    def __init__(self, id: _Optional[int] = ..., fetch: _Optional[_Union[_worker_pb2.Fetch, _Mapping]] = ..., release: _Optional[_Union[_worker_pb2.Release, _Mapping]] = ..., finish: _Optional[_Union[_worker_pb2.Finish, _Mapping]] = ..., read_gradients: _Optional[_Union[_worker_pb2.ReadGradients, _Mapping]] = ..., statistics: _Optional[_Union[_worker_pb2.Statistics, _Mapping]] = ..., load_shard: _Optional[_Union[_worker_pb2.LoadShard, _Mapping]] = ..., read_state: _Optional[_Union[_worker_pb2.ReadState, _Mapping]] = ..., write_state: _Optional[_Union[_worker_pb2.WriteState, _Mapping]] = ..., prepare: _Optional[_Union[_worker_pb2.Prepare, _Mapping]] = ..., commit: _Optional[_Union[_worker_pb2.Commit, _Mapping]] = ..., withdraw: _Optional[_Union[_worker_pb2.Withdraw, _Mapping]] = ..., adopt: _Optional[_Union[_worker_pb2.Adopt, _Mapping]] = ..., shutdown: _Optional[_Union[_worker_pb2.Shutdown, _Mapping]] = ..., join: _Optional[_Union[_coordinator_pb2.Join, _Mapping]] = ..., place: _Optional[_Union[_coordinator_pb2.Place, _Mapping]] = ..., find_shard: _Optional[_Union[_coordinator_pb2.FindShard, _Mapping]] = ..., list_members: _Optional[_Union[_coordinator_pb2.ListMembers, _Mapping]] = ..., create_optimizer: _Optional[_Union[_coordinator_pb2.CreateOptimizer, _Mapping]] = ..., update_step: _Optional[_Union[_coordinator_pb2.UpdateStep, _Mapping]] = ..., save: _Optional[_Union[_coordinator_pb2.Save, _Mapping]] = ..., restore: _Optional[_Union[_coordinator_pb2.Restore, _Mapping]] = ...) -> None: ...
 
 class Reply(_message.Message):
     __slots__ = ("id", "error", "empty", "fetched", "gradients_read", "counts", "shard_loaded", "state_read", "prepared", "joined", "shard_found", "members", "optimizer_created", "updated", "saved", "restored")

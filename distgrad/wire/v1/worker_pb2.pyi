@@ -109,10 +109,12 @@ class Fetch(_message.Message):
     def __init__(self, ref: _Optional[_Union[_tensor_pb2.RefId, _Mapping]] = ..., edge: _Optional[_Union[EdgeId, _Mapping]] = ...) -> None: ...
 
 class Fetched(_message.Message):
-    __slots__ = ("value",)
+    __slots__ = ("value", "first_item")
     VALUE_FIELD_NUMBER: _ClassVar[int]
+    FIRST_ITEM_FIELD_NUMBER: _ClassVar[int]
     value: _tensor_pb2.Value
-    def __init__(self, value: _Optional[_Union[_tensor_pb2.Value, _Mapping]] = ...) -> None: ...
+    first_item: int
+    def __init__(self, value: _Optional[_Union[_tensor_pb2.Value, _Mapping]] = ..., first_item: _Optional[int] = ...) -> None: ...
 
 class EdgeId(_message.Message):
     __slots__ = ("path", "direction", "leaf", "of", "item")
@@ -181,18 +183,20 @@ class Input(_message.Message):
     def __init__(self, ref: _Optional[_Union[_tensor_pb2.RefId, _Mapping]] = ..., shard: _Optional[str] = ..., parameter: _Optional[str] = ..., position: _Optional[int] = ...) -> None: ...
 
 class Start(_message.Message):
-    __slots__ = ("seeds",)
-    PASS_FIELD_NUMBER: _ClassVar[int]
+    __slots__ = ("header", "seeds")
+    HEADER_FIELD_NUMBER: _ClassVar[int]
     SEEDS_FIELD_NUMBER: _ClassVar[int]
+    header: Pass
     seeds: _containers.RepeatedCompositeFieldContainer[_tensor_pb2.Value]
-    def __init__(self, seeds: _Optional[_Iterable[_Union[_tensor_pb2.Value, _Mapping]]] = ..., **kwargs) -> None: ...
+    def __init__(self, header: _Optional[_Union[Pass, _Mapping]] = ..., seeds: _Optional[_Iterable[_Union[_tensor_pb2.Value, _Mapping]]] = ...) -> None: ...
 
 class Gradients(_message.Message):
-    __slots__ = ("gradients",)
-    PASS_FIELD_NUMBER: _ClassVar[int]
+    __slots__ = ("header", "gradients")
+    HEADER_FIELD_NUMBER: _ClassVar[int]
     GRADIENTS_FIELD_NUMBER: _ClassVar[int]
+    header: Pass
     gradients: _containers.RepeatedCompositeFieldContainer[EdgeGradient]
-    def __init__(self, gradients: _Optional[_Iterable[_Union[EdgeGradient, _Mapping]]] = ..., **kwargs) -> None: ...
+    def __init__(self, header: _Optional[_Union[Pass, _Mapping]] = ..., gradients: _Optional[_Iterable[_Union[EdgeGradient, _Mapping]]] = ...) -> None: ...
 
 class EdgeGradient(_message.Message):
     __slots__ = ("edge", "gradient")
@@ -203,47 +207,52 @@ class EdgeGradient(_message.Message):
     def __init__(self, edge: _Optional[_Union[EdgeId, _Mapping]] = ..., gradient: _Optional[_Union[_tensor_pb2.Value, _Mapping]] = ...) -> None: ...
 
 class PassAck(_message.Message):
-    __slots__ = ("context", "waiting", "met", "count")
+    __slots__ = ("context", "number", "waiting", "met", "count")
     CONTEXT_FIELD_NUMBER: _ClassVar[int]
-    PASS_FIELD_NUMBER: _ClassVar[int]
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
     WAITING_FIELD_NUMBER: _ClassVar[int]
     MET_FIELD_NUMBER: _ClassVar[int]
     COUNT_FIELD_NUMBER: _ClassVar[int]
     context: str
+    number: int
     waiting: int
     met: _containers.RepeatedScalarFieldContainer[str]
     count: int
-    def __init__(self, context: _Optional[str] = ..., waiting: _Optional[int] = ..., met: _Optional[_Iterable[str]] = ..., count: _Optional[int] = ..., **kwargs) -> None: ...
+    def __init__(self, context: _Optional[str] = ..., number: _Optional[int] = ..., waiting: _Optional[int] = ..., met: _Optional[_Iterable[str]] = ..., count: _Optional[int] = ...) -> None: ...
 
 class Mark(_message.Message):
-    __slots__ = ("begin", "reached")
-    PASS_FIELD_NUMBER: _ClassVar[int]
+    __slots__ = ("header", "begin", "reached")
+    HEADER_FIELD_NUMBER: _ClassVar[int]
     BEGIN_FIELD_NUMBER: _ClassVar[int]
     REACHED_FIELD_NUMBER: _ClassVar[int]
+    header: Pass
     begin: bool
     reached: _containers.RepeatedCompositeFieldContainer[EdgeId]
-    def __init__(self, begin: bool = ..., reached: _Optional[_Iterable[_Union[EdgeId, _Mapping]]] = ..., **kwargs) -> None: ...
+    def __init__(self, header: _Optional[_Union[Pass, _Mapping]] = ..., begin: bool = ..., reached: _Optional[_Iterable[_Union[EdgeId, _Mapping]]] = ...) -> None: ...
 
 class Resume(_message.Message):
-    __slots__ = ()
-    PASS_FIELD_NUMBER: _ClassVar[int]
-    def __init__(self, **kwargs) -> None: ...
+    __slots__ = ("header",)
+    HEADER_FIELD_NUMBER: _ClassVar[int]
+    header: Pass
+    def __init__(self, header: _Optional[_Union[Pass, _Mapping]] = ...) -> None: ...
 
 class Finish(_message.Message):
-    __slots__ = ("context",)
+    __slots__ = ("context", "number")
     CONTEXT_FIELD_NUMBER: _ClassVar[int]
-    PASS_FIELD_NUMBER: _ClassVar[int]
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
     context: str
-    def __init__(self, context: _Optional[str] = ..., **kwargs) -> None: ...
+    number: int
+    def __init__(self, context: _Optional[str] = ..., number: _Optional[int] = ...) -> None: ...
 
 class Abort(_message.Message):
-    __slots__ = ("context", "error")
+    __slots__ = ("context", "number", "error")
     CONTEXT_FIELD_NUMBER: _ClassVar[int]
-    PASS_FIELD_NUMBER: _ClassVar[int]
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
     context: str
+    number: int
     error: Error
-    def __init__(self, context: _Optional[str] = ..., error: _Optional[_Union[Error, _Mapping]] = ..., **kwargs) -> None: ...
+    def __init__(self, context: _Optional[str] = ..., number: _Optional[int] = ..., error: _Optional[_Union[Error, _Mapping]] = ...) -> None: ...
 
 class Release(_message.Message):
     __slots__ = ("context",)
@@ -278,10 +287,20 @@ class LoadShard(_message.Message):
     def __init__(self, name: _Optional[str] = ..., program: _Optional[str] = ..., config: _Optional[_Union[_tensor_pb2.Value, _Mapping]] = ..., seed: _Optional[int] = ...) -> None: ...
 
 class ShardLoaded(_message.Message):
-    __slots__ = ("parameters",)
+    __slots__ = ("parameters", "methods")
     PARAMETERS_FIELD_NUMBER: _ClassVar[int]
+    METHODS_FIELD_NUMBER: _ClassVar[int]
     parameters: _containers.RepeatedCompositeFieldContainer[ParameterInfo]
-    def __init__(self, parameters: _Optional[_Iterable[_Union[ParameterInfo, _Mapping]]] = ...) -> None: ...
+    methods: _containers.RepeatedCompositeFieldContainer[MethodInfo]
+    def __init__(self, parameters: _Optional[_Iterable[_Union[ParameterInfo, _Mapping]]] = ..., methods: _Optional[_Iterable[_Union[MethodInfo, _Mapping]]] = ...) -> None: ...
+
+class MethodInfo(_message.Message):
+    __slots__ = ("name", "outputs")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    OUTPUTS_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    outputs: int
+    def __init__(self, name: _Optional[str] = ..., outputs: _Optional[int] = ...) -> None: ...
 
 class ParameterInfo(_message.Message):
     __slots__ = ("name", "dtype", "shape")
@@ -338,18 +357,16 @@ class Adopt(_message.Message):
     def __init__(self, optimizer: _Optional[str] = ..., shards: _Optional[_Iterable[str]] = ..., kind: _Optional[str] = ..., settings: _Optional[_Union[_tensor_pb2.Value, _Mapping]] = ..., version: _Optional[int] = ..., term: _Optional[int] = ...) -> None: ...
 
 class Prepare(_message.Message):
-    __slots__ = ("term", "optimizer", "version", "contexts", "passes")
+    __slots__ = ("term", "optimizer", "version", "contexts")
     TERM_FIELD_NUMBER: _ClassVar[int]
     OPTIMIZER_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     CONTEXTS_FIELD_NUMBER: _ClassVar[int]
-    PASSES_FIELD_NUMBER: _ClassVar[int]
     term: int
     optimizer: str
     version: int
     contexts: _containers.RepeatedScalarFieldContainer[str]
-    passes: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, term: _Optional[int] = ..., optimizer: _Optional[str] = ..., version: _Optional[int] = ..., contexts: _Optional[_Iterable[str]] = ..., passes: _Optional[_Iterable[int]] = ...) -> None: ...
+    def __init__(self, term: _Optional[int] = ..., optimizer: _Optional[str] = ..., version: _Optional[int] = ..., contexts: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Prepared(_message.Message):
     __slots__ = ("norms",)
