@@ -25,9 +25,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from distgrad.autograd import tape
-from distgrad.autograd.tape import Frame, Node, Output, Places
-from distgrad.autograd.tensor import TENSOR_TYPES, Boxed, Tensor, apply_boxed
+from . import tape
+from .tape import Frame, Node, Output, Places
+from .tensor import TENSOR_TYPES, Boxed, Tensor, apply_boxed
 from distgrad.errors import FreedGraphError, GradientError
 
 Rule = Callable[..., Any]
@@ -62,7 +62,8 @@ class Primitive:
     """A differentiable operation, or one registered as having no gradient (`vjps=None`)."""
 
     __slots__ = (
-        "doc", "forward", "jvp", "name", "operands", "outputs", "parameters", "residual", "save", "shared", "vjps"
+        "_operand_names", "accepts", "doc", "forward", "jvp", "name", "operands", "outputs", "parameters", "residual",
+        "save", "shared", "vjps",
     )  # fmt: skip
 
     def __init__(
@@ -92,6 +93,8 @@ class Primitive:
         takes_any_number = bool(code.co_flags & inspect.CO_VARARGS)
         self.operands = sys.maxsize if takes_any_number else code.co_argcount - 1
         self.parameters = code.co_varnames[code.co_argcount : code.co_argcount + code.co_kwonlyargcount]
+        self.accepts = frozenset(self.parameters)
+        self._operand_names = code.co_varnames[1 : code.co_argcount]
 
     def vjp_of(self, i: int) -> Rule | None:
         """The rule for input `i`; None when that input has no gradient."""
@@ -104,9 +107,8 @@ class Primitive:
 
         Parameters may be given by position after the operands, as NumPy allows.
         """
-        if len(args) > self.operands:
-            params = {**dict(zip(self.parameters, args[self.operands :], strict=False)), **params}
-            args = args[: self.operands]
+        if len(args) > self.operands or (params and not self.accepts.issuperset(params)):
+            args, params = self._bind(args, params)
         raw: list[Any] = []
         nodes: list[Node | None] = []
         live = False
@@ -131,6 +133,28 @@ class Primitive:
             value = self.evaluate(raw, params)
             return Tensor(value) if type(value) is not tuple else tuple(map(Tensor, value))
         return self.record(raw, nodes, params, mode, Tensor)
+
+    def _bind(self, args: tuple[Any, ...], params: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Parameters given by position and operands given by name, put where they belong."""
+        by_position = args[self.operands :]
+        if len(by_position) > len(self.parameters):
+            raise TypeError(
+                f"{self.name}() takes {self.operands} operands and the parameters ({', '.join(self.parameters)}), "
+                f"but {len(args)} were given by position"
+            )
+        twice = set(self.parameters[: len(by_position)]) & params.keys()
+        unknown = params.keys() - self.accepts - set(self._operand_names[len(args) :])
+        if twice or unknown:
+            what = f"got {min(twice)!r} twice" if twice else f"has no parameter {min(unknown)!r}"
+            raise TypeError(f"{self.name}() {what}; it takes ({', '.join((*self._operand_names, *self.parameters))})")
+        params = {**dict(zip(self.parameters, by_position, strict=False)), **params}
+        operands = list(args[: self.operands])
+        for name in self._operand_names[len(args) :]:
+            if params.keys().isdisjoint(self._operand_names):
+                break
+            # Operands that are left out before the last one named are None.
+            operands.append(params.pop(name, None))
+        return tuple(operands), params
 
     def evaluate(self, raw: Sequence[Any], params: dict[str, Any]) -> Any:
         """The value on raw arrays."""
@@ -333,7 +357,7 @@ class OpNode(Node):
 
 def ops() -> Any:
     """The namespace `dg.ops`; its module is made of primitives, so it can only be imported after them."""
-    from distgrad.autograd import ops
+    from . import ops
 
     return ops
 
