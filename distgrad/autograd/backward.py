@@ -26,11 +26,11 @@ from typing import Any
 
 import numpy as np
 
-from distgrad.autograd import tape
-from distgrad.autograd.primitive import namespace
-from distgrad.autograd.rows import Rows
-from distgrad.autograd.tape import Leaf, Node, Places
-from distgrad.autograd.tensor import Tensor
+from . import tape
+from .primitive import namespace
+from .rows import Rows
+from .tape import Leaf, Node, Places
+from .tensor import Tensor
 from distgrad.errors import GradientError
 
 # Who contributes to a node: (consumer, input position), or (None, position) for a root or another process.
@@ -198,6 +198,9 @@ class Pass:
         record = self._record
         if type(gradient) is Places:
             gradient = node.complete(gradient, record)
+        elif type(gradient) is Rows:
+            # Only the ends of the graph know what to do with rows.
+            gradient = gradient.dense()
         shared = node.shared(gradient, record)
         if not self._urgent:
             for i, parent in enumerate(inputs):
@@ -229,6 +232,8 @@ class Pass:
         self.deliver(parent, (node, i), pulled)
 
     def _hooked(self, node: Node, gradient: Any) -> Any:
+        if isinstance(gradient, Rows):
+            gradient = gradient.dense()
         for hook in tuple(node.hooks or ()):
             changed = hook(gradient if isinstance(gradient, Tensor) else Tensor(gradient))
             if changed is not None:
@@ -298,10 +303,12 @@ def fit(gradient: Any, shape: tuple[int, ...], dtype: Any) -> Any:
     if gradient.shape != shape:
         gradient = _unbroadcast(gradient, shape)
     if gradient.dtype != dtype:
+        if isinstance(gradient, Rows):
+            return gradient.astype(dtype)
         xp = namespace(gradient)
         if _is_complex(gradient.dtype) and not _is_complex(dtype):
             gradient = xp.real(gradient)
-        gradient = gradient * 1 if isinstance(gradient, Rows) else xp.astype(gradient, dtype)
+        gradient = xp.astype(gradient, dtype)
     return gradient
 
 
@@ -345,7 +352,7 @@ def backward(
         if gradient is None:
             return
         assert isinstance(node, Leaf), f"a local graph ends in variables, not in {node}"
-        node.grad = gradient if node.grad is None else node.grad + gradient
+        node.grad = gradient if node.grad is None else gradient + node.grad
 
     nodes, seeds = _seeded(roots, gradients, create_graph)
     run_pass(nodes, seeds, accumulate, wanted=wanted, retain=bool(retain_graph), record=create_graph)
@@ -367,7 +374,7 @@ def gradients(
     found: dict[Node, Any] = {}
     nodes, values = _seeded(roots, seeds, create_graph)
     run_pass(nodes, values, found.__setitem__, wanted=set(wanted), retain=bool(retain_graph), record=create_graph)
-    return [found.get(node) for node in wanted]
+    return [g.dense() if isinstance(g := found.get(node), Rows) else g for node in wanted]
 
 
 def _seeded(roots: Sequence[Tensor], seeds: Sequence[Any] | None, record: bool) -> tuple[list[Node], list[Any]]:

@@ -13,8 +13,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from distgrad.autograd.primitive import Primitive, ops
-from distgrad.autograd.tensor import Boxed, Tensor
+from .primitive import Primitive, ops
+from .tensor import Boxed, Tensor
 
 
 class Dual(Boxed, boxed=True):
@@ -70,7 +70,7 @@ def tangent_of(op: Primitive, primals: Sequence[Any], tangents: Sequence[Any], v
 
 def jvp_by_vjps(op: Primitive, primals: Sequence[Any], tangents: Sequence[Any], params: dict[str, Any]) -> Any:
     """The jvp as the vjp of the vjp, which is linear in its cotangent (J. Townsend, "A new trick for calculating Jacobian vector products", 2017)."""
-    from distgrad.autograd.transforms import linear_transpose_jvp
+    from .transforms import linear_transpose_jvp
 
     return linear_transpose_jvp(lambda *xs: op(*xs, **params), primals, tangents)
 

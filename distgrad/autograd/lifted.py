@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from distgrad.autograd import tape
-from distgrad.autograd.primitive import Primitive
-from distgrad.autograd.tape import Leaf, Node
-from distgrad.autograd.tensor import Boxed
+from . import tape
+from .primitive import Primitive
+from .tape import Leaf, Node
+from .tensor import Boxed
 
 
 class Lifted(Boxed, boxed=True):

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from distgrad.autograd import tape
-from distgrad.autograd.tape import Leaf, Node
+from . import tape
+from .tape import Leaf, Node
 from distgrad.errors import GradientError, InPlaceError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from distgrad.autograd.primitive import Primitive
+    from .primitive import Primitive
 
 # Exact types that hold an array and a node of level 0: the fast path of every operation.
 TENSOR_TYPES: set[type] = set()
@@ -145,7 +145,7 @@ class Tensor:
             retain_graph: keep what the graph saved, for another pass. Default: `create_graph`.
             create_graph: record the pass itself; `.grad` then holds tensors that can be differentiated again.
         """
-        from distgrad.autograd.backward import backward
+        from .backward import backward
 
         backward([self], [gradient], inputs=inputs, retain_graph=retain_graph, create_graph=create_graph)
 
@@ -239,7 +239,7 @@ def tensor(data: Any, *, dtype: Any = None, requires_grad: bool = False) -> Tens
 
 def variable(array: Any) -> Tensor:
     """A leaf over `array` itself, not a copy."""
-    from distgrad.autograd.primitive import differentiable
+    from .primitive import differentiable
 
     if not differentiable(array.dtype):
         raise GradientError(
