@@ -21,6 +21,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -155,9 +156,13 @@ def prune(directory: str | os.PathLike[str], keep: int) -> None:
         raise ValueError(f"prune keeps at least one checkpoint; got keep={keep}")
     directory = Path(directory)
     complete = [path for path in _newest_first(directory) if _is_complete(path)]
-    partial = [path for path in directory.glob(".step-*") if path.name.endswith((".partial", ".removed"))]
+    versions: dict[str, Path] = {}
+    for path in complete:
+        versions.setdefault(path.stem, path)  # of a checkpoint and the one it replaced, the first stands
+    kept = list(versions.values())[:keep]
+    left = [path for path in directory.glob(".step-*") if path.suffix in (".partial", ".removed")]
     try:
-        for path in complete[keep:] + partial:
+        for path in [*(path for path in complete if path not in kept), *left]:
             _remove(path)
     except OSError as error:
         raise CheckpointError(f"old checkpoints in {directory} could not be removed: {error}") from error
@@ -207,7 +212,8 @@ def _move_into_place(aside: Path, final: Path) -> None:
         if replaced.exists():
             replaced.rename(final)
         raise
-    _remove(replaced)
+    with suppress(OSError):  # the new one stands; what is left of the old one is for `prune`
+        _remove(replaced)
 
 
 def _remove(path: Path) -> None:

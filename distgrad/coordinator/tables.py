@@ -19,7 +19,7 @@ import json
 import tomllib
 import types
 import typing
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -131,10 +131,15 @@ class TableReader:
         return ".".join(words)
 
     def _value(self, hint: Any, raw: object, where: Where) -> Any:
-        value = self.values[where] = self._converted(hint, raw, where)
+        try:
+            value = self.values[where] = self._converted(hint, raw, where)
+        except ValueError as error:
+            self.refuse(where, f"expected {_words(hint)}", raw)
+            raise Wrong from error
         return value
 
     def _converted(self, hint: Any, raw: object, where: Where) -> Any:
+        """The value as the type asks for it. ValueError: it is no such thing. Wrong: something inside is not."""
         kind = typing.get_origin(hint) or hint
         if kind is Annotated:
             return self._annotated(hint, raw, where)
@@ -152,22 +157,16 @@ class TableReader:
             return float(raw)
         if type(raw) is kind:
             return raw
-        self.refuse(where, f"expected {_words(hint)}", raw)
-        raise Wrong
+        raise ValueError
 
     def _annotated(self, hint: Any, raw: object, where: Where) -> Any:
-        value = raw
-        try:
-            if not any(isinstance(rule, Parse) for rule in hint.__metadata__):
-                value = self._converted(hint.__origin__, raw, where)
-            for rule in hint.__metadata__:
-                if isinstance(rule, Parse):
-                    value = rule.parse(raw)
-                elif not rule.holds(value):
-                    raise ValueError(rule.words)
-        except ValueError as error:
-            self.refuse(where, f"expected {_words(hint)}", raw)
-            raise Wrong from error
+        """A type with a rule: one `Parse`, or any number of `Check`."""
+        rules = hint.__metadata__
+        if isinstance(rules[0], Parse):
+            return rules[0].parse(raw)
+        value = self._converted(hint.__origin__, raw, where)
+        if not all(rule.holds(value) for rule in rules):
+            raise ValueError
         return value
 
     def _items(self, hint: Any, raw: list[object], where: Where) -> tuple[Any, ...]:
@@ -202,7 +201,7 @@ def line_numbers(text: str) -> dict[Where, int]:
     lengths: dict[Where, int] = {}  # of lists of tables, so far
     table: Where = ()
     statement: list[str] = []
-    for number, line in enumerate(text.split("\n"), 1):
+    for number, line in enumerate(text.replace("\r\n", "\n").split("\n"), 1):
         statement.append(line)
         try:
             read = tomllib.loads("\n".join(statement))
@@ -310,7 +309,7 @@ def _words(hint: Any) -> str:
     kind = typing.get_origin(hint) or hint
     if kind is Annotated:
         rules = hint.__metadata__
-        own = [] if any(isinstance(rule, Parse) for rule in rules) else [_words(hint.__origin__)]
+        own = [] if isinstance(rules[0], Parse) else [_words(hint.__origin__)]
         return ", ".join([*own, *(rule.words for rule in rules)])
     if kind in (types.UnionType, typing.Union):
         return _words(_given(hint))

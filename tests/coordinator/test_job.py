@@ -1,0 +1,323 @@
+"""Job files: what they become, and how their mistakes are reported."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import FrozenInstanceError, fields
+from pathlib import Path
+
+import pytest
+
+from distgrad.coordinator.job import (
+    CheckpointSpec,
+    ClusterSpec,
+    DataSpec,
+    EvaluationSpec,
+    Job,
+    OptimizerSpec,
+    PipelineSpec,
+    ShardSpec,
+    Stage,
+    describe,
+    load_job,
+    with_workers,
+)
+from distgrad.errors import ConfigError
+
+TOP = Path(__file__).parents[2]
+DIGITS = TOP / "deploy" / "jobs" / "digits.toml"
+
+SMALL = """\
+name = "small"
+steps = 10
+
+[cluster]
+workers = 2
+programs = "programs"
+
+[[shard]]
+name = "a"
+program = "mlp.py:Stage"
+
+[[shard]]
+name = "b"
+program = "mlp.py:Classifier"
+worker = "w1"
+config = { inputs = 4 }
+
+[pipeline]
+forward = ["a.forward", "b.loss"]
+
+[optimizer]
+kind = "SGD"
+
+[data]
+program = "digits.py:Digits"
+"""
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    (tmp_path / "small.toml").write_text(SMALL)
+    return tmp_path / "small.toml"
+
+
+def edited(path: Path, *edits: tuple[str, str]) -> Path:
+    text = path.read_text()
+    for old, new in edits:
+        assert old in text
+        text = text.replace(old, new, 1)
+    path.write_text(text)
+    return path
+
+
+def mistakes(path: Path, *overrides: str) -> list[str]:
+    """The lines of the report, without its heading."""
+    with pytest.raises(ConfigError) as caught:
+        load_job(path, overrides)
+    heading, *lines = str(caught.value).splitlines()
+    assert heading == f"{path} has {len(lines)} mistake{'s' if len(lines) > 1 else ''}:"
+    assert all(line.startswith("  ") for line in lines)
+    return [line[2:] for line in lines]
+
+
+def test_the_digits_job_is_what_its_file_says() -> None:
+    stages = Stage("stem", "forward"), Stage("hidden", "forward")
+    assert load_job(DIGITS) == Job(
+        name="digits",
+        seed=0,
+        steps=800,
+        microbatches=2,
+        cluster=ClusterSpec(("w0", "w1", "w2"), TOP / "workers", blas_threads=1),
+        shards=(
+            ShardSpec("stem", "mlp.py:Stage", "w0", {"inputs": 64, "outputs": 64}),
+            ShardSpec("hidden", "mlp.py:Stage", "w1", {"inputs": 64, "outputs": 32}),
+            ShardSpec("head", "mlp.py:Classifier", "w2", {"inputs": 32, "outputs": 10}),
+        ),
+        pipeline=PipelineSpec((*stages, Stage("head", "loss")), (*stages, Stage("head", "predict"))),
+        optimizer=OptimizerSpec("Adam", {"lr": 2e-3}, clip_norm=0.0),
+        data=DataSpec("digits.py:Digits", {"batch": 64}),
+        evaluation=EvaluationSpec(every=100),
+        checkpoint=CheckpointSpec(TOP / "runs" / "digits", every=100, keep=3),
+    )
+
+
+def test_every_key_of_the_digits_job_is_explained_where_it_first_appears() -> None:
+    explained = set()
+    table = ""
+    for line in DIGITS.read_text().splitlines():
+        table = line if line.startswith("[") else table
+        if match := re.match(r"\w+ = ", line):
+            assert (table, match[0]) in explained or "  # " in line, line
+            explained.add((table, match[0]))
+    assert len(explained) > 15
+
+
+def test_the_overrides_that_the_digits_job_suggests_work() -> None:
+    (suggested,) = re.findall(r"--workers (\d+) --set (\S+) --set (\S+)", DIGITS.read_text())
+    job = with_workers(load_job(DIGITS, suggested[1:]), int(suggested[0]))
+    assert (len(job.cluster.workers), job.optimizer.settings["lr"], job.shards[0].config["outputs"]) == (2, 0.01, 128)
+
+
+def test_what_is_left_out_has_its_default(path: Path) -> None:
+    job = load_job(path)
+    assert (job.seed, job.microbatches, job.evaluation, job.checkpoint) == (0, 1, None, None)
+    assert job.cluster == ClusterSpec(("w0", "w1"), path.parent / "programs", 1)
+    assert job.shards[0] == ShardSpec("a", "mlp.py:Stage", None, {})
+    assert job.pipeline.evaluate == ()
+    assert job.optimizer == OptimizerSpec("SGD", {}, 0.0)
+
+
+def test_a_job_cannot_be_changed(path: Path) -> None:
+    job = load_job(path)
+    with pytest.raises(FrozenInstanceError):
+        job.steps = 3  # type: ignore[misc]
+
+
+def test_relative_paths_start_from_the_file_wherever_it_is_read_from(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(path.parent.parent)
+    relative = path.relative_to(path.parent.parent)
+    assert load_job(relative).cluster.programs == path.parent / "programs"
+    edited(path, ('"programs"', '"/elsewhere"'))
+    assert load_job(relative).cluster.programs == Path("/elsewhere")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "mistake"),
+    [
+        ("steps = 10", "", "small.toml  steps: missing; expected an integer, at least 1"),
+        ("steps = 10", "steps = 0", "small.toml:2  steps = 0: expected an integer, at least 1"),
+        ("steps = 10", 'steps = "10"', 'small.toml:2  steps = "10": expected an integer, at least 1'),
+        ("steps = 10", "steps = 10\nsede = 1", "small.toml:3  sede: unknown key; did you mean 'seed'?"),
+        (
+            "steps = 10",
+            "steps = 10\norigins = 1",
+            "small.toml:3  origins: unknown key; allowed here: name, steps, cluster, ",
+        ),
+        ("steps = 10", "steps = 10\nseed = -1", "small.toml:3  seed = -1: expected an integer, from 0 to 2**64 - 1"),
+        ("workers = 2", "workers = 0", "small.toml:5  cluster.workers = 0: expected a number of at least 1, or a list"),
+        ("workers = 2", "workers = true", "small.toml:5  cluster.workers = true: expected a number of at least 1"),
+        ("workers = 2", "workers = []", "small.toml:5  cluster.workers = []: expected a number of at least 1"),
+        (
+            "workers = 2",
+            'workers = ["w1", "w1"]',
+            'small.toml:5  cluster.workers = ["w1", "w1"]: the name \'w1\' is given 2 times',
+        ),
+        (
+            'worker = "w1"',
+            'worker = "w2"',
+            'small.toml:15  shard.b.worker = "w2": not a worker of the cluster; its workers: w0, w1',
+        ),
+        ('worker = "w1"', 'wroker = "w1"', "small.toml:15  shard.b.wroker: unknown key; did you mean 'worker'?"),
+        ('name = "a"', 'name = "b"', "small.toml:8  shard.b: 2 shards have this name: small.toml:8, small.toml:12"),
+        ('name = "a"', 'name = "a.x"', 'small.toml:9  shard.a.x.name = "a.x": expected text in quotes, a letter, then'),
+        (
+            "mlp.py:Stage",
+            "mlp:Stage",
+            'small.toml:10  shard.a.program = "mlp:Stage": expected text in quotes, "FILE.py:',
+        ),
+        ('"b.loss"', '"b"', 'small.toml:19  pipeline.forward.1 = "b": expected "SHARD.METHOD"'),
+        (
+            '"b.loss"',
+            '"c.loss"',
+            "small.toml:19  pipeline.forward.1 = \"c.loss\": there is no shard 'c'; shards: a, b",
+        ),
+        ('["a.forward", "b.loss"]', "[]", "small.toml:19  pipeline.forward = []: expected a list, each item"),
+        (
+            '["a.forward", "b.loss"]',
+            '"b.loss"',
+            'small.toml:19  pipeline.forward = "b.loss": expected a list, each item',
+        ),
+        ("config = { inputs = 4 }", "config = 4", "small.toml:16  shard.b.config = 4: expected a table"),
+        (
+            'kind = "SGD"',
+            'kind = "SGD"\nclip_norm = -1',
+            "small.toml:23  optimizer.clip_norm = -1: expected a number, at least 0",
+        ),
+        ("[optimizer]\nkind", "[optimiser]\nkind", "small.toml  optimizer: missing; expected a table"),
+        ("[data]", "[checkpoint]\n[data]", "small.toml:24  checkpoint.every: missing; expected an integer, at least 1"),
+    ],
+)
+def test_a_mistake_is_reported_with_line_path_value_and_what_is_allowed(
+    path: Path, old: str, new: str, mistake: str
+) -> None:
+    assert any(line.startswith(mistake) for line in mistakes(edited(path, (old, new))))
+
+
+def test_all_mistakes_are_reported_together_in_the_order_of_the_file(path: Path) -> None:
+    edited(
+        path,
+        ("steps = 10", "stepz = 10"),
+        ("workers = 2", "workers = 2\nblas_threads = true"),
+        ('worker = "w1"', 'worker = "w7"'),
+        ('forward = ["a.forward", "b.loss"]', 'forward = ["a.forward",\n  "bb.loss", 3]'),
+    )
+    assert [line.split(":")[0] + ":" + line.split(":")[1].split(" ")[0] for line in mistakes(path)] == [
+        "small.toml  steps:",
+        "small.toml:2",
+        "small.toml:6",
+        "small.toml:16",
+        "small.toml:20",
+        "small.toml:20",
+    ]
+
+
+def test_shards_without_a_readable_name_do_not_confuse_the_report(path: Path) -> None:
+    edited(path, ('name = "a"', 'name = ["a"]'))
+    found = mistakes(path, "shard.b.config.inputs=3")
+    assert found == [
+        "small.toml:9  shard.0.name = [\"a\"]: expected text in quotes, a letter, then letters, digits, '-' or '_'",
+        "small.toml:19  pipeline.forward.0 = \"a.forward\": there is no shard 'a'; shards: b",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"name = \n", r"small\.toml is not TOML: Invalid value \(at line 1"),
+        (b"\xff\xfe", r"small\.toml is not a text in UTF-8"),
+    ],
+)
+def test_what_is_no_toml_is_refused_with_the_place(path: Path, content: bytes, words: str) -> None:
+    path.write_bytes(content)
+    with pytest.raises(ConfigError, match=words):
+        load_job(path)
+
+
+def test_a_missing_file_is_guessed(path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"smal\.toml cannot be read: No such file.*did you mean .*small\.toml\?"):
+        load_job(path.with_name("smal.toml"))
+
+
+def test_overrides_replace_values_and_are_checked_like_the_file(path: Path) -> None:
+    job = load_job(path, ["steps=20", "shard.a.config.outputs=8", "optimizer.settings.lr=0.01", "evaluation.every=5"])
+    assert job.steps == 20
+    assert job.shards[0].config == {"outputs": 8}
+    assert job.optimizer.settings == {"lr": 0.01}
+    assert job.evaluation == EvaluationSpec(5)
+    assert mistakes(path, "steps=none", "stps=3", "shard.c.config.x=1", "steps") == [
+        "--set  shard.c.config.x=1: no shard is named 'c'",
+        '--set  steps = "none": expected an integer, at least 1',
+        "--set  steps: expected KEY.KEY=VALUE",
+        "--set  stps: unknown key; did you mean 'steps'?",
+    ]
+
+
+def test_the_description_shows_every_value_with_its_origin(path: Path) -> None:
+    job = load_job(path, ["optimizer.settings.lr=0.01", "shard.b.config={ inputs = 5, bias = { on = true } }"])
+    shown = dict(line.split(" = ", 1) for line in describe(job).splitlines())
+    shown = {key: re.sub(r" +#", "  #", value) for key, value in shown.items()}
+    assert shown == {
+        "name": '"small"  # small.toml:1',
+        "steps": "10  # small.toml:2",
+        "cluster.workers": '["w0", "w1"]  # small.toml:5',
+        "cluster.programs": f'"{path.parent / "programs"}"  # small.toml:6',
+        "cluster.blas_threads": "1  # default",
+        "shard.a.name": '"a"  # small.toml:9',
+        "shard.a.program": '"mlp.py:Stage"  # small.toml:10',
+        "shard.a.worker": "none  # default",
+        "shard.a.config": "{}  # default",
+        "shard.b.name": '"b"  # small.toml:13',
+        "shard.b.program": '"mlp.py:Classifier"  # small.toml:14',
+        "shard.b.worker": '"w1"  # small.toml:15',
+        "shard.b.config.inputs": "5  # --set",
+        "shard.b.config.bias.on": "true  # --set",
+        "pipeline.forward": '["a.forward", "b.loss"]  # small.toml:19',
+        "pipeline.evaluate": "[]  # default",
+        "optimizer.kind": '"SGD"  # small.toml:22',
+        "optimizer.settings.lr": "0.01  # --set",
+        "optimizer.clip_norm": "0.0  # default",
+        "data.program": '"digits.py:Digits"  # small.toml:25',
+        "data.config": "{}  # default",
+        "microbatches": "1  # default",
+        "seed": "0  # default",
+        "evaluation": "none  # default",
+        "checkpoint": "none  # default",
+    }
+
+
+@pytest.mark.parametrize(
+    ("count", "expected"),
+    [(1, ["w0", "w0", "w0"]), (2, ["w0", "w1", "w0"]), (3, ["w0", "w1", "w2"]), (4, ["w0", "w1", "w2"])],
+)
+def test_shards_wrap_around_on_another_number_of_workers(count: int, expected: list[str]) -> None:
+    job = load_job(DIGITS)
+    moved = with_workers(job, count)
+    assert moved.cluster.workers == tuple(f"w{number}" for number in range(count))
+    assert [shard.worker for shard in moved.shards] == expected
+    assert f"cluster.workers = {list(moved.cluster.workers)}".replace("'", '"') in describe(moved)
+    assert describe(moved).count(f"# --workers {count}") == 4
+    same = {field.name for field in fields(Job)} - {"cluster", "shards", "origins"}
+    assert all(getattr(moved, name) == getattr(job, name) for name in same)
+
+
+def test_a_shard_that_any_worker_may_hold_stays_so(path: Path) -> None:
+    moved = with_workers(load_job(path), 1)
+    assert [shard.worker for shard in moved.shards] == [None, "w0"]
+
+
+def test_no_workers_at_all_is_refused(path: Path) -> None:
+    with pytest.raises(ConfigError, match="--workers 0: expected at least 1"):
+        with_workers(load_job(path), 0)
