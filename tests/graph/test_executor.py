@@ -190,6 +190,50 @@ def test_an_event_that_happens_before_the_turn_comes_wins_over_a_timeout(executo
     assert result.result(DEADLINE) == 5
 
 
+def test_an_event_that_happens_just_before_its_job_parks_is_not_lost(executor: Executor) -> None:
+    class Prompt(Promise[int]):
+        """Done by the time anyone has asked to be told."""
+
+        def add_callback(self, callback: Callable[[Promise[int]], object]) -> None:
+            self.set_result(1)
+            super().add_callback(callback)
+
+    promise = Prompt()
+    assert outcome(executor, lambda: executor.wait(promise)).result(DEADLINE) is None
+
+
+def test_a_late_wake_up_of_an_earlier_wait_does_not_end_the_next(executor: Executor) -> None:
+    announcing, go_on = threading.Event(), threading.Event()
+
+    def hold_up(_: object) -> None:
+        announcing.set()
+        assert go_on.wait(DEADLINE)
+
+    class Slow(Promise[int]):
+        """Done as soon as a job has asked to be told, which the job is only when `go_on` is set."""
+
+        def add_callback(self, callback: Callable[[Promise[int]], object]) -> None:
+            super().add_callback(callback)
+            setter.start()
+            assert announcing.wait(DEADLINE)
+
+    slow, later = Slow(), Promise[int]()
+    Promise.add_callback(slow, hold_up)
+    setter = threading.Thread(target=slow.set_result, args=(1,))
+
+    def job() -> None:
+        executor.wait(slow, SOON)
+        executor.wait(later, DEADLINE)
+
+    task = executor.submit(job, Priority.CALL)
+    eventually(lambda: task.state is TaskState.PARKED and later._callbacks != [])
+    go_on.set()
+    setter.join(DEADLINE)
+    assert task.state is TaskState.PARKED
+    later.set_result(2)
+    eventually(lambda: task.state is TaskState.ENDED)
+
+
 def test_a_polling_job_lets_others_run(executor: Executor) -> None:
     promise: Promise[int] = Promise()
 
@@ -262,7 +306,8 @@ def test_nothing_runs_inline_while_another_computes_or_on_a_thread_that_does(exe
     inner: list[bool] = []
     eventually(lambda: executor.run_inline(lambda: inner.append(executor.run_inline(lambda: None))))
     assert inner == [False]
-    assert outcome(executor, lambda: executor.run_inline(lambda: None)).result(DEADLINE) is False
+    with Executor(slots=2) as wide:  # where a baton is free all the same
+        assert outcome(wide, lambda: wide.run_inline(lambda: None)).result(DEADLINE) is False
 
 
 def test_a_job_submitted_while_another_runs_inline_gets_the_baton_after_it(executor: Executor) -> None:
