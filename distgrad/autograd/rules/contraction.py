@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from ..primitive import primitive
-from .nested import adjoint, conjugate
+from ..primitive import conjugate, primitive
+from .nested import adjoint
 
-# ---- matmul -----------------------------------------------------------------------------------------------------------
+# ---- matmul ----------------------------------------------------------------------------------------------------------
 
 
 def _rows(xp: Any, x: Any) -> Any:

@@ -1,7 +1,7 @@
 """Reading and writing at an index, as functions: nothing is ever written in place.
 
-Index arrays are operands, not parameters, so that a transform may see them: an index such as x[:, i, 2] is kept as the template
-(:, ARRAY, 2) with the operands x and i. Reading and scattering (adding into zeros) are each other's vjp.
+Index arrays are operands, not parameters, so that a transform may see them: an index such as x[:, i, 2] is kept as the
+template (:, ARRAY, 2) with the operands x and i. Reading and scattering (adding into zeros) are each other's vjp.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ import numpy as np
 
 from ..primitive import composite, ops, primitive
 from ..rows import Rows
-from .nested import bare, nested, shape_of
-from .scatter import add_rows, not_negative, scatter_add, summed_rows
+from .nested import bare, nested, or_zeros, shape_of
+from .scatter import add_rows, scatter_add
+from .shape import reshape
 
 
 class _Place(enum.Enum):
@@ -58,7 +59,7 @@ def _may_repeat(arrays: Sequence[Any]) -> bool:
     return any(a.dtype != bool for a in arrays)
 
 
-# ---- reading and writing ----------------------------------------------------------------------------------------------
+# ---- reading and writing ---------------------------------------------------------------------------------------------
 
 
 def _get(xp: Any, x: Any, *arrays: Any, index: Any) -> Any:
@@ -106,7 +107,7 @@ def _set(xp: Any, x: Any, value: Any, *arrays: Any, index: Any) -> Any:
 
 
 def _written(xp: Any, g: Any, x: Any, arrays: Sequence[Any], index: Any) -> Any:
-    """The gradient of the values written at an index. Of several written to one place only the last one is still there."""
+    """The gradient of the values written at an index. Of several written to one place only the last is still there."""
     read = nested(xp, index_get, g, *arrays, index=index)
     if not _may_repeat(arrays):
         return read
@@ -144,7 +145,7 @@ index_set = primitive(
         lambda xp, g, ans, x, value, *arrays, index: _written(xp, g, x, arrays, index),
     ],
     jvp=lambda xp, tangents, ans, x, value, *arrays, index: index_set(
-        *_or_zeros(xp, tangents, (x, value)), *arrays, index=index
+        *or_zeros(xp, tangents, (x, value)), *arrays, index=index
     ),
     save="inputs",
     doc="A copy of x with `value` at the index; see `set_at`.",
@@ -157,15 +158,11 @@ index_add = primitive(
         lambda xp, g, ans, x, value, *arrays, index: nested(xp, index_get, g, *arrays, index=index),
     ],
     jvp=lambda xp, tangents, ans, x, value, *arrays, index: index_add(
-        *_or_zeros(xp, tangents, (x, value)), *arrays, index=index
+        *or_zeros(xp, tangents, (x, value)), *arrays, index=index
     ),
     save="inputs",
     doc="A copy of x with `value` added at the index; see `add_at`.",
 )
-
-
-def _or_zeros(xp: Any, tangents: Sequence[Any], operands: Sequence[Any]) -> list[Any]:
-    return [xp.zeros_like(x) if t is None else t for t, x in zip(tangents, operands, strict=False)]
 
 
 @composite
@@ -177,7 +174,10 @@ def getitem(x: Any, index: Any) -> Any:
 
 @composite
 def set_at(x: Any, index: Any, value: Any) -> Any:
-    """A copy of x with x[index] = value, cast to x's dtype. Where an index repeats, the last value stays, and gets the gradient."""
+    """A copy of x with x[index] = value, cast to x's dtype.
+
+    Where an index names a place several times, the last value stays, and gets the gradient.
+    """
     template, arrays = _parsed(index)
     return index_set(x, value, *arrays, index=template)
 
@@ -189,15 +189,96 @@ def add_at(x: Any, index: Any, value: Any) -> Any:
     return index_add(x, value, *arrays, index=template)
 
 
-# ---- embedding --------------------------------------------------------------------------------------------------------
+@composite
+def take(x: Any, indices: Any, axis: int | None = None, mode: str = "raise") -> Any:
+    """The slices of x with the numbers `indices` along `axis`; elements of x flattened when it is None.
+
+    Arguments:
+        indices: integers, an array of any shape; its axes replace `axis`.
+        mode: for numbers out of range: "raise", "wrap" around, or "clip" to the last one (negative ones to the first).
+    """
+    if axis is None:
+        x, axis = reshape(x, shape=(-1,)), 0
+    shape = shape_of(x)
+    axis %= len(shape)
+    if mode == "wrap":
+        indices = bare(indices) % shape[axis]
+    elif mode == "clip":
+        indices = np.clip(bare(indices), 0, shape[axis] - 1)
+    elif mode != "raise":
+        raise ValueError(f"take(mode={mode!r}): modes are 'raise', 'wrap' and 'clip'")
+    return getitem(x, (*(slice(None),) * axis, indices))
+
+
+@composite
+def compress(condition: Any, a: Any, axis: int | None = None) -> Any:
+    """The slices of `a` along `axis` at which `condition` is true; elements of `a` flattened when it is None."""
+    return take(a, np.flatnonzero(np.asarray(bare(condition))), axis=axis)
+
+
+@composite
+def extract(condition: Any, x: Any) -> Any:
+    """The elements of x at which `condition`, of the same shape, is true."""
+    return compress(np.ravel(np.asarray(bare(condition))), x)
+
+
+# ---- along one axis --------------------------------------------------------------------------------------------------
+
+
+def _add_along_axis(xp: Any, g: Any, indices: Any, *, shape: tuple[int, ...], axis: int | None) -> Any:
+    out = xp.zeros(shape, dtype=g.dtype)
+    if axis is None:
+        place, into = (indices,), out.reshape(-1)
+    else:
+        # As in NumPy's own take_along_axis: on the other axes, place by place.
+        places = [xp.arange(n).reshape((-1,) + (1,) * (len(shape) - 1 - k)) for k, n in enumerate(shape)]
+        places[axis] = indices
+        place, into = tuple(places), out
+    if xp is np:
+        scatter_add(into, place, g)
+    else:
+        xp.add.at(into, place, g)
+    return out
+
+
+take_along_axis = primitive(
+    "take_along_axis",
+    lambda xp, x, indices, *, axis=-1: xp.take_along_axis(x, indices, axis=axis),
+    vjps=[
+        lambda xp, g, ans, x, indices, *, axis=-1: nested(
+            xp, add_along_axis, g, indices, shape=tuple(x.shape), axis=axis
+        )
+    ],
+    jvp="linear",
+    save="inputs",
+    doc="x[..., indices[..., j, ...], ...]: along `axis` the elements that `indices` names, place by place on all others.",
+)
+add_along_axis = primitive(
+    "add_along_axis",
+    _add_along_axis,
+    vjps=[lambda xp, g, ans, x, indices, *, shape, axis: xp.take_along_axis(g, indices, axis=axis)],
+    jvp="linear",
+    save="inputs",
+    doc="Zeros of `shape` with x added at `indices` along an axis: the transpose of `take_along_axis`.",
+)
+
+
+@composite
+def sort(x: Any, axis: int | None = -1) -> Any:
+    """x in ascending order along `axis`; flattened when it is None. Each element takes its gradient with it."""
+    if axis is None:
+        x, axis = reshape(x, shape=(-1,)), 0
+    return take_along_axis(x, ops().argsort(x, axis=axis, stable=True), axis)
+
+
+# ---- embedding -------------------------------------------------------------------------------------------------------
 
 
 def _embedding_table(xp: Any, g: Any, ans: Any, table: Any, indices: Any) -> Any:
     if xp is not np:
         return nested(xp, index_scatter, g, indices, index=(ARRAY,), shape=tuple(table.shape))
     length, *rest = table.shape
-    flat = not_negative(indices, length)
-    return Rows(*summed_rows(flat, g.reshape(flat.size, *rest)), length)
+    return Rows.from_unsorted(indices, g.reshape(indices.size, *rest), length)
 
 
 embedding = primitive(
@@ -206,6 +287,6 @@ embedding = primitive(
     vjps=[_embedding_table],
     jvp="linear",
     save="inputs",
-    doc="The rows of `table` with the numbers `indices`, an integer array of any shape. The gradient of a table that is a "
-    "variable is row-sparse (`Rows`) unless the pass is recorded.",
+    doc="The rows of `table` with the numbers `indices`, an integer array of any shape. The gradient of a table that is "
+    "a variable is row-sparse (`Rows`) unless the pass is recorded.",
 )

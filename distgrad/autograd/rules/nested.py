@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from ..primitive import Primitive, ops
+from ..primitive import Primitive, conjugate, ops
 from ..tensor import Tensor
 
 
@@ -27,11 +28,6 @@ def is_complex(x: Any) -> bool:
     return "complex" in str(x.dtype) if kind is None else bool(kind == "c")
 
 
-def conjugate(xp: Any, x: Any) -> Any:
-    """The complex conjugate; x itself when it is real."""
-    return xp.conj(x) if is_complex(x) else x
-
-
 def transposed(xp: Any, x: Any) -> Any:
     """x with its last two axes exchanged."""
     return x.T if len(x.shape) == 2 else xp.swapaxes(x, -1, -2)
@@ -47,3 +43,8 @@ def bare(x: Any) -> Any:
     while isinstance(x, Tensor):
         x = x.data
     return x
+
+
+def or_zeros(xp: Any, tangents: Sequence[Any], operands: Sequence[Any]) -> list[Any]:
+    """The tangents of the first operands, zeros for those that have none."""
+    return [xp.zeros_like(x) if t is None else t for t, x in zip(tangents, operands, strict=False)]

@@ -1,6 +1,6 @@
 """Rearranging elements: reshape, transpose, join, split, repeat, pad.
 
-All are linear, and most are undone by their like: the vjp of a transpose is a transpose, that of a concatenation a split.
+All are linear, and most are undone by their like: the vjp of a transpose is a transpose, of a concatenation a split.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ import numpy as np
 from distgrad.errors import GradientError
 
 from ..primitive import composite, ops, primitive
-from .nested import shape_of
+from .nested import or_zeros, shape_of
 
-# ---- the same elements in another shape -------------------------------------------------------------------------------
+# ---- the same elements in another shape ------------------------------------------------------------------------------
 
 
 def _reshape(xp: Any, x: Any, *, shape: Any, order: str = "C") -> Any:
@@ -133,7 +133,7 @@ def atleast_3d(x: Any) -> Any:
     return reshape(x, shape=wider.get(len(shape), shape))
 
 
-# ---- flips and rolls --------------------------------------------------------------------------------------------------
+# ---- flips and rolls -------------------------------------------------------------------------------------------------
 
 flip = primitive(
     "flip",
@@ -183,7 +183,7 @@ def rot90(x: Any, k: int = 1, axes: tuple[int, int] = (0, 1)) -> Any:
     return flip(turned, axis=axes[0] if k == 1 else axes[1])
 
 
-# ---- joining and splitting --------------------------------------------------------------------------------------------
+# ---- joining and splitting -------------------------------------------------------------------------------------------
 
 
 def _between(start: int, stop: int, axis: int, ndim: int) -> tuple[slice, ...]:
@@ -202,7 +202,7 @@ join_arrays = primitive(
     lambda xp, *arrays, axis: xp.concatenate(arrays, axis=axis),
     shared=_cut,
     vjps=lambda i, xp, g, pieces, *arrays, axis: pieces[i],
-    jvp=lambda xp, tangents, ans, *arrays, axis: join_arrays(*_filled(xp, tangents, arrays), axis=axis),
+    jvp=lambda xp, tangents, ans, *arrays, axis: join_arrays(*or_zeros(xp, tangents, arrays), axis=axis),
     save="nothing",
     doc="The arrays one after the other along an axis they have: `concatenate`, with the arrays as operands.",
 )
@@ -210,39 +210,10 @@ stack_arrays = primitive(
     "stack_arrays",
     lambda xp, *arrays, axis: xp.stack(arrays, axis=axis),
     vjps=lambda i, xp, g, ans, *arrays, axis: g[(*(slice(None),) * (axis % g.ndim), i)],
-    jvp=lambda xp, tangents, ans, *arrays, axis: stack_arrays(*_filled(xp, tangents, arrays), axis=axis),
+    jvp=lambda xp, tangents, ans, *arrays, axis: stack_arrays(*or_zeros(xp, tangents, arrays), axis=axis),
     save="nothing",
     doc="The arrays side by side along a new axis: `stack`, with the arrays as operands.",
 )
-
-
-def _filled(xp: Any, tangents: Sequence[Any], arrays: Sequence[Any]) -> list[Any]:
-    """The tangents of several operands, zeros where there is none."""
-    return [xp.zeros_like(x) if t is None else t for t, x in zip(tangents, arrays, strict=True)]
-
-
-def _rejoined(xp: Any, g: Sequence[Any], ans: Sequence[Any], axis: int) -> Any:
-    """The gradient of a split array. Pieces nobody used have none; their neighbours are padded with zeros instead."""
-    present: list[list[Any]] = []
-    leading = 0
-    for gradient, piece in zip(g, ans, strict=True):
-        if gradient is not None:
-            present.append([gradient, leading, 0])
-            leading = 0
-        elif present:
-            present[-1][2] += piece.shape[axis]
-        else:
-            leading += piece.shape[axis]
-    parts = [_padded(xp, gradient, axis, before, after) for gradient, before, after in present]
-    return parts[0] if len(parts) == 1 else xp.concatenate(parts, axis=axis)
-
-
-def _padded(xp: Any, g: Any, axis: int, before: int, after: int) -> Any:
-    if before == after == 0:
-        return g
-    widths = [(0, 0)] * g.ndim
-    widths[axis] = (before, after)
-    return xp.pad(g, widths)
 
 
 split_at = primitive(
@@ -251,7 +222,7 @@ split_at = primitive(
         x[_between(start, stop, axis, x.ndim)]
         for start, stop in zip((0, *places), (*places, x.shape[axis]), strict=True)
     ),
-    vjps=[lambda xp, g, ans, x, *, places, axis: _rejoined(xp, g, ans, axis)],
+    vjps=[lambda xp, g, ans, x, *, places, axis: xp.concatenate(g, axis=axis)],
     jvp="linear",
     save="nothing",
     outputs="many",
@@ -350,7 +321,7 @@ def meshgrid(*arrays: Any, indexing: str = "xy", sparse: bool = False) -> tuple[
     return tuple(grids) if sparse else broadcast_arrays(*grids)
 
 
-# ---- repetition -------------------------------------------------------------------------------------------------------
+# ---- repetition ------------------------------------------------------------------------------------------------------
 
 
 @composite
@@ -380,7 +351,7 @@ def repeat(x: Any, repeats: Any, axis: int | None = None) -> Any:
     return reshape(spread, shape=(*shape[:axis], shape[axis] * int(repeats), *shape[axis + 1 :]))
 
 
-# ---- padding ----------------------------------------------------------------------------------------------------------
+# ---- padding ---------------------------------------------------------------------------------------------------------
 
 
 def _inside(x: Any, widths: Sequence[tuple[int, int]]) -> tuple[slice, ...]:
@@ -417,6 +388,6 @@ def pad(x: Any, pad_width: Any, mode: str = "constant", *, constant_values: Any 
         raise GradientError(f"pad(mode={mode!r}) has no derivative here; modes are 'constant', {str(_REPEATING)[1:-1]}")
     for axis, width in enumerate(widths):
         if width != (0, 0):
-            x = ops().take(x, np.pad(np.arange(shape[axis]), width, mode=mode), axis=axis)  # type: ignore[call-overload]
+            source = np.pad(np.arange(shape[axis]), width, mode=mode)  # type: ignore[call-overload]
+            x = ops().take(x, source, axis=axis)
     return x
-
