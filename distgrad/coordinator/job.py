@@ -13,7 +13,6 @@ import tomllib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -236,8 +235,7 @@ def _read_text(path: Path) -> str:
         raise ConfigError(f"{path} is not a text in UTF-8: {error}") from error
     except OSError as error:
         beside = [file.name for file in path.parent.glob("*.toml")]
-        close = get_close_matches(path.name, beside, n=1)
-        hint = f"; did you mean {path.with_name(close[0])}?" if close else ""
+        hint = suggestion(path.name, beside)
         raise ConfigError(f"job file {path} cannot be read: {error.strerror}{hint}") from error
 
 

@@ -116,7 +116,7 @@ def test_every_key_of_the_digits_job_is_explained_where_it_first_appears() -> No
 def test_the_overrides_that_the_digits_job_suggests_work() -> None:
     (suggested,) = re.findall(r"--workers (\d+) --set (\S+) --set (\S+)", DIGITS.read_text())
     job = with_workers(load_job(DIGITS, suggested[1:]), int(suggested[0]))
-    assert (len(job.cluster.workers), job.optimizer.settings["lr"], job.shards[0].config["outputs"]) == (2, 0.01, 128)
+    assert (len(job.cluster.workers), job.steps, job.optimizer.settings["lr"]) == (2, 100, 0.01)
 
 
 def test_what_is_left_out_has_its_default(path: Path) -> None:
@@ -247,7 +247,7 @@ def test_what_is_no_toml_is_refused_with_the_place(path: Path, content: bytes, w
 
 
 def test_a_missing_file_is_guessed(path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"smal\.toml cannot be read: No such file.*did you mean .*small\.toml\?"):
+    with pytest.raises(ConfigError, match=r"smal\.toml cannot be read: No such file.*did you mean 'small\.toml'\?"):
         load_job(path.with_name("smal.toml"))
 
 
