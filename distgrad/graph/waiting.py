@@ -8,7 +8,7 @@ from __future__ import annotations
 import heapq
 import logging
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from enum import Enum, IntEnum
 from types import TracebackType
 from typing import Any, Generic, TypeVar
@@ -110,9 +110,7 @@ class Promise(Generic[T]):
             raise errors.Timeout(f"no result came within {timeout:g} s")
         if self._error is not None:
             try:
-                raise self._error.with_traceback(
-                    self._traceback
-                )  # else it grew, and kept frames alive, with every call
+                raise self._error.with_traceback(self._traceback)  # as it was: else it grows with every call
             finally:
                 del self  # else error -> traceback -> this frame -> promise -> error is a cycle that keeps arrays alive
         return self._value
@@ -156,6 +154,32 @@ class Promise(Generic[T]):
         if not self._done:
             return "<Promise pending>"
         return "<Promise done>" if self._error is None else f"<Promise failed: {self._error!r}>"
+
+
+def all_done(promises: Sequence[Promise[Any]], ready: Promise[None]) -> None:
+    """Sets `ready` once all `promises` are done: to the first error in their order, if any of them has one."""
+    left = len(promises)
+    lock = threading.Lock()
+
+    def settle() -> None:
+        error = next((promise.error for promise in promises if promise.error is not None), None)
+        if error is None:
+            ready.set_result(None)
+        else:
+            ready.set_error(error)
+
+    def count(_: Promise[Any]) -> None:
+        nonlocal left
+        with lock:
+            left -= 1
+            last = left == 0
+        if last:
+            settle()
+
+    if not promises:
+        settle()
+    for promise in promises:
+        promise.add_callback(count)
 
 
 def lock_timeout(timeout: float | None) -> float:

@@ -1,0 +1,110 @@
+"""Edges: where a tape is cut by a process boundary, and stitched.
+
+A recorded value that leaves a call leaves a *send* node on the tape it comes from and a *recv* node on the tape it goes
+to. Both ends derive the edge's id from the program, never from time: the path of the call that the value crosses for,
+the direction, and the position of the array among the call's arguments or results. A call within one process has the
+same edges as one that crosses, so where shards are placed cannot change a bit.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, Optional
+
+from distgrad.autograd.tape import Frame, Key, Node, Path
+from distgrad.wire import pb
+
+
+class EdgeId(NamedTuple):
+    """Names one value that crosses.
+
+    Attributes:
+        path: of the call it crosses for; of the pass, for a gradient.
+        direction: pb.DIRECTION_ARGUMENT (into the call), _RESULT (out of it) or _GRADIENT (against the edge `of`, in a
+        pass that
+            records itself).
+        leaf: position among the arguments' or the result's leaves.
+        item: position within the value of a Ref that was passed as that leaf.
+        of: the edge whose gradient this is.
+    """
+
+    path: Path
+    direction: int
+    leaf: int
+    item: int = 0
+    of: Optional[EdgeId] = None  # noqa: UP045  (a NamedTuple evaluates its annotations)
+
+    def __str__(self) -> str:
+        path = "/".join(map(str, self.path)) or "()"
+        where = {pb.DIRECTION_ARGUMENT: "argument", pb.DIRECTION_RESULT: "result"}.get(self.direction)
+        if where is None:
+            return f"gradient of {self.of} in pass {path}"
+        return f"{where} {self.leaf}{f'.{self.item}' if self.item else ''} of call {path}"
+
+
+class Send(Node):
+    """The source end of an edge. Its one gradient comes from the process at the other end; it passes it on to its
+    tensor."""
+
+    __slots__ = ("edge", "peer")
+
+    def __init__(self, source: Node, edge: EdgeId, peer: str) -> None:
+        # Not numbered in its frame: a value may be fetched while its call runs on, and order must not come from when.
+        self.inputs = (source,)
+        self.frame = source.frame
+        self.index = -1
+        self.shape = source.shape
+        self.dtype = source.dtype
+        self.hooks = None
+        self.trace = None
+        self.edge = edge
+        self.peer = peer
+
+    @property
+    def key(self) -> Key:
+        """Among the contributors of a tensor: at the place of the call in the program, after recorded operations (1 >
+        0)."""
+        return (self.edge.path, 1, *_plain(self.edge))
+
+    def vjp(self, i: int, gradient: Any, shared: Any, record: bool) -> Any:
+        return gradient
+
+    def __repr__(self) -> str:
+        return f"<send {self.edge} to {self.peer}>"
+
+
+class Recv(Node):
+    """The destination end of an edge: where this process's graph ends and its gradient goes back to `peer`."""
+
+    __slots__ = ("edge", "peer")
+
+    def __init__(self, frame: Frame, edge: EdgeId, peer: str, shape: tuple[int, ...], dtype: Any) -> None:
+        self.inputs = ()
+        self.frame = frame
+        self.index = -1
+        self.shape = shape
+        self.dtype = dtype
+        self.hooks = None
+        self.trace = None
+        self.edge = edge
+        self.peer = peer
+
+    def __repr__(self) -> str:
+        return f"<recv {self.edge} from {self.peer}>"
+
+
+def _plain(edge: EdgeId) -> tuple[Any, ...]:
+    """An edge as nested tuples of integers, which always compare."""
+    of = () if edge.of is None else (edge.of.path, *_plain(edge.of))
+    return (edge.direction, edge.leaf, edge.item, of)
+
+
+def edge_from_wire(message: pb.EdgeId) -> EdgeId:
+    """The edge a message names; WireError when it is malformed."""
+    from distgrad.wire import edge_from_pb
+
+    return _typed(edge_from_pb(message))
+
+
+def _typed(edge: Any) -> EdgeId:
+    path, direction, leaf, item, of = edge
+    return EdgeId(path, direction, leaf, item, None if of is None else _typed(of))

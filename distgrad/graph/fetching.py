@@ -1,0 +1,118 @@
+"""Values on their way: asking an owner for the value of a reference, and answering those who ask."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from distgrad.autograd.tape import Frame
+from distgrad.transport.interfaces import Link
+from distgrad.wire import RefName, decode_value, edge_to_pb, encode_value, pb, ref_from_pb, ref_to_pb
+
+from .edges import EdgeId, edge_from_wire
+from .share import Share
+from .values import Inward, Outward, part_path, references, select
+from .waiting import Promise, all_done
+
+if TYPE_CHECKING:
+    from .process import Process
+
+
+class Fetcher:
+    """Brings values of references here, and gives the values of calls that ran here to those who ask."""
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+
+    # ---- asking ------------------------------------------------------------------------------------------------------
+
+    def fetch(self, share: Share, name: RefName, edge: EdgeId | None, frame: Frame) -> Promise[Any]:
+        """The promise of the value of `name` here. With `edge`, its recorded arrays are joined to this process's tape
+        by the edges that differ from it in their item; without, they are plain data."""
+        result: Promise[Any] = Promise()
+        with share.lock:
+            share.peers.add(name.owner)
+        message = pb.Fetch(ref=ref_to_pb(name), edge=None if edge is None else edge_to_pb(tuple(edge)))
+        reply = self._process.request(name.owner, message)
+        reply.add_callback(lambda p: self._unpack(share, name, edge, frame, p, result))
+        return result
+
+    def _unpack(
+        self,
+        share: Share,
+        name: RefName,
+        edge: EdgeId | None,
+        frame: Frame,
+        reply: Promise[Any],
+        result: Promise[Any],
+    ) -> None:
+        """The owner has answered. References within the value are fetched in turn, from their owners."""
+        if reply.error is not None:
+            result.set_error(reply.error)
+            return
+        try:
+            body, arrays = reply.result()
+            tree = decode_value(body.value, arrays)
+            within = references(tree, body.first_item)
+            inner = {
+                number: self.fetch(
+                    share, other, edge and edge._replace(path=part_path(edge.path, number), item=0), frame
+                )
+                for number, other in within.items()
+            }
+        except Exception as error:
+            result.set_error(error)
+            return
+
+        def finish(ready: Promise[None]) -> None:
+            try:
+                ready.result()
+                fetched = {number: promise.result() for number, promise in inner.items()}
+                name_edge = (lambda item: edge._replace(item=item)) if edge is not None else _no_edge
+                inward = Inward(self._process, share, name.owner, name_edge, frame, body.first_item, fetched)
+                value = inward.unpack(tree)
+            except BaseException as error:
+                result.set_error(error)
+            else:
+                result.set_result(value)
+
+        ready: Promise[None] = Promise()
+        ready.add_callback(finish)
+        all_done(list(inner.values()), ready)
+
+    # ---- answering ---------------------------------------------------------------------------------------------------
+
+    def answer(self, link: Link, fetch: pb.Fetch, arrays: Any, reply: Callable[..., None]) -> None:
+        """Somebody asks for a value: answered when its call has ended."""
+        name = ref_from_pb(fetch.ref)
+        share = self._process.shares.get(name.context)
+        if share is None:
+            identity = pb.ContextId(id=name.context, owner=link.peer.name, owner_incarnation=link.peer.incarnation)
+            share = self._process.shares.meet(identity, records=not name.context.endswith("/inference"))
+        edge = edge_from_wire(fetch.edge) if fetch.HasField("edge") else None
+        with share.lock:
+            share.peers.add(link.peer.name)
+        share.value(name.path).add_callback(lambda value: self._give(share, link.peer.name, name, edge, value, reply))
+
+    def _give(
+        self,
+        share: Share,
+        peer: str,
+        name: RefName,
+        edge: EdgeId | None,
+        value: Promise[Any],
+        reply: Callable[..., None],
+    ) -> None:
+        try:
+            part, first = select(value.result(), name.steps, f"the value of call {'/'.join(map(str, name.path))}")
+            outward = Outward(share, peer, edge and (lambda item: edge._replace(item=item)), first)
+            arrays: list[Any] = []
+            body = pb.Fetched(value=encode_value(outward.pack(part), arrays, "the call's value"), first_item=first)
+        except BaseException as error:
+            reply(error)
+        else:
+            reply(body, arrays)
+
+
+def _no_edge(item: int) -> EdgeId:
+    raise RuntimeError("a recorded value came although none was asked for")

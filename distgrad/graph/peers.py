@@ -1,0 +1,197 @@
+"""Links on demand: whom this process knows, and messages to them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from typing import Any, Protocol
+
+from distgrad.errors import DistgradError, LinkError, WorkerLost
+from distgrad.transport.interfaces import Identity, Link
+from distgrad.wire import normalise
+
+from .waiting import Promise
+
+# Seconds to reach a process for the first time.
+OPEN_TIMEOUT = 3.0
+
+
+class Opener(Protocol):
+    """What peers need of an endpoint."""
+
+    def connect(self, name: str, address: str, expected_incarnation: int = 0, timeout: float = ...) -> Link: ...
+    def link(self, name: str) -> Link | None: ...
+
+
+class Peers:
+    """The processes this one knows by name, and the way to each: an open link, or one being opened.
+
+    Messages to one peer leave in the order they were given, also while its link is being opened.
+
+    Arguments:
+        own: a link to this process itself.
+        unreachable: told when a process cannot be reached; what waited for it has failed.
+    """
+
+    def __init__(self, opener: Opener, own: Link, unreachable: Callable[[str, DistgradError], None]) -> None:
+        self._opener = opener
+        self._own = own
+        self._unreachable = unreachable
+        self._lock = threading.Lock()
+        self._known: dict[str, Identity] = {}
+        self._opening: dict[str, _Opening] = {}
+        self._lost: dict[str, DistgradError] = {}
+
+    # ---- who is there ------------------------------------------------------------------------------------------------
+
+    def introduce(self, identity: Identity) -> None:
+        """From now on `identity.name` means this incarnation at this address."""
+        with self._lock:
+            self._known[identity.name] = identity
+            self._lost.pop(identity.name, None)
+
+    def dismiss(self, identity: Identity, error: DistgradError) -> None:
+        """This incarnation is gone; messages to it fail with `error` until another is introduced."""
+        with self._lock:
+            known = self._known.get(identity.name)
+            if known is None or known.incarnation == identity.incarnation:
+                self._known.pop(identity.name, None)
+                self._lost[identity.name] = error
+
+    def incarnation(self, name: str) -> int:
+        """The incarnation that `name` means now; 0 when unknown."""
+        known = self._known.get(name)
+        return known.incarnation if known else 0
+
+    # ---- messages ----------------------------------------------------------------------------------------------------
+
+    def send(self, name: str, body: Any, arrays: Sequence[Any] = ()) -> None:
+        """Sends a message. One that cannot be delivered is dropped: whoever waits for its effect learns that the peer
+        is lost."""
+        self._give(name, _Message(body, arrays))
+
+    def request(self, name: str, body: Any, arrays: Sequence[Any] = ()) -> Promise[tuple[Any, list[Any]]]:
+        """Sends a request; the promise of the reply and its arrays fails with what the peer answered, or WorkerLost."""
+        message = _Message(body, arrays, Promise())
+        self._give(name, message)
+        assert message.reply is not None
+        return message.reply
+
+    def _give(self, name: str, message: _Message) -> None:
+        link = self._own if name == self._own.peer.name else None
+        if link is None:
+            with self._lock:
+                opening = self._opening.get(name)
+                if opening is not None:
+                    opening.pending.append(message)
+                    return
+                link = self._opener.link(name)
+                if link is None:
+                    self._open(name, message)
+                    return
+        message.give(link)
+
+    def _open(self, name: str, message: _Message) -> None:
+        """Starts to open a link; called with the lock held."""
+        identity = self._known.get(name)
+        if identity is None or not identity.address:
+            error = self._lost.get(name) or WorkerLost(
+                f"no way to {name!r}: it is not a member, or it does not listen and has closed its link"
+            )
+            threading.Thread(target=message.fail, args=(error,), name=f"refuse-{name}", daemon=True).start()
+            return
+        opening = self._opening[name] = _Opening([message])
+        threading.Thread(target=self._connect, args=(identity, opening), name=f"open-{name}", daemon=True).start()
+
+    def _connect(self, identity: Identity, opening: _Opening) -> None:
+        name = identity.name
+        try:
+            link = self._opener.connect(name, identity.address, identity.incarnation, timeout=OPEN_TIMEOUT)
+        except DistgradError as error:
+            lost = WorkerLost(f"{name} cannot be reached at {identity.address}: {error}")
+            with self._lock:
+                del self._opening[name]
+            for message in opening.pending:
+                message.fail(lost)
+            self._unreachable(name, lost)
+            return
+        while True:
+            with self._lock:
+                messages, opening.pending = opening.pending, []
+                if not messages:
+                    del self._opening[name]
+                    return
+            for message in messages:
+                message.give(link)
+
+
+class _Opening:
+    """A link being opened, and what waits for it."""
+
+    def __init__(self, pending: list[_Message]) -> None:
+        self.pending = pending
+
+
+class _Message:
+    """Something to send, with the promise of the reply if it is a request."""
+
+    __slots__ = ("arrays", "body", "reply")
+
+    def __init__(self, body: Any, arrays: Sequence[Any], reply: Promise[Any] | None = None) -> None:
+        self.body = body
+        self.arrays = arrays
+        self.reply = reply
+
+    def give(self, link: Link) -> None:
+        try:
+            if self.reply is None:
+                link.send(self.body, self.arrays)
+            else:
+                link.request(self.body, self.arrays).add_done_callback(self._answered)
+        except LinkError as error:
+            self.fail(error)
+
+    def _answered(self, future: Future[tuple[Any, list[Any]]]) -> None:
+        assert self.reply is not None
+        error = future.exception()
+        if error is None:
+            self.reply.set_result(future.result())
+        else:
+            self.reply.set_error(error)
+
+    def fail(self, error: DistgradError) -> None:
+        if self.reply is not None:
+            self.reply.set_error(error)
+
+
+class OwnLink:
+    """A process's link to itself: the same messages and the same normalisation of arrays, without a wire."""
+
+    def __init__(self, identity: Identity, receiver: Any) -> None:
+        self.peer = identity
+        self._receiver = receiver
+
+    def send(self, body: Any, arrays: Sequence[Any] = ()) -> None:
+        self._receiver.receive(self, body, [normalise(array) for array in arrays])
+
+    def request(self, body: Any, arrays: Sequence[Any] = ()) -> Future[tuple[Any, list[Any]]]:
+        future: Future[tuple[Any, list[Any]]] = Future()
+
+        def reply(answer: Any, arrays: Sequence[Any] = ()) -> None:
+            if isinstance(answer, BaseException):
+                future.set_exception(answer)
+            else:
+                future.set_result((answer, [normalise(array) for array in arrays]))
+
+        self._receiver.answer(self, body, [normalise(array) for array in arrays], reply)
+        return future
+
+    def close(self, reason: str) -> None:
+        raise LinkError(f"the link of {self.peer} to itself ends with the process, not before")
+
+    def statistics(self) -> dict[str, Any]:
+        return {}
+
+    def __repr__(self) -> str:
+        return f"<OwnLink of {self.peer}>"

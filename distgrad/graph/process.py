@@ -1,0 +1,338 @@
+"""One process of the graph: receives every message and knows who handles it."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from distgrad.autograd.tape import Frame, mode
+from distgrad.errors import ContextClosed, DistgradError, ProgramError, WireError, WorkerLost
+from distgrad.transport.interfaces import Identity, Link
+from distgrad.wire import RefName, decode_value, error_from_pb, error_to_pb, pb, ref_to_pb
+
+from .backward import LocalPass, decode_gradients, flood_abort
+from .calls import Callee, Caller
+from .edges import EdgeId, edge_from_wire
+from .executor import Executor
+from .fetching import Fetcher
+from .handles import ShardHandle
+from .peers import OwnLink, Peers
+from .share import Share, Shares
+from .waiting import Promise, all_done
+
+if TYPE_CHECKING:
+    from distgrad.transport.settings import TransportSettings
+
+    from .calls import Resolve
+
+_log = logging.getLogger(__name__)
+
+Reply = Callable[..., None]
+
+
+class Process:
+    """A process with its links, compute slot and share of every context.
+
+    The layers above enter their own handlers in `messages` (body type -> function of link, body, arrays) and `requests`
+    (the same, with reply), and functions in `on_lost`.
+
+    Arguments:
+        identity: who this process is; the address is filled in by `listen`.
+        resolve: finds the function a call means; None for a process that runs no calls.
+        max_depth: how deep calls may nest.
+    """
+
+    def __init__(
+        self, identity: Identity, settings: TransportSettings, *, resolve: Resolve | None = None, max_depth: int = 1000
+    ) -> None:
+        from distgrad.transport.endpoint import Endpoint
+
+        self.identity = identity
+        self.name = identity.name
+        self.executor = Executor(name=f"compute-{identity.name}")
+        self.shares = Shares()
+        self.endpoint = Endpoint(identity, settings, self)
+        self.peers = Peers(self.endpoint, OwnLink(identity, self), self._unreachable)
+        self.caller = Caller(self)
+        self.callee = Callee(self, resolve or _runs_no_calls, max_depth)
+        self.fetcher = Fetcher(self)
+        self.find_shard: Callable[[str], Promise[tuple[str, dict[str, int]]]] = _finds_no_shards
+        self.on_lost: list[Callable[[Identity, DistgradError], None]] = []
+        # The share and frame of calls made outside any context.
+        self.inference = self.shares.meet(self.context_id("inference"), records=False)
+        self.outside = Frame((), itertools.count().__next__)
+        self._contexts = itertools.count()
+        self._forgotten: deque[RefName] = deque()
+        self.messages: dict[type, Callable[[Link, Any, list[Any]], None]] = {
+            pb.Call: self.callee.receive,
+            pb.Done: self.caller.ended,
+            pb.Start: self._start,
+            pb.Gradients: self._gradients,
+            pb.Mark: self._mark,
+            pb.Resume: self._resume,
+            pb.PassAck: self._pass_ack,
+            pb.Abort: self._abort,
+            pb.Drop: self._drop,
+        }
+        self.requests: dict[type, Callable[[Link, Any, list[Any], Reply], None]] = {
+            pb.Fetch: self.fetcher.answer,
+            pb.Release: self._release,
+            pb.Finish: self._finish,
+            pb.Statistics: self._statistics,
+        }
+
+    # ---- for the program ---------------------------------------------------------------------------------------------
+
+    def context_id(self, name: str, versions: dict[str, int] | None = None) -> pb.ContextId:
+        """The identity of a context of this process, unique over incarnations."""
+        identity = self.identity
+        return pb.ContextId(
+            id=f"{identity!r}{identity.incarnation:x}/{name}",
+            owner=identity.name,
+            owner_incarnation=identity.incarnation,
+            versions=versions or {},
+        )
+
+    def new_context_id(self, versions: dict[str, int]) -> pb.ContextId:
+        return self.context_id(str(next(self._contexts)), versions)
+
+    def handle(self, name: str) -> ShardHandle:
+        """A handle to a shard, resolved when it is called."""
+        return ShardHandle(self, name)
+
+    def send(self, peer: str, body: Any, arrays: Sequence[Any] = ()) -> None:
+        if self._forgotten and isinstance(body, pb.Call):
+            self._tell_forgotten()
+        self.peers.send(peer, body, arrays)
+
+    def request(self, peer: str, body: Any, arrays: Sequence[Any] = ()) -> Promise[Any]:
+        return self.peers.request(peer, body, arrays)
+
+    def ask(
+        self, peer: str, body: Any, arrays: Sequence[Any] = (), timeout: float | None = None
+    ) -> tuple[Any, list[Any]]:
+        """Sends a request and waits for the reply and its arrays."""
+        promise = self.request(peer, body, arrays)
+        self.executor.wait(promise, timeout, what=f"the answer of {peer} to {type(body).__name__}")
+        result: tuple[Any, list[Any]] = promise.result()
+        return result
+
+    def fetch(self, share: Share, name: RefName, edge: EdgeId | None, frame: Frame) -> Promise[Any]:
+        return self.fetcher.fetch(share, name, edge, frame)
+
+    def fetch_result(self, share: Share, name: RefName, recorded: bool) -> Promise[Any]:
+        """The value of a reference, for the program of this process."""
+        edge = EdgeId(name.path, pb.DIRECTION_RESULT, 0) if recorded else None
+        return self.fetcher.fetch(share, name, edge, mode.get().frame)
+
+    def forget(self, name: RefName) -> None:
+        """Nobody here refers to this value any more. Called by the garbage collector, so it only takes a note."""
+        self._forgotten.append(name)
+
+    def _tell_forgotten(self) -> None:
+        names: dict[str, list[RefName]] = {}
+        while self._forgotten:
+            name = self._forgotten.popleft()
+            names.setdefault(name.owner, []).append(name)
+        for owner, refs in names.items():
+            self.peers.send(owner, pb.Drop(refs=map(ref_to_pb, refs)))
+
+    # ---- Receiver: what links tell -----------------------------------------------------------------------------------
+
+    def receive(self, link: Link, body: Any, arrays: list[Any]) -> None:
+        handler = self.messages.get(type(body))
+        try:
+            if handler is None:
+                raise WireError(f"{self.name} takes no {type(body).__name__}")
+            handler(link, body, arrays)
+        except ContextClosed as error:
+            # Ordinary: messages cross with the release of their context. A pass that needs an answer gets one.
+            if isinstance(body, pb.Start | pb.Gradients | pb.Mark | pb.Resume):
+                flood = pb.Abort(context=body.header.context.id, number=body.header.number)
+                flood.error.CopyFrom(error_to_pb(error, self.name, "backward"))
+                self.peers.send(link.peer.name, flood)
+        except DistgradError as error:
+            _log.warning("%s: a %s from %s was refused: %s", self.name, type(body).__name__, link.peer, error)
+
+    def answer(self, link: Link, body: Any, arrays: list[Any], reply: Reply) -> None:
+        handler = self.requests.get(type(body))
+        try:
+            if handler is None:
+                raise WireError(f"{self.name} answers no {type(body).__name__}")
+            handler(link, body, arrays, reply)
+        except Exception as error:
+            reply(error)
+
+    def linked(self, link: Link) -> None:
+        if link.peer.address:
+            self.peers.introduce(link.peer)
+
+    def lost(self, peer: Identity, reason: str) -> None:
+        self.gone(peer, WorkerLost(f"{peer.name} is lost: {reason}"))
+
+    def progress(self) -> tuple[int, int]:
+        statistics = self.executor.statistics()
+        return self.executor.progress, statistics.running + sum(statistics.queued.values())
+
+    # ---- processes that are gone -------------------------------------------------------------------------------------
+
+    def gone(self, peer: Identity, error: DistgradError) -> None:
+        """That incarnation of a process is gone: what waits for it fails, what it owned is released."""
+        self.peers.dismiss(peer, error)
+        self.caller.lost(peer.name, error)
+        for share in self.shares:
+            if share.identity.owner == peer.name and share.identity.owner_incarnation == peer.incarnation:
+                self.shares.release(share.id, error)
+                self.caller.forget(share, error)
+            elif peer.name in share.peers:
+                for local in list(share.passes.values()):
+                    local.abort(error)
+        for listener in self.on_lost:
+            listener(peer, error)
+
+    def _unreachable(self, name: str, error: DistgradError) -> None:
+        self.caller.lost(name, error)
+        for share in self.shares:
+            if name in share.peers:
+                for local in list(share.passes.values()):
+                    local.abort(error)
+
+    # ---- messages of a backward pass ---------------------------------------------------------------------------------
+
+    def _pass(self, header: pb.Pass) -> LocalPass | None:
+        """The part of this process in a pass, made at first contact. None for a pass that has ended here."""
+        share = self.shares.meet(header.context)
+        with share.lock:
+            share.check_open()
+            if header.number in share.ended:
+                return None
+            local = share.passes.get(header.number)
+            if local is None:
+                try:
+                    local = share.passes[header.number] = LocalPass(self, share, header)
+                except DistgradError as error:
+                    share.end_pass(header.number)
+                    flood_abort(self, share, header.number, error)
+                    return None
+            return local
+
+    def _start(self, link: Link, body: pb.Start, arrays: list[Any]) -> None:
+        local = self._pass(body.header)
+        if local is not None:
+            local.start(link.peer.name, [decode_value(seed, arrays) for seed in body.seeds])
+
+    def _gradients(self, link: Link, body: pb.Gradients, arrays: list[Any]) -> None:
+        local = self._pass(body.header)
+        if local is not None:
+            local.deliver(link.peer.name, decode_gradients(body, arrays))
+
+    def _mark(self, link: Link, body: pb.Mark, arrays: list[Any]) -> None:
+        local = self._pass(body.header)
+        if local is not None:
+            local.mark(link.peer.name, body.begin, [edge_from_wire(edge) for edge in body.reached])
+
+    def _resume(self, link: Link, body: pb.Resume, arrays: list[Any]) -> None:
+        local = self._pass(body.header)
+        if local is not None:
+            local.resume(link.peer.name)
+
+    def _pass_ack(self, link: Link, body: pb.PassAck, arrays: list[Any]) -> None:
+        share = self.shares.get(body.context)
+        local = share.passes.get(body.number) if share else None
+        if local is not None:
+            local.acknowledged(body)
+
+    def _abort(self, link: Link, body: pb.Abort, arrays: list[Any]) -> None:
+        """A pass has failed somewhere. It is told on from here once, also when this process had not met it yet."""
+        share = self.shares.get(body.context)
+        if share is None:
+            return
+        error = error_from_pb(body.error)
+        local = share.passes.get(body.number)
+        if local is not None:
+            local.abort(error)
+            return
+        with share.lock:
+            known = body.number in share.ended
+            share.ended.add(body.number)
+        if not known:
+            flood_abort(self, share, body.number, error)
+
+    def _finish(self, link: Link, body: pb.Finish, arrays: list[Any], reply: Reply) -> None:
+        share = self.shares.require(body.context)
+        local = share.passes.get(body.number)
+        if local is None:
+            raise ContextClosed(f"pass {body.number} of context {body.context} is not known here")
+        local.finish()
+        reply(pb.Empty())
+
+    # ---- the end of a context, and small requests --------------------------------------------------------------------
+
+    def _release(self, link: Link, body: pb.Release, arrays: list[Any], reply: Reply) -> None:
+        released = self.release(body.context, without=link.peer.name)
+        released.add_callback(lambda _: reply(pb.Empty()))
+
+    def release(self, context: str, without: str = "", reason: DistgradError | None = None) -> Promise[None]:
+        """Closes a context here and at all processes it was met with; done when they have. `without`: who asked."""
+        done: Promise[None] = Promise()
+        share = self.shares.release(context, reason)
+        peers = sorted(share.peers - {self.name, without}) if share is not None else []
+        if share is not None:
+            self.caller.forget(share, share.closed or ContextClosed(context))
+        # A peer that is lost has released everything; its error is none of ours.
+        all_done([_settled(self.request(peer, pb.Release(context=context))) for peer in peers], done)
+        return done
+
+    def _drop(self, link: Link, body: pb.Drop, arrays: list[Any]) -> None:
+        for ref in body.refs:
+            share = self.shares.get(ref.context)
+            if share is not None and not share.records:
+                share.values.pop(tuple(ref.path), None)
+
+    def _statistics(self, link: Link, body: pb.Statistics, arrays: list[Any], reply: Reply) -> None:
+        reply(pb.Counts(counts=self.counts()))
+
+    def counts(self) -> dict[str, int]:
+        """How much of everything this process holds, for operators and leak tests."""
+        shares = list(self.shares)
+        recording = [share for share in shares if share.records]
+        return {
+            "contexts": len(recording),
+            "values": sum(len(share.values) for share in shares),
+            "sends": sum(len(share.sends) for share in recording),
+            "recvs": sum(len(share.recvs) for share in recording),
+            "passes": sum(len(share.passes) for share in recording),
+            "calls": len(self.caller),
+            "links": len(list(self.endpoint.links())),
+            "threads": self.executor.statistics().threads,
+        }
+
+    def close(self) -> None:
+        """Releases every context and closes every link."""
+        error = ContextClosed(f"{self.name} has closed")
+        for share in self.shares:
+            self.shares.release(share.id, error)
+            self.caller.forget(share, error)
+        self.endpoint.close()
+        self.executor.close(grace=1.0)
+
+    def __repr__(self) -> str:
+        return f"<Process {self.identity!r}: {len(self.shares)} contexts, {len(self.caller)} calls pending>"
+
+
+def _settled(promise: Promise[Any]) -> Promise[None]:
+    """Done when `promise` is, well or not."""
+    settled: Promise[None] = Promise()
+    promise.add_callback(lambda _: settled.set_result(None))
+    return settled
+
+
+def _runs_no_calls(call: pb.Call) -> Any:
+    raise ProgramError("this process runs no calls; only workers do")
+
+
+def _finds_no_shards(name: str) -> Promise[Any]:
+    raise ProgramError(f"shard {name!r} cannot be found: this process has not joined a cluster")

@@ -1,0 +1,181 @@
+"""What one process holds of a context."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+from distgrad.autograd.tape import Frame, Leaf, Node, Path
+from distgrad.autograd.tensor import Tensor
+from distgrad.errors import ContextClosed, DistgradError
+from distgrad.wire import pb
+
+from .edges import EdgeId, Recv, Send
+from .waiting import Promise
+
+if TYPE_CHECKING:
+    from .backward import LocalPass
+    from .refs import Outcome
+
+# The share that calls issued here and now belong to. Set by `with context:` and around every call that runs.
+active: ContextVar[Share | None] = ContextVar("distgrad_share", default=None)
+
+
+class Share:
+    """One process's part of one context: its ends of edges, values of the calls it ran, gradients, passes.
+
+    Calls made outside any context belong to an *inference* share, one for each calling process, which records nothing.
+
+    `lock` guards every table; they are touched by threads of links and by the computing thread. A share lives from
+    first contact until the context is released or its owner is lost.
+    """
+
+    def __init__(self, identity: pb.ContextId, *, records: bool) -> None:
+        self.identity = identity
+        self.id: str = identity.id
+        self.records = records
+        self.lock = threading.RLock()
+        self.sends: dict[EdgeId, Send] = {}
+        self.recvs: dict[EdgeId, Recv] = {}
+        # Values of calls that ran or will run here, by path. A value may be asked for before its call has arrived.
+        self.values: dict[Path, Promise[Any]] = {}
+        self.gradients: dict[Node, Any] = {}
+        self.passes: dict[int, LocalPass] = {}
+        # Numbers of passes that ended, well or not: late messages of theirs are dropped.
+        self.ended: set[int] = set()
+        # New values of buffers (batch statistics) that become valid with the update that uses this context.
+        self.buffers: dict[tuple[str, str], Any] = {}
+        self.peers: set[str] = set()
+        # Calls the owner of the context has made in it, in order; None on other processes.
+        self.issued: list[Outcome] | None = None
+        self.closed: DistgradError | None = None
+
+    # ---- edges -------------------------------------------------------------------------------------------------------
+
+    def send(self, edge: EdgeId, source: Node, peer: str) -> None:
+        """Notes that the value of `source` leaves for `peer` over `edge`. Asked twice for one edge, it stays one
+        edge."""
+        with self.lock:
+            self.check_open()
+            if edge not in self.sends:
+                self.sends[edge] = Send(source, edge, peer)
+
+    def receive(self, edge: EdgeId, array: Any, peer: str, frame: Frame) -> Tensor:
+        """The tensor for a recorded value that came over `edge`."""
+        with self.lock:
+            self.check_open()
+            node = self.recvs.get(edge)
+            if node is None:
+                node = self.recvs[edge] = Recv(frame, edge, peer, array.shape, array.dtype)
+        return Tensor(array, node)
+
+    # ---- values ------------------------------------------------------------------------------------------------------
+
+    def value(self, path: Path) -> Promise[Any]:
+        """The promise of the value of the call at `path`, made at first mention."""
+        with self.lock:
+            promise = self.values.get(path)
+            if promise is None:
+                promise = self.values[path] = Promise()
+                if self.closed is not None:
+                    promise.set_error(self.closed)
+            return promise
+
+    # ---- gradients ---------------------------------------------------------------------------------------------------
+
+    def merge(self, gradients: dict[Node, Any]) -> None:
+        """Adds the gradients of a pass. Sums are taken in pass order: the initiator finishes its passes in it."""
+        with self.lock:
+            self.check_open()
+            for node, gradient in gradients.items():
+                held = self.gradients.get(node)
+                self.gradients[node] = gradient if held is None else held + gradient
+
+    def end_pass(self, number: int) -> None:
+        """A pass has ended here: what comes for it from now on is late."""
+        with self.lock:
+            self.passes.pop(number, None)
+            self.ended.add(number)
+
+    def gradient(self, node: Node | None) -> Any:
+        """What passes have accumulated for a variable; None when nothing has."""
+        return self.gradients.get(node) if isinstance(node, Leaf | Recv) else None
+
+    # ---- the end -----------------------------------------------------------------------------------------------------
+
+    def check_open(self) -> None:
+        if self.closed is not None:
+            raise self.closed
+
+    def close(self, reason: DistgradError | None = None) -> None:
+        """Lets go of everything. What still waits for a value of this context gets `reason`."""
+        with self.lock:
+            if self.closed is not None:
+                return
+            self.closed = reason or ContextClosed(f"context {self.id} has been released")
+            values, passes = list(self.values.values()), list(self.passes.values())
+            for table in (self.sends, self.recvs, self.gradients, self.passes, self.buffers):
+                table.clear()
+        for promise in values:
+            promise.set_error(self.closed)
+        for backward_pass in passes:
+            backward_pass.fail(self.closed)
+        with self.lock:
+            self.values.clear()
+
+    def __repr__(self) -> str:
+        return (
+            f"<Share of {self.id}: {len(self.sends)} sends, {len(self.recvs)} recvs, {len(self.values)} values"
+            f"{', closed' if self.closed else ''}>"
+        )
+
+
+class Shares:
+    """All shares of a process, and the names of those that are gone, so that late messages do not bring them back."""
+
+    # Released contexts remembered; a message later than that many contexts has long been refused by its link.
+    REMEMBERED = 10_000
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._shares: dict[str, Share] = {}
+        self._gone: dict[str, None] = {}
+
+    def get(self, identifier: str) -> Share | None:
+        return self._shares.get(identifier)
+
+    def meet(self, identity: pb.ContextId, *, records: bool = True) -> Share:
+        """The share of a context, made at first contact. Raises ContextClosed for one that has been released."""
+        share = self._shares.get(identity.id)
+        if share is not None:
+            return share
+        with self._lock:
+            if identity.id in self._gone:
+                raise ContextClosed(f"context {identity.id} has been released")
+            return self._shares.setdefault(identity.id, Share(identity, records=records))
+
+    def require(self, identifier: str) -> Share:
+        """The share of a context that must be known here."""
+        share = self._shares.get(identifier)
+        if share is None:
+            raise ContextClosed(f"context {identifier} is not known here: it was never met or has been released")
+        return share
+
+    def release(self, identifier: str, reason: DistgradError | None = None) -> Share | None:
+        """Closes a share and remembers that it is gone. Returns it the first time."""
+        with self._lock:
+            share = self._shares.pop(identifier, None)
+            self._gone[identifier] = None
+            if len(self._gone) > self.REMEMBERED:
+                del self._gone[next(iter(self._gone))]
+        if share is not None:
+            share.close(reason)
+        return share
+
+    def __iter__(self) -> Iterator[Share]:
+        return iter(list(self._shares.values()))
+
+    def __len__(self) -> int:
+        return len(self._shares)

@@ -1,0 +1,185 @@
+"""Trees of values on their way out of a process and into it.
+
+Outwards, tensors become arrays (recorded ones leave a send node), references and handles become names. Inwards, arrays
+become tensors (recorded ones get a recv node) and names become references and handles. Both directions walk a tree in
+the same order and number its arrays alike; that number names the edge.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from distgrad.autograd.tape import Frame, Path
+from distgrad.autograd.tensor import Tensor
+from distgrad.wire import Recorded, RefName, ShardName, normalise
+
+from .edges import EdgeId
+from .refs import Ref
+from .share import Share
+
+if TYPE_CHECKING:
+    from .process import Process
+
+
+def map_leaves(tree: Any, change: Callable[[Any], Any]) -> Any:
+    """The tree of lists, tuples and dicts with `change` applied to everything else, in order."""
+    kind = type(tree)
+    if kind is tuple:
+        return tuple([map_leaves(item, change) for item in tree])
+    if kind is list:
+        return [map_leaves(item, change) for item in tree]
+    if kind is dict:
+        return {key: map_leaves(item, change) for key, item in tree.items()}
+    return change(tree)
+
+
+class Outward:
+    """Makes a tree ready for the wire.
+
+    Arguments:
+        share: the context; its send nodes are made here.
+        peer: the process the tree goes to.
+        edge: names the edge of array number n; None leaves no edges.
+        first: number of the first array.
+    """
+
+    def __init__(self, share: Share, peer: str, edge: Callable[[int], EdgeId] | None, first: int = 0) -> None:
+        self._share = share
+        self._peer = peer
+        self._edge = edge
+        self._next = first
+
+    def pack(self, tree: Any) -> Any:
+        return map_leaves(tree, self._leaf)
+
+    def _leaf(self, leaf: Any) -> Any:
+        if isinstance(leaf, Tensor):
+            number = self._number()
+            array = normalise(np.asarray(leaf.data))
+            if leaf.node is None or self._edge is None:
+                return array
+            self._share.send(self._edge(number), leaf.node, self._peer)
+            return Recorded(array)
+        if isinstance(leaf, np.ndarray):
+            self._number()
+            return leaf
+        if isinstance(leaf, Ref):
+            self._number()
+            return leaf.name
+        name = getattr(leaf, "shard_name", None)
+        return leaf if name is None else ShardName(name)
+
+    def _number(self) -> int:
+        number = self._next
+        self._next += 1
+        return number
+
+
+class Inward:
+    """Makes a received tree ready for the program.
+
+    Arguments:
+        process: this process, for handles and references.
+        share: the context; its recv nodes are made here.
+        peer: the process the tree came from.
+        edge: names the edge of array number n.
+        frame: the frame the values belong to.
+        first: number of the first array.
+        fetched: values of the references in the tree, by array number, where they have been fetched.
+    """
+
+    def __init__(
+        self,
+        process: Process,
+        share: Share,
+        peer: str,
+        edge: Callable[[int], EdgeId],
+        frame: Frame,
+        first: int = 0,
+        fetched: dict[int, Any] | None = None,
+    ) -> None:
+        self._process = process
+        self._share = share
+        self._peer = peer
+        self._edge = edge
+        self._frame = frame
+        self._next = first
+        self._fetched = fetched or {}
+
+    def unpack(self, tree: Any) -> Any:
+        return map_leaves(tree, self._leaf)
+
+    def _leaf(self, leaf: Any) -> Any:
+        if isinstance(leaf, Recorded | np.ndarray | RefName):
+            number = self._next
+            self._next += 1
+            if isinstance(leaf, Recorded):
+                return self._share.receive(self._edge(number), leaf.array, self._peer, self._frame)
+            return Tensor(leaf) if isinstance(leaf, np.ndarray) else self._fetched[number]
+        return self._process.handle(leaf.name) if isinstance(leaf, ShardName) else leaf
+
+
+def references(tree: Any, first: int = 0) -> dict[int, RefName]:
+    """The references in a received tree, by array number."""
+    found: dict[int, RefName] = {}
+    number = first
+
+    def note(leaf: Any) -> None:
+        nonlocal number
+        if isinstance(leaf, RefName):
+            found[number] = leaf
+        number += isinstance(leaf, Recorded | np.ndarray | RefName)
+
+    map_leaves(tree, note)
+    return found
+
+
+def select(tree: Any, steps: tuple[int | str, ...], what: str) -> tuple[Any, int]:
+    """The part of a value that `steps` lead to, and the number of its first array within the whole."""
+    before = 0
+    for step in steps:
+        items: list[tuple[Any, Any]]
+        if isinstance(tree, dict):
+            items = list(tree.items())
+            position = list(tree).index(step) if step in tree else None
+        elif isinstance(tree, list | tuple):
+            items = list(enumerate(tree))
+            position = range(len(tree))[step] if isinstance(step, int) and -len(tree) <= step < len(tree) else None
+        else:
+            raise TypeError(f"{what} is a {type(tree).__name__}, which has no item [{step!r}]")
+        if position is None:
+            raise KeyError(f"{what} has no item [{step!r}]; it has {[key for key, _ in items]}")
+        before += sum(count_arrays(item) for _, item in items[:position])
+        tree = items[position][1]
+        what = f"{what}[{step!r}]"
+    return tree, before
+
+
+def count_arrays(tree: Any) -> int:
+    """How many numbers the arrays and references of a value take."""
+    count = 0
+
+    def note(leaf: Any) -> None:
+        nonlocal count
+        count += isinstance(leaf, Tensor | np.ndarray | Ref)
+
+    map_leaves(tree, note)
+    return count
+
+
+def arrays_of(tree: Any) -> list[Any]:
+    """The tensors, arrays and references of a value, in order: number n is the n-th."""
+    found: list[Any] = []
+    map_leaves(tree, lambda leaf: found.append(leaf) if isinstance(leaf, Tensor | np.ndarray | Ref) else None)
+    return found
+
+
+def part_path(path: Path, number: int) -> Path:
+    """The path under which the arrays of a reference forwarded as number `number` of another's value are numbered.
+
+    No call's path ends in a negative number, so the edges cannot meet those of a call.
+    """
+    return (*path, -1 - number)
