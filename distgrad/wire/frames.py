@@ -55,6 +55,13 @@ def encode_frame(frame: pb.Frame, arrays: Sequence[Array], transfers: Mapping[in
     Raises:
         WireError: an array's elements do not travel.
     """
+    return join_frame(frame, *lay_out(frame, arrays, transfers))
+
+
+def lay_out(
+    frame: pb.Frame, arrays: Sequence[Array], transfers: Mapping[int, int] | None = None
+) -> tuple[list[Buffer], int]:
+    """Writes the arrays' headers into `frame`; returns the pieces of its payload and their size together."""
     pieces: list[Buffer] = []
     end = 0
     for index, array in enumerate(arrays):
@@ -68,7 +75,7 @@ def encode_frame(frame: pb.Frame, arrays: Sequence[Array], transfers: Mapping[in
             pieces.append(_GAPS[header.offset - end])
         pieces.append(raw_bytes(array))
         end = header.offset + array.nbytes
-    return join_frame(frame, pieces, end)
+    return pieces, end
 
 
 def join_frame(frame: pb.Frame, pieces: Sequence[Buffer], size: int) -> list[Buffer]:

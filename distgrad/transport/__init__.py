@@ -1,0 +1,35 @@
+"""Links between processes: at most one to each other process, surviving breaks, delivering everything once and in
+order.
+
+interfaces   what a link, its receiver and a lane are
+settings     how links behave
+endpoint     all links of one process                     <- start here
+link         one of them: messages, requests, the window
+session      sequence numbers, acknowledgements, sending again
+chunks       large arrays in pieces; who goes next
+plug         the end of a lane in this process
+handshake    who is there, and do they belong together
+pulse        heartbeats and silence
+recovery     after a break
+grpc_lane    lanes over gRPC
+memory_lane  lanes inside one process, under a seeded scheduler, for tests
+"""
+
+from .endpoint import Endpoint
+from .interfaces import Identity, Lane, Lanes, Link, Port, Receiver, Reply
+from .memory_lane import MemoryNetwork
+from .settings import TLS, TransportSettings
+
+__all__ = [
+    "TLS",
+    "Endpoint",
+    "Identity",
+    "Lane",
+    "Lanes",
+    "Link",
+    "MemoryNetwork",
+    "Port",
+    "Receiver",
+    "Reply",
+    "TransportSettings",
+]

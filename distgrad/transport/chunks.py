@@ -1,0 +1,150 @@
+"""Large arrays travel in chunks, before the frame that names them.
+
+The `Outbox` decides what leaves next, the `Assembler` puts together what arrives. A link's messages leave in order; a
+reply with large arrays (nobody's order depends on it) leaves beside them, so that what is small does not wait behind
+it: whatever has something to send takes turns, one frame each.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from distgrad.errors import ResourceExhausted, WireError
+from distgrad.wire import pb
+from distgrad.wire.dtypes import Array, raw_bytes
+from distgrad.wire.frames import ALIGNMENT, Buffer, lay_out
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A frame ready to be numbered.
+
+    Attributes:
+        pieces: of its payload.
+        size: of the payload in bytes.
+        weight: bytes of arrays in it, which counts for the window.
+    """
+
+    frame: pb.Frame
+    pieces: Sequence[Buffer]
+    size: int
+    weight: int
+
+
+class Outbox:
+    """Messages of one link that have not left, as a set of streams that take turns."""
+
+    def __init__(self, chunk_bytes: int) -> None:
+        self._chunk_bytes = chunk_bytes
+        self._in_order: deque[tuple[pb.Frame, Sequence[Array]]] = deque()
+        self._streams: deque[Iterator[Outgoing]] = deque()
+        self._orderly = False
+        self._transfers = 0
+
+    def put(self, frame: pb.Frame, arrays: Sequence[Array]) -> None:
+        if frame.HasField("reply") and self._chunked(arrays):
+            self._streams.append(self._leave(frame, arrays))
+            return
+        self._in_order.append((frame, arrays))
+        if not self._orderly:
+            self._orderly = True
+            self._streams.append(self._leave_in_order())
+
+    def next(self) -> Outgoing | None:
+        """What leaves next; None when nothing is left."""
+        while self._streams:
+            stream = self._streams.popleft()
+            outgoing = next(stream, None)
+            if outgoing is not None:
+                self._streams.append(stream)
+                return outgoing
+        return None
+
+    def _leave_in_order(self) -> Iterator[Outgoing]:
+        while self._in_order:
+            yield from self._leave(*self._in_order.popleft())
+        self._orderly = False
+
+    def _leave(self, frame: pb.Frame, arrays: Sequence[Array]) -> Iterator[Outgoing]:
+        transfers = {}
+        weight = sum(array.nbytes for array in arrays)
+        for index in self._chunked(arrays):
+            self._transfers += 1
+            transfers[index] = self._transfers
+            weight -= arrays[index].nbytes
+            yield from self._chunks(self._transfers, raw_bytes(arrays[index]))
+        yield Outgoing(frame, *lay_out(frame, arrays, transfers), weight)
+
+    def _chunked(self, arrays: Sequence[Array]) -> list[int]:
+        """Indices of the arrays that do not fit into the frame: the smallest stay, up to a chunk together."""
+        room = self._chunk_bytes
+        chunked = []
+        for index in sorted(range(len(arrays)), key=lambda index: arrays[index].nbytes):
+            room -= arrays[index].nbytes + ALIGNMENT
+            if room < -ALIGNMENT and arrays[index].nbytes:
+                chunked.append(index)
+        return sorted(chunked)
+
+    def _chunks(self, transfer: int, raw: memoryview) -> Iterator[Outgoing]:
+        for offset in range(0, len(raw), self._chunk_bytes):
+            piece = raw[offset : offset + self._chunk_bytes]
+            chunk = pb.Chunk(transfer=transfer, total=len(raw), offset=offset)
+            yield Outgoing(pb.Frame(chunk=chunk), [piece], len(piece), len(piece))
+
+
+class Assembler:
+    """Transfers under way to this side of one link.
+
+    Attributes:
+        complete: whole transfers by id, for the frames that name them to take.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        """
+        Arguments:
+            max_bytes: of all transfers that are not complete, together.
+        """
+        self.complete: dict[int, memoryview] = {}
+        self._max_bytes = max_bytes
+        self._partial: dict[int, tuple[memoryview, int]] = {}
+
+    def add(self, chunk: pb.Chunk, payload: memoryview) -> None:
+        """Puts a chunk in its place. Memory is set aside once, for the whole transfer, after its size was checked.
+
+        Raises:
+            WireError: the chunk does not continue its transfer.
+            ResourceExhausted: the transfer is larger than may be under way.
+        """
+        known = self._partial.get(chunk.transfer)
+        buffer, filled = known if known is not None else (self._new(chunk), 0)
+        end = filled + len(payload)
+        if chunk.total != len(buffer) or chunk.offset != filled or end > len(buffer) or not payload:
+            raise WireError(
+                f"chunk at {chunk.offset} of {len(payload)} bytes of a transfer of {chunk.total} "
+                f"does not continue transfer {chunk.transfer}, which has {filled} of {len(buffer)} bytes"
+            )
+        buffer[filled:end] = payload
+        if end < len(buffer):
+            self._partial[chunk.transfer] = buffer, end
+            return
+        self._partial.pop(chunk.transfer, None)
+        self.complete[chunk.transfer] = buffer.toreadonly()
+
+    def _new(self, chunk: pb.Chunk) -> memoryview:
+        if chunk.transfer in self.complete or chunk.transfer == 0:
+            raise WireError(f"transfer {chunk.transfer} began twice")
+        whole = sum(len(buffer) for buffer in self.complete.values())
+        under_way = whole + sum(len(buffer) for buffer, _ in self._partial.values())
+        if under_way + chunk.total > self._max_bytes:
+            raise ResourceExhausted(
+                f"an array of {chunk.total} bytes began to arrive with {under_way} bytes under way, "
+                f"more than max_transfer_bytes = {self._max_bytes}"
+            )
+        try:
+            return np.empty(chunk.total, np.uint8).data
+        except MemoryError:
+            raise ResourceExhausted(f"no memory for an array of {chunk.total} bytes that began to arrive") from None

@@ -1,0 +1,431 @@
+"""The link to one process: a session over one lane at a time."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from typing import Any, Protocol
+
+from distgrad.errors import ResourceExhausted, WireError, WorkerLost
+from distgrad.wire import error_from_pb, error_to_pb, normalise, pb
+from distgrad.wire.dtypes import Array
+from distgrad.wire.frames import Buffer, join_frame, split_frame, view_arrays
+
+from .chunks import Assembler, Outbox
+from .interfaces import Identity, Receiver
+from .session import MAX_KEPT, Session
+from .settings import TransportSettings
+
+logger = logging.getLogger("distgrad.transport")
+
+
+def _oneof(message: Any) -> dict[type, str]:
+    """The fields of a message's oneof `body`, by their messages' classes."""
+    fields = message.DESCRIPTOR.oneofs_by_name["body"].fields
+    return {getattr(pb, field.message_type.name): field.name for field in fields}
+
+
+_OWN = frozenset({"hello", "welcome", "goodbye", "heartbeat", "chunk", "request", "reply"})
+_FRAME_BODIES = {kind: name for kind, name in _oneof(pb.Frame).items() if name not in _OWN}
+_REQUEST_BODIES = _oneof(pb.Request)
+_REPLY_BODIES = _oneof(pb.Reply)
+_ARRAY_HEADER = 100  # bytes, generously, of an array's header in a frame
+_UNSEQUENCED = frozenset({None, "hello", "welcome", "goodbye", "heartbeat"})
+
+
+class LinkOwner(Protocol):
+    """What a link asks of its endpoint."""
+
+    # Set in threads that read lanes: they must never wait for a window, which only reading opens.
+    readers: threading.local
+
+    def lose(self, link: ProcessLink, reason: str) -> None: ...
+
+
+class LinkPlug(Protocol):
+    """What a link asks of the port it is served by."""
+
+    def wake(self) -> None: ...
+    def finish(self) -> None: ...
+    def close(self) -> None: ...
+
+
+class ProcessLink:
+    """Implements `Link`. See there for what holds.
+
+    Two locks: `_receiving` is held while a frame is served, so a lane that takes over waits for the last frame of the
+        one
+    before; `_lock` guards all state. `_receiving` is taken first, and neither while calling out with the other held.
+    """
+
+    def __init__(
+        self,
+        me: Identity,
+        peer: Identity,
+        session: str,
+        opened_at: str,
+        settings: TransportSettings,
+        receiver: Receiver,
+        owner: LinkOwner,
+    ) -> None:
+        """
+        Arguments:
+            session: name that both sides know the session by.
+            opened_at: address this side opened the link at, and opens it again after a break; empty on the listener's.
+        """
+        self.peer = peer
+        self.session_name = session
+        self.opened_at = opened_at
+        self._me = me
+        self._settings = settings
+        self._receiver = receiver
+        self._owner = owner
+        self._receiving = threading.RLock()
+        self._lock = threading.Lock()
+        self._room = threading.Condition(self._lock)
+        self._plug: LinkPlug | None = None
+        self._session: Session[list[Buffer]] = Session(acknowledge_after=max(settings.window_bytes // 4, 1))
+        self._outbox = Outbox(settings.chunk_bytes)
+        self._assembler = Assembler(settings.max_transfer_bytes)
+        self._requests: dict[int, Future[tuple[Any, list[Array]]]] = {}
+        self._last_request = 0
+        self._in_flight = 0
+        self._heartbeat: pb.Heartbeat | None = None
+        self._acknowledge_now = False
+        self._goodbye: pb.Goodbye | None = None
+        self._ended = ""
+        self._announced = False
+        self._heard = time.monotonic()
+        self._counts = dict.fromkeys(("frames_sent", "bytes_sent", "frames_received", "bytes_received"), 0)
+        self._attached = 0
+        self._peer_progress = self._peer_busy = 0
+
+    # ---- Link, for those above ---------------------------------------------------------------------------------------
+
+    def send(self, body: Any, arrays: Sequence[Array] = ()) -> None:
+        name = _FRAME_BODIES.get(type(body))
+        if name is None:
+            raise WireError(f"a {type(body).__name__} is not sent by itself: see the body of pb.Frame")
+        self._post(pb.Frame(**{name: body}), arrays, waits=name != "gradients")
+
+    def request(self, body: Any, arrays: Sequence[Array] = ()) -> Future[tuple[Any, list[Array]]]:
+        name = _REQUEST_BODIES.get(type(body))
+        if name is None:
+            raise WireError(f"a {type(body).__name__} is not a request: see the body of pb.Request")
+        future: Future[tuple[Any, list[Array]]] = Future()
+        future.set_running_or_notify_cancel()
+        with self._lock:
+            self._require_alive()
+            self._last_request += 1
+            number = self._last_request
+            self._requests[number] = future
+        try:
+            self._post(pb.Frame(request=pb.Request(id=number, **{name: body})), arrays, waits=True)
+        except BaseException:
+            with self._lock:
+                self._requests.pop(number, None)
+            raise
+        return future
+
+    def close(self, reason: str) -> None:
+        with self._lock:
+            self._goodbye = pb.Goodbye(reason=pb.REASON_CLOSED, message=reason)
+            plug = self._plug
+        if plug is not None:
+            plug.wake()
+        self._owner.lose(self, f"link closed here: {reason}")
+
+    def statistics(self) -> dict[str, Any]:
+        with self._lock:
+            return {
+                **self._counts,
+                "peer": repr(self.peer),
+                "state": self._state(),
+                "reconnects": max(self._attached - 1, 0),
+                "bytes_in_flight": self._in_flight,
+                "frames_kept": self._session.kept,
+                "frames_sent_again": self._session.sent_again,
+                "duplicates_dropped": self._session.duplicates,
+                "requests_waiting": len(self._requests),
+                "peer_progress": self._peer_progress,
+                "peer_busy": self._peer_busy,
+                "silent_for": time.monotonic() - self._heard,
+            }
+
+    def __repr__(self) -> str:
+        return f"<Link {self._me!r} - {self.peer!r}, {self._state()}>"
+
+    def _state(self) -> str:
+        if self._ended:
+            return f"ended: {self._ended}"
+        return "connected" if self._plug is not None else "broken"
+
+    def _require_alive(self) -> None:
+        if self._ended:
+            raise WorkerLost(f"{self.peer!r} is lost: {self._ended}")
+
+    # ---- sending -----------------------------------------------------------------------------------------------------
+
+    def _post(self, frame: pb.Frame, arrays: Sequence[Array], waits: bool) -> None:
+        arrays = [normalise(array) for array in arrays]
+        size = sum(array.nbytes for array in arrays)
+        # The other half is for the arrays that are not chunked, with the gaps between them.
+        limit = self._settings.max_frame_bytes // 2
+        if frame.ByteSize() + _ARRAY_HEADER * len(arrays) > limit:
+            raise ResourceExhausted(
+                f"a message of {frame.ByteSize()} bytes and {len(arrays)} array headers is larger than {limit}, "
+                "half of max_frame_bytes: send large text and bytes as uint8 arrays"
+            )
+        with self._lock:
+            if waits and size and not hasattr(self._owner.readers, "reading"):
+                while self._in_flight >= self._settings.window_bytes and not self._ended:
+                    self._room.wait()
+            self._require_alive()
+            self._in_flight += size
+            self._outbox.put(frame, arrays)
+            plug = self._plug
+        if plug is not None:
+            plug.wake()
+
+    def take(self, plug: LinkPlug) -> list[Buffer] | None:
+        """The next frame for the lane behind `plug`; None when there is none, or another lane serves the link now."""
+        with self._lock:
+            if plug is not self._plug:
+                return None
+            pieces = self._session.take_again() or self._take_new()
+            if pieces is None and self._goodbye is not None:
+                pieces = [pb.Frame(goodbye=self._goodbye).SerializeToString()]
+                plug.finish()
+            if pieces is not None:
+                self._counts["frames_sent"] += 1
+                self._counts["bytes_sent"] += sum(map(len, pieces))
+            return pieces
+
+    def _take_new(self) -> list[Buffer] | None:
+        if self._heartbeat is not None:
+            heartbeat, self._heartbeat = self._heartbeat, None
+            return [pb.Frame(acknowledged=self._session.tell(), heartbeat=heartbeat).SerializeToString()]
+        if self._acknowledge_now:
+            self._acknowledge_now = False
+            if self._session.owes_acknowledgement:
+                return [pb.Frame(acknowledged=self._session.tell()).SerializeToString()]
+        outgoing = self._outbox.next()
+        if outgoing is None:
+            return None
+        outgoing.frame.sequence = self._session.next_sequence
+        outgoing.frame.acknowledged = self._session.tell()
+        pieces = join_frame(outgoing.frame, outgoing.pieces, outgoing.size)
+        self._session.keep(pieces, outgoing.weight)
+        return pieces
+
+    # ---- receiving ---------------------------------------------------------------------------------------------------
+
+    def received(self, plug: LinkPlug, buffer: Buffer) -> None:
+        """Serves one frame. Raises WireError or ResourceExhausted when it is not what a peer may send."""
+        self._owner.readers.reading = True
+        with self._receiving:
+            if plug is not self._plug or self._ended:
+                return
+            self._heard = time.monotonic()
+            frame, payload = split_frame(buffer)
+            kind = frame.WhichOneof("body")
+            if not self._take_in(frame, kind, len(buffer)) or kind is None:
+                return
+            serve = self._SERVE.get(kind)
+            if serve is not None:
+                serve(self, getattr(frame, kind), frame, payload)
+            else:
+                arrays = view_arrays(frame, payload, self._assembler.complete)
+                self._receiver.receive(self, getattr(frame, kind), arrays)
+
+    def _take_in(self, frame: pb.Frame, kind: str | None, size: int) -> bool:
+        """Notes sequence and acknowledgement; False for a frame seen before."""
+        plug = None
+        with self._lock:
+            self._counts["frames_received"] += 1
+            self._counts["bytes_received"] += size
+            if frame.acknowledged > self._session.acknowledged:
+                self._let_go(self._session.acknowledge(frame.acknowledged))
+            if not frame.sequence:
+                if kind not in _UNSEQUENCED:
+                    raise WireError(f"a {kind} arrived without a sequence number")
+                return True
+            fresh = self._session.accept(frame.sequence, size)
+            if self._session.acknowledgement_is_urgent:
+                self._acknowledge_now, plug = True, self._plug
+        if plug is not None:
+            plug.wake()
+        return fresh
+
+    def _let_go(self, weight: int) -> None:
+        if weight:
+            self._in_flight -= weight
+            self._room.notify_all()
+
+    def _serve_greeting(self, body: Any, frame: pb.Frame, payload: memoryview) -> None:
+        raise WireError("a second handshake arrived on one lane")
+
+    def _serve_goodbye(self, goodbye: pb.Goodbye, frame: pb.Frame, payload: memoryview) -> None:
+        self._owner.lose(self, f"it closed the link: {goodbye.message}")
+
+    def _serve_heartbeat(self, heartbeat: pb.Heartbeat, frame: pb.Frame, payload: memoryview) -> None:
+        self._peer_progress, self._peer_busy = heartbeat.progress, heartbeat.busy
+
+    def _serve_chunk(self, chunk: pb.Chunk, frame: pb.Frame, payload: memoryview) -> None:
+        self._assembler.add(chunk, payload)
+
+    def _serve_request(self, request: pb.Request, frame: pb.Frame, payload: memoryview) -> None:
+        arrays = view_arrays(frame, payload, self._assembler.complete)
+        name = request.WhichOneof("body")
+        reply = self._reply_to(request.id, name or "request")
+        if name is None:
+            reply(WireError(f"a request arrived that {self._me.name} does not know: is {self.peer.name} newer?"))
+            return
+        try:
+            self._receiver.answer(self, getattr(request, name), arrays, reply)
+        except Exception as error:  # whatever is wrong with a request, its sender is told and the link lives on
+            reply(error)
+
+    def _reply_to(self, number: int, method: str) -> Callable[..., None]:
+        replied = threading.Lock()
+
+        def reply(body: Any, arrays: Sequence[Array] = ()) -> None:
+            if not replied.acquire(blocking=False):
+                logger.warning("a second reply to %s of %r was dropped", method, self.peer)
+                return
+            try:
+                self._post_reply(number, method, body, arrays)
+            except WorkerLost:
+                logger.debug("the reply to %s of %r has nobody to go to", method, self.peer)
+
+        return reply
+
+    def _post_reply(self, number: int, method: str, body: Any, arrays: Sequence[Array]) -> None:
+        if isinstance(body, BaseException):
+            body, arrays = error_to_pb(body, self._me.name, method), ()
+        name = _REPLY_BODIES.get(type(body))
+        try:
+            if name is None:
+                raise WireError(f"a {type(body).__name__} is not a reply: see the body of pb.Reply")
+            self._post(pb.Frame(reply=pb.Reply(id=number, **{name: body})), arrays, waits=True)
+        except (WireError, ResourceExhausted) as error:  # a reply that cannot travel must not leave the peer waiting
+            self._post_reply(number, method, error, ())
+
+    def _serve_reply(self, reply: pb.Reply, frame: pb.Frame, payload: memoryview) -> None:
+        arrays = view_arrays(frame, payload, self._assembler.complete)
+        with self._lock:
+            future = self._requests.pop(reply.id, None)
+        if future is None:
+            raise WireError(f"a reply to request {reply.id} arrived, which waits for none")
+        name = reply.WhichOneof("body")
+        if name is None:
+            future.set_exception(WireError(f"{self.peer!r} gave a reply of no known kind"))
+        elif name == "error":
+            future.set_exception(error_from_pb(reply.error))
+        else:
+            future.set_result((getattr(reply, name), arrays))
+
+    _SERVE: dict[str, Callable[..., None]] = {  # noqa: RUF012 - a table of this class's own methods
+        "hello": _serve_greeting,
+        "welcome": _serve_greeting,
+        "goodbye": _serve_goodbye,
+        "heartbeat": _serve_heartbeat,
+        "chunk": _serve_chunk,
+        "request": _serve_request,
+        "reply": _serve_reply,
+    }
+
+    # ---- for the endpoint --------------------------------------------------------------------------------------------
+
+    @property
+    def connected(self) -> bool:
+        """Whether a lane serves this link, or is about to for the first time."""
+        return self._plug is not None or not self._attached
+
+    @property
+    def leaving(self) -> bool:
+        """Whether a goodbye of this side is on its way."""
+        return self._goodbye is not None
+
+    def detach(self, plug: LinkPlug | None = None) -> bool:
+        """Lets go of the lane behind `plug` (of any, without one). False when that lane did not serve this link."""
+        with self._receiving, self._lock:
+            if plug is not None and plug is not self._plug:
+                return False
+            self._plug = None
+            return True
+
+    def how_far(self) -> int:
+        """The highest sequence number received, for the handshake that takes the session up again."""
+        with self._lock:
+            return self._session.received
+
+    def attach(self, plug: LinkPlug, peer_received: int) -> None:
+        """From now on the lane behind `plug` serves; what the peer has not received is sent again over it.
+
+        Raises:
+            WireError: the peer says it received what was never sent.
+        """
+        with self._receiving, self._lock:
+            self._let_go(self._session.resume(peer_received))
+            self._attached += 1
+            self._plug = plug
+            self._heard = time.monotonic()
+        plug.wake()
+
+    def beat(self, progress: int, busy: int) -> None:
+        """Sends a heartbeat when the lane is ready for one; never piles them up."""
+        with self._lock:
+            self._heartbeat = pb.Heartbeat(progress=progress, busy=busy)
+            plug = self._plug
+        if plug is not None:
+            plug.wake()
+
+    def acknowledge_if_idle(self) -> None:
+        """Sends the acknowledgement that found nothing to travel on."""
+        with self._lock:
+            if not self._session.owes_acknowledgement:
+                return
+            self._acknowledge_now, plug = True, self._plug
+        if plug is not None:
+            plug.wake()
+
+    def silent_for(self, now: float) -> float:
+        """Seconds since the last frame; zero while there is no lane, when the reconnect window counts instead."""
+        return now - self._heard if self._plug is not None else 0.0
+
+    def excuse(self, seconds: float) -> None:
+        """This process itself was stopped for so long: the peer is not to blame for that time."""
+        self._heard += seconds
+
+    @property
+    def hopeless(self) -> bool:
+        """Whether so much is kept for the peer that it must be given up."""
+        return self._session.kept > MAX_KEPT
+
+    @property
+    def ending(self) -> str:
+        """Why it ended; empty while it lives."""
+        return self._ended
+
+    def announced(self) -> bool:
+        """The receiver knows of the link. True when it has ended meanwhile: then the receiver must be told now."""
+        with self._lock:
+            self._announced = True
+            return bool(self._ended)
+
+    def end(self, reason: str) -> bool:
+        """Ends the link: senders stop waiting, requests fail. True when the receiver must be told now."""
+        with self._lock:
+            if self._ended:
+                return False
+            self._ended = reason
+            announced = self._announced
+            requests, self._requests = self._requests, {}
+            self._room.notify_all()
+        for future in requests.values():
+            future.set_exception(WorkerLost(f"{self.peer!r} is lost: {reason}"))
+        return announced
