@@ -1,10 +1,10 @@
 """Neural networks: modules, layers, losses and initial weights, all made of `dg.ops`."""
 
-from distgrad.nn import initialise, random
-from distgrad.nn.linear import Linear
-from distgrad.nn.losses import CrossEntropyLoss, MSELoss
-from distgrad.nn.module import Module
-from distgrad.nn.parameter import Buffer, BufferUpdate, Parameter, staged_buffers
+from . import initialise, random
+from .linear import Linear
+from .losses import CrossEntropyLoss, MSELoss
+from .module import Module
+from .parameter import Buffer, BufferUpdate, Parameter, staged_buffers
 
 __all__ = [
     "Module",

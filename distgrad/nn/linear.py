@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from distgrad.autograd import ops
-from distgrad.nn import random
-from distgrad.nn.initialise import fan_in_uniform
-from distgrad.nn.module import Module
-from distgrad.nn.parameter import Parameter
+from . import random
+from .initialise import fan_in_uniform
+from .module import Module
+from .parameter import Parameter
 
 
 class Linear(Module):

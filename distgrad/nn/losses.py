@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from distgrad.autograd import ops
-from distgrad.nn.module import Module
+from .module import Module
 
 
 class CrossEntropyLoss(Module):

@@ -9,7 +9,7 @@ import numpy as np
 
 from distgrad.autograd.tensor import Tensor
 from distgrad.errors import ConfigError
-from distgrad.nn.parameter import Buffer, Parameter
+from .parameter import Buffer, Parameter
 
 
 class Module:

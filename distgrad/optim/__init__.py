@@ -2,9 +2,9 @@
 programs.
 """
 
-from distgrad.optim.adam import Adam, AdamW
-from distgrad.optim.bound import BoundOptimizer
-from distgrad.optim.optimizer import Optimizer, from_settings
-from distgrad.optim.sgd import SGD
+from .adam import Adam, AdamW
+from .bound import BoundOptimizer
+from .optimizer import Optimizer, from_settings
+from .sgd import SGD
 
 __all__ = ["Optimizer", "BoundOptimizer", "from_settings", "SGD", "Adam", "AdamW"]

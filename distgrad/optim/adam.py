@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from distgrad.optim.optimizer import Optimizer, Slots
+from .optimizer import Optimizer, Slots
 
 
 @dataclass(frozen=True)

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from distgrad.autograd import tape
 from distgrad.autograd.tensor import Tensor
 from distgrad.errors import ConfigError
-from distgrad.nn.module import Module
-from distgrad.optim.optimizer import Optimizer
+from .optimizer import Optimizer
 
-Trainable = Module | Mapping[str, Tensor] | Iterable[Tensor]
+
+
+@runtime_checkable
+class HasParameters(Protocol):
+    """A module, or anything else whose parameters have names."""
+
+    def named_parameters(self) -> Iterable[tuple[str, Tensor]]: ...
+
+
+Trainable = HasParameters | Mapping[str, Tensor] | Iterable[Tensor]
 
 
 class BoundOptimizer:
@@ -97,7 +105,7 @@ def _writeable(parameter: Tensor) -> Any:
 def _named(parameters: Trainable) -> dict[str, Tensor]:
     """The parameters that require grad, by name: a module's paths, a mapping's keys, or positions."""
     pairs: Iterable[tuple[str, Tensor]]
-    if isinstance(parameters, Module):
+    if isinstance(parameters, HasParameters):
         pairs = parameters.named_parameters()
     elif isinstance(parameters, Mapping):
         pairs = parameters.items()

@@ -20,7 +20,7 @@ from distgrad.autograd.rows import Rows
 from distgrad.errors import ConfigError
 
 if TYPE_CHECKING:
-    from distgrad.optim.bound import BoundOptimizer, Trainable
+    from .bound import BoundOptimizer, Trainable
 
 Arrays = Mapping[str, Any]
 Slots = tuple[Any, ...]
@@ -140,7 +140,7 @@ class Optimizer(ABC):
 
     def bind(self, parameters: Trainable, schedule: Callable[[int], float] | None = None) -> BoundOptimizer:
         """This rule with a module or named parameters of this process, to be stepped in place."""
-        from distgrad.optim.bound import BoundOptimizer
+        from .bound import BoundOptimizer
 
         return BoundOptimizer(self, parameters, schedule)
 

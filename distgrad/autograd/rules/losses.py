@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from distgrad.autograd.primitive import primitive
-from distgrad.autograd.rules.precision import widen
-from distgrad.autograd.rules.softmax import log_softmax_of, shifted, softmax_of
 from distgrad.errors import GradientError
+
+from ..primitive import primitive
+from .precision import widen
+from .softmax import log_softmax_of, shifted, softmax_of
 
 
 def reduced(xp: Any, values: Any, reduction: str) -> Any:

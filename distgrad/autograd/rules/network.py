@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from distgrad.autograd.primitive import primitive
-from distgrad.autograd.rules.precision import is_half, narrow, widen
+from ..primitive import primitive
+from .precision import is_half, narrow, widen
 
 
 def _rows(xp: Any, x: Any) -> Any:

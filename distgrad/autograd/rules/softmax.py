@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from distgrad.autograd.primitive import primitive
-from distgrad.autograd.rules.precision import narrow, widen
+from ..primitive import primitive
+from .blocks import as_rows, row_parts, row_sums
+from .precision import narrow, widen
 
 
 def shifted(xp: Any, x: Any, axis: int) -> Any:
@@ -32,13 +33,29 @@ def shifted(xp: Any, x: Any, axis: int) -> Any:
 
 def softmax_of(xp: Any, x: Any, axis: int) -> Any:
     """Softmax in the dtype of `x`."""
-    if xp is not np:
-        e = xp.exp(shifted(xp, x, axis))
-        return e / xp.sum(e, axis=axis, keepdims=True)
-    e = shifted(np, x, axis)
-    np.exp(e, out=e)
-    e /= np.add.reduce(e, axis=axis, keepdims=True)
-    return e
+    if xp is np and axis in (-1, x.ndim - 1) and x.dtype.char in "fd" and x.size:
+        return _softmax_rows(x)
+    e = xp.exp(shifted(xp, x, axis))
+    return e / xp.sum(e, axis=axis, keepdims=True)
+
+
+def _softmax_rows(x: Any) -> Any:
+    out = np.empty(x.shape, x.dtype)
+    for a, o in row_parts(as_rows(x), as_rows(out)):
+        softmax_rows(a, o)
+    return out
+
+
+def softmax_rows(scores: Any, out: Any) -> None:
+    """Softmax over the last axis into `out`, which may be `scores` itself; small enough for the cache, NumPy only."""
+    top = np.maximum.reduce(scores, axis=-1, keepdims=True)
+    if np.isinf(top).any():
+        top[np.isinf(top)] = 0
+    np.subtract(scores, top, out=out)
+    np.exp(out, out=out)
+    total = row_sums(out)
+    np.reciprocal(total, out=total)
+    out *= total[..., None]
 
 
 def log_softmax_of(xp: Any, x: Any, axis: int) -> Any:
@@ -58,9 +75,11 @@ def _softmax(xp: Any, x: Any, *, axis: int = -1) -> Any:
 def softmax_vjp(xp: Any, g: Any, ans: Any, x: Any, *, axis: int = -1) -> Any:
     """Gradient of softmax, from its value `ans`: ans · (g − Σ ans · g)."""
     g, ans = widen(xp, g), widen(xp, ans)
-    if xp is np and axis in (-1, g.ndim - 1):
-        out = np.subtract(g, np.vecdot(g, ans)[..., None])
-        out *= ans
+    if xp is np and axis in (-1, g.ndim - 1) and g.size:
+        out = np.empty(g.shape, g.dtype)
+        for pulled, s, o in row_parts(as_rows(g), as_rows(ans), as_rows(out)):
+            np.subtract(pulled, np.vecdot(pulled, s)[:, None], out=o)
+            o *= s
         return out
     return ans * (g - xp.sum(ans * g, axis=axis, keepdims=True))
 
