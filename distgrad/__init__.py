@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 from distgrad.autograd import operators as _operators  # noqa: F401  (tensors learn Python's operators)
 from distgrad.autograd import ops
 from distgrad.autograd.backward import backward
+from distgrad.autograd.jacobians import hessian, hvp, jacobian, per_example_grad
 from distgrad.autograd.modes import enable_grad, no_grad
 from distgrad.autograd.tensor import Tensor, tensor
-from distgrad.autograd.transforms import grad, jvp, value_and_grad, vjp
+from distgrad.autograd.transforms import grad, jvp, linearize, stop_gradient, value_and_grad, vjp
+from distgrad.autograd.vmap import vmap
 from distgrad.errors import DistgradError
 
 __version__ = "0.1.0"
@@ -35,6 +37,13 @@ __all__ = [
     "value_and_grad",
     "vjp",
     "jvp",
+    "linearize",
+    "jacobian",
+    "hessian",
+    "hvp",
+    "per_example_grad",
+    "vmap",
+    "stop_gradient",
     # How operations are treated.
     "no_grad",
     "enable_grad",
@@ -63,4 +72,5 @@ def __dir__() -> list[str]:
 
 
 if TYPE_CHECKING:
-    from distgrad import nn, optim
+    from distgrad import nn as nn
+    from distgrad import optim as optim

@@ -26,12 +26,13 @@ from typing import Any
 
 import numpy as np
 
+from distgrad.errors import GradientError
+
 from . import tape
 from .primitive import namespace
 from .rows import Rows
 from .tape import Leaf, Node, Places
 from .tensor import Tensor
-from distgrad.errors import GradientError
 
 # Who contributes to a node: (consumer, input position), or (None, position) for a root or another process.
 Contributor = tuple[Node | None, int]
@@ -75,7 +76,7 @@ class Pass:
         self._tasks: deque[Callable[[], None]] = deque()
         self._fillers: deque[Callable[[], None]] = deque()
 
-    # ---- before: who contributes to whom ------------------------------------------------------------------------------
+    # ---- before: who contributes to whom -----------------------------------------------------------------------------
 
     def expect(self, roots: Iterable[tuple[Node, int]], sources: Iterable[Node] = ()) -> None:
         """Walks the graph from `roots` (node and position among all roots) and from `sources` (nodes that one gradient from
@@ -135,7 +136,7 @@ class Pass:
         """Waiting nodes that hold a gradient already, the live ones of a pass at rest."""
         return [node for node, total in self._sums.items() if total.live]
 
-    # ---- during: gradients arrive, nodes run --------------------------------------------------------------------------
+    # ---- during: gradients arrive, nodes run -------------------------------------------------------------------------
 
     def deliver(self, node: Node, contributor: Contributor, gradient: Any) -> None:
         """Gives `node` the gradient (or None) of one contributor. When it was the last one missing, the node is ready."""
@@ -248,7 +249,7 @@ class Pass:
 class _Sum:
     """The gradient of a node with several contributors, added up in program order, latest first."""
 
-    __slots__ = ("_early", "_due", "_next", "_owned", "total")
+    __slots__ = ("_due", "_early", "_next", "_owned", "total")
 
     def __init__(self, due: list[Contributor]) -> None:
         due.sort(key=_program_order, reverse=True)
@@ -331,7 +332,7 @@ def _unbroadcast(gradient: Any, shape: tuple[int, ...]) -> Any:
     return xp.sum(gradient, axis=axes, keepdims=True)
 
 
-# ---- local passes -----------------------------------------------------------------------------------------------------
+# ---- local passes ----------------------------------------------------------------------------------------------------
 
 
 def backward(
@@ -355,7 +356,8 @@ def backward(
         node.grad = gradient if node.grad is None else gradient + node.grad
 
     nodes, seeds = _seeded(roots, gradients, create_graph)
-    run_pass(nodes, seeds, accumulate, wanted=wanted, retain=bool(retain_graph), record=create_graph)
+    with tape.entered(record=create_graph or tape.mode.get().record):
+        run_pass(nodes, seeds, accumulate, wanted=wanted, retain=bool(retain_graph), record=create_graph)
 
 
 def gradients(
@@ -373,7 +375,8 @@ def gradients(
     wanted = [require_node(x, f"inputs[{k}]") for k, x in enumerate(inputs)]
     found: dict[Node, Any] = {}
     nodes, values = _seeded(roots, seeds, create_graph)
-    run_pass(nodes, values, found.__setitem__, wanted=set(wanted), retain=bool(retain_graph), record=create_graph)
+    with tape.entered(record=create_graph or tape.mode.get().record):
+        run_pass(nodes, values, found.__setitem__, wanted=set(wanted), retain=bool(retain_graph), record=create_graph)
     return [g.dense() if isinstance(g := found.get(node), Rows) else g for node in wanted]
 
 
@@ -399,8 +402,7 @@ def run_pass(
     backward_pass.expect([(node, k) for k, node in enumerate(roots)])
     for k, (node, seed) in enumerate(zip(roots, seeds, strict=True)):
         backward_pass.seed(node, k, seed)
-    with tape.entered(record=record or tape.mode.get().record):
-        backward_pass.run()
+    backward_pass.run()
 
 
 def require_node(tensor: Any, what: str) -> Node:

@@ -13,7 +13,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from .primitive import Primitive, ops
+from . import tape
+from .primitive import Primitive, differentiable, ops
 from .tensor import Boxed, Tensor
 
 
@@ -36,19 +37,23 @@ class Dual(Boxed, boxed=True):
         mine = [type(a) is cls and a.level == level for a in args]
         primals = [a.data if own else a for a, own in zip(args, mine, strict=True)]
         value = op(*primals, **params)
-        if op.vjps is None:
+        if op.vjps is None or not tape.mode.get().record:
             return value
         tangents = [a.tangent if own else None for a, own in zip(args, mine, strict=True)]
         tangent = tangent_of(op, primals, tangents, value, params)
         if op.outputs == 1:
-            return cls(value, _like(tangent, value), level)
-        return tuple(cls(v, _like(t, v), level) for v, t in zip(value, tangent, strict=True))
+            return cls._paired(value, tangent, level)
+        return tuple(cls._paired(v, t, level) for v, t in zip(value, tangent, strict=True))
+
+    @classmethod
+    def _paired(cls, value: Any, tangent: Any, level: int) -> Any:
+        return cls(value, _like(tangent, value), level) if differentiable(value.dtype) else value
 
 
 def tangent_of(op: Primitive, primals: Sequence[Any], tangents: Sequence[Any], value: Any, params: dict[str, Any]) -> Any:
     """The tangent of `op(*primals)` along `tangents` (None where an operand has none): a tensor, or a tuple for several outputs."""
     xp = ops()
-    if op.residual and op.jvp in ("same",):
+    if op.residual and op.jvp == "same":
         params = {**params, "residual": None}
     if callable(op.jvp):
         return op.jvp(xp, tangents, value, *primals, **params)
@@ -69,7 +74,9 @@ def tangent_of(op: Primitive, primals: Sequence[Any], tangents: Sequence[Any], v
 
 
 def jvp_by_vjps(op: Primitive, primals: Sequence[Any], tangents: Sequence[Any], params: dict[str, Any]) -> Any:
-    """The jvp as the vjp of the vjp, which is linear in its cotangent (J. Townsend, "A new trick for calculating Jacobian vector products", 2017)."""
+    """The jvp as the vjp of the vjp, which is linear in its cotangent (J. Townsend,
+    "A new trick for calculating Jacobian vector products", 2017).
+    """
     from .transforms import linear_transpose_jvp
 
     return linear_transpose_jvp(lambda *xs: op(*xs, **params), primals, tangents)

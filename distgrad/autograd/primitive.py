@@ -25,10 +25,11 @@ from typing import Any, Literal
 
 import numpy as np
 
+from distgrad.errors import FreedGraphError, GradientError
+
 from . import tape
 from .tape import Frame, Node, Output, Places
 from .tensor import TENSOR_TYPES, Boxed, Tensor, apply_boxed
-from distgrad.errors import FreedGraphError, GradientError
 
 Rule = Callable[..., Any]
 Save = Literal["all", "inputs", "output", "nothing"]
@@ -362,7 +363,7 @@ def ops() -> Any:
     return ops
 
 
-# ---- arrays and their namespaces --------------------------------------------------------------------------------------
+# ---- arrays and their namespaces -------------------------------------------------------------------------------------
 
 # Array types met so far and their namespaces. Python scalars are weak in promotion and go with any of them.
 # None stands for an operand that is left out.

@@ -187,7 +187,7 @@ class Alias(Node):
         return gradient
 
 
-# ---- in-place writes --------------------------------------------------------------------------------------------------
+# ---- in-place writes -------------------------------------------------------------------------------------------------
 # Locking arrays would cost more than the operations themselves, so each write advances one clock instead. A node remembers the
 # clock's reading when it saved its operands; only if the clock has moved since does anyone ask which buffers were written.
 

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from distgrad.errors import GradientError, InPlaceError
+
 from . import tape
 from .tape import Leaf, Node
-from distgrad.errors import GradientError, InPlaceError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,7 +47,7 @@ class Tensor:
         if not boxed:
             TENSOR_TYPES.add(cls)
 
-    # ---- what it is ---------------------------------------------------------------------------------------------------
+    # ---- what it is --------------------------------------------------------------------------------------------------
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -84,7 +85,7 @@ class Tensor:
             raise GradientError(f"{self!r} is no variable, so it has no .grad; only leaves made with requires_grad=True do")
         self.node.grad = value
 
-    # ---- data ---------------------------------------------------------------------------------------------------------
+    # ---- data --------------------------------------------------------------------------------------------------------
 
     def numpy(self) -> Any:
         """The value as a NumPy array, read-only, without gradients."""
@@ -127,7 +128,7 @@ class Tensor:
         tape.clock.write(self.data)
         self.data[index] = value.data if isinstance(value, Tensor) else value
 
-    # ---- gradients ----------------------------------------------------------------------------------------------------
+    # ---- gradients ---------------------------------------------------------------------------------------------------
 
     def backward(
         self,
@@ -160,7 +161,7 @@ class Tensor:
         hooks.append(hook)
         return lambda: hooks.remove(hook)
 
-    # ---- Python -------------------------------------------------------------------------------------------------------
+    # ---- Python ------------------------------------------------------------------------------------------------------
 
     def __len__(self) -> int:
         if not self.data.shape:
@@ -260,6 +261,11 @@ class Boxed(Tensor, boxed=True):
     __slots__ = ("level",)
 
     level: int
+
+    def detach(self) -> Tensor:
+        from . import ops
+
+        return ops.detach(self)  # type: ignore[no-any-return]
 
     @classmethod
     def apply(cls, op: Primitive, level: int, args: tuple[Any, ...], params: dict[str, Any]) -> Any:

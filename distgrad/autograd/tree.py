@@ -101,7 +101,7 @@ class Structure:
         return found
 
     def _step(self, name: Any) -> str:
-        return "[{!r}]".format(name) if self.container in (dict, list, tuple) else f".{name}"
+        return f"[{name!r}]" if self.container in (dict, list, tuple) else f".{name}"
 
     def difference(self, other: Structure, path: str = "") -> str | None:
         """Where and how `other` differs from this structure, in words; None when they are equal."""
@@ -160,7 +160,7 @@ def _put_together(structure: Structure, leaves: Any) -> Any:
     return container.build(structure.container, structure.names, children)
 
 
-def map(function: Callable[..., Any], tree: Any, *others: Any) -> Any:  # noqa: A001  (used as tree.map)
+def map(function: Callable[..., Any], tree: Any, *others: Any) -> Any:
     """The tree of `function(leaf, leaf of others[0], ...)`; all trees must have one structure."""
     leaves, structure = flatten(tree)
     columns = [leaves]
@@ -175,3 +175,12 @@ def flatten_like(structure: Structure, tree: Any, what: str) -> list[Any]:
     if found != structure:
         raise GradientError(f"{what} does not have the expected structure: {structure.difference(found)}")
     return leaves
+
+
+def children(tree: Any) -> tuple[tuple[Any, ...], list[Any]]:
+    """The names of a container's children and the children; nothing for a leaf."""
+    container = _container(tree)
+    if container is None:
+        return (), []
+    names = container.names(tree)
+    return names, [container.child(tree, name) for name in names]

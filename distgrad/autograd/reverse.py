@@ -1,0 +1,203 @@
+"""One application of a function in reverse mode: its inputs are variables of its own, and cotangents can be pulled back through it.
+
+At the outside the variables live on the ordinary tape. A variable made from a recorded tensor is an alias of it, so an inner
+derivative never sees where its argument came from, and the outer one follows both. Inside jvp and vmap, whose values are boxes, the
+variables are lifted: a tape above these boxes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from distgrad.errors import GradientError
+
+from . import tape, tree
+from .backward import run_pass
+from .lifted import Lifted
+from .primitive import differentiable, namespace, ops
+from .rows import Rows
+from .tape import Alias, Leaf, Node
+from .tensor import Boxed, Tensor
+
+Function = Callable[..., Any]
+
+
+class Reverse:
+    """One application of a function, recorded so that cotangents can be pulled back through it, any number of times.
+
+    Attributes:
+        value: tree of the results, as the caller sees them.
+        aux: what else the function returned, under `has_aux`.
+    """
+
+    def __init__(self, f: Function, primals: Sequence[Any], has_aux: bool) -> None:
+        leaves, self._inputs = tree.flatten(tuple(primals))
+        check_differentiable(leaves, self._inputs)
+        outside = tape.mode.get()
+        # Inside jvp and vmap our arrays are their boxes.
+        self._lifted = outside.boxes or any(isinstance(x, Boxed) for x in leaves)
+        self._linked = self._lifted or outside.level > 0 or any(isinstance(x, Tensor) for x in leaves)
+        self._primals = [x if isinstance(x, Tensor) else as_array(x) for x in leaves]
+        level = outside.level + 1
+        with tape.entered(record=True, level=level, boxes=self._lifted):
+            self._variables = [self._variable(x, level) for x in self._primals]
+            result = f(*tree.unflatten(self._inputs, self._variables))
+        result, self.aux = split_aux(f, result, has_aux)
+        outputs, self.outputs = tree.flatten(result)
+        self._roots = [self._node(x, level) for x in outputs]
+        inside = [self._seen_from_outside(x, level) for x in outputs]
+        for k, x in enumerate(inside):
+            if not hasattr(x, "dtype"):
+                inside[k] = as_array(x, f"result{self.outputs.paths()[k]} of {name_of(f)}")
+        self.results = inside
+        self.value = tree.unflatten(self.outputs, inside)
+        self.aux = tree.map(lambda x: self._seen_from_outside(x, level), self.aux)
+
+    def _variable(self, x: Any, level: int) -> Tensor:
+        if self._lifted:
+            return Lifted.variable(x, level)
+        frame = tape.mode.get().frame
+        if isinstance(x, Tensor):
+            return Tensor(x.data, Alias(x.node, frame, x.shape, x.dtype))
+        return Tensor(x, Leaf(frame, x.shape, x.dtype))
+
+    def _node(self, x: Any, level: int) -> Node | None:
+        """The node of a result on our tape."""
+        if self._lifted:
+            return x.node if type(x) is Lifted and x.level == level else None
+        return x.node if isinstance(x, Tensor) else None
+
+    def _seen_from_outside(self, x: Any, level: int) -> Any:
+        if self._lifted:
+            return x.data if type(x) is Lifted and x.level == level else x
+        if not isinstance(x, Tensor):
+            return x
+        if not self._linked:
+            return x.data
+        return x if tape.mode.get().record else x.detach()
+
+    def pull(self, cotangent: Any, *, retain: bool = True) -> tuple[Any, ...]:
+        """The gradient of each primal, given a tree of cotangents of the results."""
+        cotangents = tree.flatten_like(self.outputs, cotangent, "the cotangent")
+        for path, ct, result in zip(self.outputs.paths(), cotangents, self.results, strict=True):
+            if np.shape(ct) != result.shape:
+                raise GradientError(
+                    f"the cotangent{path} has shape {np.shape(ct)}, but the result has shape {result.shape}"
+                )
+        linked = self._linked or any(isinstance(ct, Tensor) for ct in cotangents)
+        # Rules of a lifted tape run on tensors anyhow. Others do so when what they compute is to be seen by someone.
+        seen = (linked and tape.mode.get().record) or any(isinstance(ct, Boxed) for ct in cotangents)
+        record = seen and not self._lifted
+        seeded = [
+            (node, _seed(ct, record)) for node, ct in zip(self._roots, cotangents, strict=True) if node is not None
+        ]
+        found: dict[Node, Any] = {}
+        nodes = [variable.node for variable in self._variables]
+        run_pass(
+            [node for node, _ in seeded],
+            [seed for _, seed in seeded],
+            found.__setitem__,
+            wanted={node for node in nodes if node is not None},
+            cut=True,
+            retain=retain,
+            record=record,
+        )
+        gradients = [
+            _gradient(found.get(node), x, linked)  # type: ignore[arg-type]
+            for node, x in zip(nodes, self._primals, strict=True)
+        ]
+        return tuple(tree.unflatten(self._inputs, gradients))
+
+
+def _seed(cotangent: Any, record: bool) -> Any:
+    if isinstance(cotangent, Tensor):
+        return cotangent
+    array = np.asarray(cotangent) if not hasattr(cotangent, "dtype") else cotangent
+    return Tensor(array) if record else array
+
+
+def _gradient(gradient: Any, primal: Any, linked: bool) -> Any:
+    """What a primal's gradient is to the caller: dense, zeros where there is none, a tensor when tensors are about."""
+    if gradient is None:
+        data = primal.data if type(primal) is Tensor else primal
+        gradient = ops().zeros_like(data) if isinstance(data, Tensor) else namespace(data).zeros_like(data)
+    if isinstance(gradient, Rows):
+        gradient = gradient.dense()
+    if isinstance(gradient, Tensor):
+        return gradient if tape.mode.get().record else _detached(gradient)
+    return Tensor(gradient) if linked else gradient
+
+
+def _detached(x: Any) -> Any:
+    return x.detach() if type(x) is Tensor else x
+
+
+def check_differentiable(leaves: Sequence[Any], structure: tree.Structure) -> None:
+    """Raises GradientError naming the first leaf of a tuple of arguments that has no gradient."""
+    for k, x in enumerate(leaves):
+        dtype = x.dtype if hasattr(x, "dtype") else np.asarray(x).dtype
+        if not differentiable(dtype):
+            raise GradientError(
+                f"argument{structure.paths()[k]} is {type(x).__name__} of dtype {dtype}, which has no gradient; convert it "
+                "to floating point (2.0 instead of 2, x.astype('float64')) or leave it out of argnums"
+            )
+
+
+def as_array(x: Any, what: str = "the argument") -> Any:
+    """A number, NumPy scalar or array as an array."""
+    if hasattr(x, "__array_namespace__"):
+        return x
+    array = np.asarray(x)
+    if array.dtype == object:
+        raise GradientError(f"{what} is {type(x).__name__}, not an array, a tensor, a number or a tree of these")
+    return array
+
+
+def split_aux(f: Function, result: Any, has_aux: bool) -> tuple[Any, Any]:
+    if not has_aux:
+        return result, None
+    if not isinstance(result, tuple) or len(result) != 2:
+        raise GradientError(
+            f"with has_aux=True, {name_of(f)} must return a pair (value, aux), not {type(result).__name__}"
+        )
+    return result
+
+
+def name_of(f: Function) -> str:
+    return getattr(f, "__qualname__", type(f).__name__)
+
+
+def check_function(f: Any, transform: str) -> None:
+    """Raises GradientError when what a transform was given is no function."""
+    if not callable(f):
+        raise GradientError(
+            f"dg.{transform} takes a function and returns one: write dg.{transform}(f)(x); it got {type(f).__name__}"
+        )
+
+
+def bind(
+    f: Function, argnums: int | Sequence[int], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[int, ...], Function, list[Any]]:
+    """The positions of `argnums`, `f` as a function of the arguments there, and these arguments."""
+    given = (argnums,) if isinstance(argnums, int) else tuple(argnums)
+    for n in given:
+        if not -len(args) <= n < len(args):
+            raise GradientError(
+                f"argnums={argnums}, but {name_of(f)} was called with {len(args)} positional arguments; "
+                "arguments to differentiate by are passed by position"
+            )
+    positions = tuple(n % len(args) for n in given)
+    if len(set(positions)) < len(positions):
+        raise GradientError(f"argnums={argnums} names an argument twice")
+
+    def partial(*chosen: Any) -> Any:
+        full = list(args)
+        for n, x in zip(positions, chosen, strict=True):
+            full[n] = x
+        return f(*full, **kwargs)
+
+    partial.__qualname__ = name_of(f)
+    return positions, partial, [args[n] for n in positions]
