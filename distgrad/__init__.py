@@ -11,10 +11,13 @@ from typing import TYPE_CHECKING, Any
 from distgrad.autograd import operators as _operators  # noqa: F401  (tensors learn Python's operators)
 from distgrad.autograd import ops
 from distgrad.autograd.backward import backward
+from distgrad.autograd.checkpoint import checkpoint
+from distgrad.autograd.custom import custom_jvp, custom_vjp
 from distgrad.autograd.jacobians import hessian, hvp, jacobian, per_example_grad
 from distgrad.autograd.modes import enable_grad, no_grad
+from distgrad.autograd.reverse import vjp
 from distgrad.autograd.tensor import Tensor, tensor
-from distgrad.autograd.transforms import grad, jvp, linearize, stop_gradient, value_and_grad, vjp
+from distgrad.autograd.transforms import grad, jvp, linearize, stop_gradient, value_and_grad
 from distgrad.autograd.vmap import vmap
 from distgrad.errors import DistgradError
 
@@ -44,6 +47,9 @@ __all__ = [
     "per_example_grad",
     "vmap",
     "stop_gradient",
+    "checkpoint",
+    "custom_vjp",
+    "custom_jvp",
     # How operations are treated.
     "no_grad",
     "enable_grad",

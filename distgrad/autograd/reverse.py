@@ -112,6 +112,22 @@ class Reverse:
         return tuple(tree.unflatten(self._inputs, gradients))
 
 
+def vjp(f: Function, *primals: Any, has_aux: bool = False) -> tuple[Any, ...]:
+    """The value of `f` and its pullback.
+
+    Returns:
+        (f(*primals), pullback), and with `has_aux` also what f returned beside its value. `pullback(cotangent)` takes a tree
+        like the value and returns a tuple with the gradient of each primal; it may be called any number of times.
+
+    >>> import distgrad as dg
+    >>> y, pullback = dg.vjp(lambda x, y: x * y, 2.0, 3.0)
+    >>> [float(g) for g in pullback(1.0)]
+    [3.0, 2.0]
+    """
+    applied = Reverse(f, primals, has_aux)
+    return (applied.value, applied.pull, applied.aux) if has_aux else (applied.value, applied.pull)
+
+
 def _seed(cotangent: Any, record: bool) -> Any:
     if isinstance(cotangent, Tensor):
         return cotangent

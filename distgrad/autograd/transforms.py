@@ -19,26 +19,10 @@ from distgrad.errors import GradientError
 from . import tape, tree
 from .forward import Dual
 from .primitive import differentiable, ops
-from .reverse import Function, Reverse, as_array, bind, check_differentiable, check_function, name_of, split_aux
+from .reverse import Function, Reverse, as_array, bind, check_differentiable, check_function, name_of, split_aux, vjp
 from .tensor import Tensor
 
 # ---- reverse mode ----------------------------------------------------------------------------------------------------
-
-
-def vjp(f: Function, *primals: Any, has_aux: bool = False) -> tuple[Any, ...]:
-    """The value of `f` and its pullback.
-
-    Returns:
-        (f(*primals), pullback), and with `has_aux` also what f returned beside its value. `pullback(cotangent)` takes a tree
-        like the value and returns a tuple with the gradient of each primal; it may be called any number of times.
-
-    >>> import distgrad as dg
-    >>> y, pullback = dg.vjp(lambda x, y: x * y, 2.0, 3.0)
-    >>> [float(g) for g in pullback(1.0)]
-    [3.0, 2.0]
-    """
-    applied = Reverse(f, primals, has_aux)
-    return (applied.value, applied.pull, applied.aux) if has_aux else (applied.value, applied.pull)
 
 
 def value_and_grad(f: Function, argnums: int | Sequence[int] = 0, has_aux: bool = False) -> Function:
