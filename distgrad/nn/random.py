@@ -14,12 +14,13 @@ with seed 0.
 from __future__ import annotations
 
 import hashlib
-import itertools
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 
 import numpy as np
+
+from distgrad.autograd.checkpoint import SNAPSHOTS
 
 Name = str | int
 
@@ -27,16 +28,17 @@ Name = str | int
 class Scope:
     """A seed, names, and how many keys have been drawn under them."""
 
-    __slots__ = ("_next", "names", "seed")
+    __slots__ = ("drawn", "names", "seed")
 
-    def __init__(self, seed: int, names: tuple[Name, ...]) -> None:
+    def __init__(self, seed: int, names: tuple[Name, ...], drawn: int = 0) -> None:
         self.seed = seed
         self.names = names
-        self._next = itertools.count().__next__
+        self.drawn = drawn
 
     def next_key(self) -> int:
         """The key of the next draw."""
-        return key(self.seed, *self.names, self._next())
+        self.drawn += 1
+        return key(self.seed, *self.names, self.drawn - 1)
 
     def __repr__(self) -> str:
         return f"Scope(seed={self.seed}, names={self.names})"
@@ -72,11 +74,25 @@ def seeded(seed: int = 0, *names: Name) -> Iterator[Scope]:
     """Within its block initial weights and dropout derive from `seed` and `names`. Scopes do not add up: the inner
     one counts.
     """
-    token = _scope.set(Scope(seed, names))
+    with _entered(Scope(seed, names)) as scope:
+        yield scope
+
+
+@contextmanager
+def _entered(scope: Scope) -> Iterator[Scope]:
+    token = _scope.set(scope)
     try:
-        yield _scope.get()
+        yield scope
     finally:
         _scope.reset(token)
+
+
+@SNAPSHOTS.append
+def _same_draws() -> Callable[[], AbstractContextManager[Scope]]:
+    """Lets a checkpointed function draw the same again when it is run again."""
+    scope = _scope.get()
+    drawn = scope.drawn
+    return lambda: _entered(Scope(scope.seed, scope.names, drawn))
 
 
 def next_key() -> int:
