@@ -87,12 +87,14 @@ def _entered(scope: Scope) -> Iterator[Scope]:
         _scope.reset(token)
 
 
-@SNAPSHOTS.append
 def _same_draws() -> Callable[[], AbstractContextManager[Scope]]:
     """Lets a checkpointed function draw the same again when it is run again."""
     scope = _scope.get()
     drawn = scope.drawn
     return lambda: _entered(Scope(scope.seed, scope.names, drawn))
+
+
+SNAPSHOTS.append(_same_draws)
 
 
 def next_key() -> int:
