@@ -39,7 +39,7 @@ UNARY = {"neg": "negative", "pos": "positive", "abs": "abs", "invert": "invert"}
 METHODS = """
     all any argmax argmin argsort astype clip compress conj copy count_nonzero cumprod cumsum diagonal dot max mean min nonzero prod
     ptp ravel repeat round searchsorted squeeze std sum swapaxes take trace var
-""".split()
+""".split()  # noqa: SIM905
 
 
 def _attach(name: str, method: Callable[..., Any], doc: str | None) -> None:

@@ -45,7 +45,7 @@ _DTYPES = (
 _table: dict[str, Any] = {**PRIMITIVES, **COMPOSITES}
 _table |= {alias: _table[name] for alias, name in ALIASES.items()}
 
-__all__ = sorted(_table)  # noqa: PLE0605  (made from the tables)
+__all__ = sorted(_table)
 
 globals().update({name: getattr(np, name) for name in (*_CONSTANTS, *_DTYPES)})
 globals().update(_table)

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from distgrad.autograd.primitive import composite, namespace
-from distgrad.autograd.tensor import Tensor
+from ..primitive import composite, namespace, ops
+from ..tensor import Tensor
 
 
 def _like(name: str, x: Any, dtype: Any, *fill: Any) -> Tensor:
@@ -72,3 +72,10 @@ def arange(*bounds: Any, dtype: Any = None) -> Tensor:
 def linspace(start: float, stop: float, num: int = 50, endpoint: bool = True, dtype: Any = None) -> Tensor:
     """`num` numbers from `start` to `stop`, equally far apart."""
     return Tensor(np.linspace(start, stop, num, endpoint, dtype=dtype))
+
+
+@composite
+def asarray(x: Any, dtype: Any = None) -> Tensor:
+    """`x` as a tensor. A tensor stays what it is, recorded or not, unless `dtype` changes it."""
+    t = x if isinstance(x, Tensor) else Tensor(x if hasattr(x, "__array_namespace__") else np.asarray(x))
+    return t if dtype is None or t.dtype == dtype else ops().astype(t, dtype=dtype)  # type: ignore[no-any-return]

@@ -300,6 +300,26 @@ logit = elementwise(
     doc="log(x / (1 - x)), the inverse of sigmoid; derivative 1 / (x(1 - x)).",
 )
 
+
+def _xlogy(xp: Any, x: Any, y: Any) -> Any:
+    zero = x == 0
+    value = x * xp.log(xp.where(zero, 1.0, y))
+    return xp.where(zero & xp.isnan(y), xp.nan, value)
+
+
+def _xlogy_by_x(xp: Any, ans: Any, x: Any, y: Any) -> Any:
+    """log y, and 0 where x is 0 and log y is not finite."""
+    outside = (x == 0) & (y <= 0)
+    return xp.where(outside, 0.0, xp.log(xp.where(outside, 1.0, y)))
+
+
+xlogy = elementwise(
+    "xlogy",
+    _xlogy,
+    [_xlogy_by_x, lambda xp, ans, x, y: ratio(xp, x, y)],
+    doc="x·log y, 0 where x is 0; derivatives log y and x/y, 0 where the factor x is 0 and y too.",
+)
+
 # ---- trigonometric and hyperbolic -------------------------------------------------------------------------------------
 
 sin = elementwise("sin", lambda xp, x: xp.sin(x), [lambda xp, ans, x: xp.cos(x)], doc="sin x.")

@@ -10,8 +10,11 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from ..primitive import primitive
-from .elementwise import is_complex
+import numpy as np
+
+from ..primitive import Primitive, Rule, conjugate, primitive
+from .elementwise import ratio
+from .nested import is_complex
 
 
 def spread(xp: Any, g: Any, shape: tuple[int, ...], axis: Any, keepdims: bool) -> Any:
@@ -58,46 +61,145 @@ mean = primitive(
 )
 
 
-def _extremum_vjp(arg: str) -> Any:
-    """The gradient of max or min: over all, shared equally by ties; along an axis, to the first of them."""
-
-    def vjp(xp: Any, g: Any, ans: Any, x: Any, *, axis: Any = None, keepdims: bool = False) -> Any:
-        return spread(xp, g, x.shape, axis, keepdims) * _chosen(xp, ans, x, axis, keepdims, arg)
-
-    return vjp
+def real_product_sum(xp: Any, tangent: Any, factor: Any, axis: Any, keepdims: bool) -> Any:
+    """Σ Re(t·f̄): the jvp of a real-valued reduction whose vjp is g·f."""
+    product = tangent * conjugate(xp, factor)
+    return xp.sum(xp.real(product) if is_complex(product) else product, axis=axis, keepdims=keepdims)
 
 
-def _extremum_jvp(arg: str) -> Any:
+def weighted(name: str, forward: Rule, weights: Rule, doc: str) -> Primitive:
+    """Declares a real-valued reduction by the derivative of the result with respect to each element.
+
+    weights(xp, ans, x, *, axis, keepdims, **params)   of the shape of x, `ans` having its reduced axes kept
+    """
+
+    def vjp(xp: Any, g: Any, ans: Any, x: Any, *, axis: Any = None, keepdims: bool = False, **params: Any) -> Any:
+        return kept(xp, g, axis, keepdims) * weights(xp, kept(xp, ans, axis, keepdims), x, axis=axis, **params)
+
     def jvp(
-        xp: Any, tangents: Sequence[Any], ans: Any, x: Any, *, axis: Any = None, keepdims: bool = False
+        xp: Any, tangents: Sequence[Any], ans: Any, x: Any, *, axis: Any = None, keepdims: bool = False, **params: Any
     ) -> Any:
-        return xp.sum(tangents[0] * _chosen(xp, ans, x, axis, keepdims, arg), axis=axis, keepdims=keepdims)
+        factor = weights(xp, kept(xp, ans, axis, keepdims), x, axis=axis, **params)
+        return real_product_sum(xp, tangents[0], factor, axis, keepdims)
 
-    return jvp
-
-
-def _chosen(xp: Any, ans: Any, x: Any, axis: Any, keepdims: bool, arg: str) -> Any:
-    """Weights of the elements in the extremum, in the dtype of x. They are constants to any further derivative."""
-    ties = xp.astype(x == kept(xp, ans, axis, keepdims), x.dtype)
-    if not isinstance(axis, int):
-        share = xp.sum(ties, axis=axis, keepdims=True)
-        return ties / xp.where(share == 0, 1.0, share)  # 0 where the extremum is nan
-    first = xp.expand_dims(getattr(xp, arg)(x, axis=axis), axis)
-    positions = xp.reshape(xp.arange(x.shape[axis]), tuple(-1 if a == axis % x.ndim else 1 for a in range(x.ndim)))
-    return xp.astype(positions == first, x.dtype)
+    return primitive(name, forward, vjps=[vjp], jvp=jvp, doc=doc)
 
 
-max = primitive(
+# ---- extrema ----------------------------------------------------------------------------------------------------------
+
+
+def first_or_shared(xp: Any, ties: Any, dtype: Any, axis: Any) -> Any:
+    """Weights of the elements that tie for an extremum: along one axis the first takes all, over several each takes its share."""
+    if isinstance(axis, int | np.integer):
+        first = xp.expand_dims(xp.argmax(xp.astype(ties, xp.int8), axis=axis), axis)
+        along = [1] * len(ties.shape)
+        along[axis] = -1
+        return xp.astype((xp.reshape(xp.arange(ties.shape[axis]), tuple(along)) == first) & ties, dtype)
+    ties = xp.astype(ties, dtype)
+    share = xp.sum(ties, axis=axis, keepdims=True)
+    return ties / xp.where(share == 0, 1.0, share)
+
+
+def _extremum(xp: Any, ans: Any, x: Any, *, axis: Any) -> Any:
+    return first_or_shared(xp, (x == ans) | xp.isnan(x) & xp.isnan(ans), x.dtype, axis)
+
+
+max = weighted(
     "max",
     lambda xp, x, *, axis=None, keepdims=False: xp.max(x, axis=axis, keepdims=keepdims),
-    vjps=[_extremum_vjp("argmax")],
-    jvp=_extremum_jvp("argmax"),
+    _extremum,
     doc="Maximum. Ties over all elements (or several axes) share the gradient; along one axis the first takes it.",
 )
-min = primitive(
+min = weighted(
     "min",
     lambda xp, x, *, axis=None, keepdims=False: xp.min(x, axis=axis, keepdims=keepdims),
-    vjps=[_extremum_vjp("argmin")],
-    jvp=_extremum_jvp("argmin"),
+    _extremum,
     doc="Minimum. Ties over all elements (or several axes) share the gradient; along one axis the first takes it.",
+)
+
+# ---- products and exponentials ----------------------------------------------------------------------------------------
+
+
+def _others(xp: Any, x: Any, axis: Any) -> Any:
+    """For each element the product of all the others, right with any number of zeros: what stands before times what stands after."""
+    axes = axes_of(axis, len(x.shape))
+    stay = tuple(a for a in range(len(x.shape)) if a not in axes)
+    order = (*stay, *axes)
+    rows = xp.reshape(xp.transpose(x, order), (*(x.shape[a] for a in stay), count(x.shape, axis)))
+    if not rows.shape[-1]:
+        return xp.ones_like(x)
+    one = xp.ones_like(rows[..., :1])
+    before = xp.cumprod(xp.concatenate([one, rows[..., :-1]], axis=-1), axis=-1)
+    after = xp.flip(xp.cumprod(xp.concatenate([one, xp.flip(rows[..., 1:], axis=-1)], axis=-1), axis=-1), axis=-1)
+    product = xp.reshape(before * after, tuple(x.shape[a] for a in order))
+    return xp.transpose(product, tuple(order.index(a) for a in range(len(order))))
+
+
+prod = primitive(
+    "prod",
+    lambda xp, x, *, axis=None, dtype=None, keepdims=False: xp.prod(x, axis=axis, dtype=dtype, keepdims=keepdims),
+    vjps=[
+        lambda xp, g, ans, x, *, axis=None, dtype=None, keepdims=False: (
+            kept(xp, g, axis, keepdims) * conjugate(xp, _others(xp, x, axis))
+        )
+    ],
+    jvp=lambda xp, tangents, ans, x, *, axis=None, dtype=None, keepdims=False: xp.sum(
+        tangents[0] * _others(xp, x, axis), axis=axis, keepdims=keepdims
+    ),
+    save="inputs",
+    doc="Product over `axis`; the derivative by an element is the product of the others, also where there are zeros.",
+)
+
+
+def _logsumexp(xp: Any, x: Any, *, axis: Any = None, keepdims: bool = False) -> Any:
+    if count(x.shape, axis) == 0:
+        return xp.sum(x, axis=axis, keepdims=keepdims) - xp.inf
+    top = xp.max(x, axis=axis, keepdims=True)
+    top = xp.where(xp.isfinite(top), top, 0.0)
+    total = xp.sum(xp.exp(x - top), axis=axis, keepdims=True)
+    # The logarithm of 0 is the right value, -inf, and NumPy warns of it.
+    empty = total == 0
+    value = xp.where(empty, -xp.inf, xp.log(xp.where(empty, 1.0, total)) + top)
+    return value if keepdims else xp.squeeze(value, axis=axes_of(axis, len(x.shape)))
+
+
+logsumexp = weighted(
+    "logsumexp",
+    _logsumexp,
+    lambda xp, ans, x, *, axis: xp.exp(x - xp.where(ans == -xp.inf, 0.0, ans)),
+    doc="log Σ eˣ, without overflow; the derivative is softmax(x), and 0 where the result is -inf.",
+)
+
+# ---- moments ----------------------------------------------------------------------------------------------------------
+
+
+def _freedom(shape: tuple[int, ...], axis: Any, ddof: float, correction: float | None) -> float:
+    """The divisor of a variance; nan rather than a division by zero when nothing is left."""
+    n = count(shape, axis) - (ddof if correction is None else correction)
+    return n if n > 0 else math.nan
+
+
+def _deviation(xp: Any, x: Any, axis: Any) -> Any:
+    return x - xp.mean(x, axis=axis, keepdims=True)
+
+
+var = weighted(
+    "var",
+    lambda xp, x, *, axis=None, ddof=0, keepdims=False, correction=None: xp.var(
+        x, axis=axis, ddof=ddof if correction is None else correction, keepdims=keepdims
+    ),
+    lambda xp, ans, x, *, axis, ddof=0, correction=None: (
+        _deviation(xp, x, axis) * (2 / _freedom(x.shape, axis, ddof, correction))
+    ),
+    doc="Variance, divided by n - ddof (or n - correction); derivative 2(x - mean)/(n - ddof).",
+)
+std = weighted(
+    "std",
+    lambda xp, x, *, axis=None, ddof=0, keepdims=False, correction=None: xp.std(
+        x, axis=axis, ddof=ddof if correction is None else correction, keepdims=keepdims
+    ),
+    lambda xp, ans, x, *, axis, ddof=0, correction=None: ratio(
+        xp, _deviation(xp, x, axis), ans * _freedom(x.shape, axis, ddof, correction)
+    ),
+    doc="Standard deviation; derivative (x - mean)/((n - ddof)·std), 0 where all elements are equal.",
 )
