@@ -13,8 +13,9 @@ import numpy as np
 
 from distgrad.errors import GradientError
 
-from ..primitive import Rule, elementwise, primitive
+from ..primitive import Rule, elementwise, ops, primitive
 from .blocks import PART, parts
+from .error_functions import erf
 
 
 def _is_real(x: Any) -> bool:
@@ -33,13 +34,8 @@ def softplus_of(xp: Any, x: Any) -> Any:
 
 
 def erf_of(xp: Any, x: Any) -> Any:
-    """The error function."""
-    if xp is np:
-        return np.asarray(_erf(x), dtype=x.dtype)
-    return xp.erf(x)
-
-
-_erf = np.vectorize(math.erf, otypes=[np.float64])
+    """The error function, wherever the rule runs."""
+    return erf(x) if xp is ops() else erf.forward(xp, x)
 
 
 def _jvp_of(derivative: Rule) -> Rule:

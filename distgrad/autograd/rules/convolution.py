@@ -309,8 +309,8 @@ conv2d_weight = primitive(
 def conv1d(
     x: Any, weight: Any, bias: Any = None, *, stride: int = 1, padding: int = 0, dilation: int = 1, groups: int = 1
 ) -> Any:
-    """Cross-correlation: x (batch, inputs, length), weight (outputs, inputs / groups, kernel), bias (outputs,) or None.
-    
+    """Cross-correlation: x (batch, inputs, length), weight (outputs, inputs / groups, kernel), bias (outputs,) or
+    None.
     """
     xp = ops()
     images = [xp.expand_dims(x, 2), xp.expand_dims(weight, 2)] + ([] if bias is None else [bias])

@@ -12,8 +12,9 @@ import numpy as np
 
 from distgrad.errors import GradientError
 
-from ..primitive import primitive
-from .precision import widen
+from ..primitive import Rule, composite, ops, primitive
+from .activation import sigmoid_of, softplus_of
+from .precision import is_half, narrow, widen
 from .softmax import log_softmax_of, shifted, softmax_of
 
 
@@ -33,39 +34,135 @@ def _share(shape: tuple[int, ...], reduction: str) -> float:
     return 1.0 / max(math.prod(shape), 1) if reduction == "mean" else 1.0
 
 
-# ---- mean squared error ----------------------------------------------------------------------------------------------
+# ---- between a prediction and a target of one shape ------------------------------------------------------------------
+# Each is given by its value for one pair of elements and the derivatives of that by x and by y.
+
+
+def _shape(name: str, x: Any, y: Any) -> tuple[int, ...]:
+    """The operands' shape. One may be a number; other shapes that broadcast are usually a mistake."""
+    shapes = tuple(getattr(x, "shape", ())), tuple(getattr(y, "shape", ()))
+    if shapes[0] != shapes[1] and () not in shapes:
+        raise GradientError(f"{name}() got a prediction of shape {shapes[0]} and a target of shape {shapes[1]}")
+    return max(shapes, key=len)
+
+
+def _wide(xp: Any, x: Any) -> Any:
+    return widen(xp, x) if hasattr(x, "dtype") else x
+
+
+def _value(name: str, of_pair: Rule, xp: Any, x: Any, y: Any, reduction: str, **settings: Any) -> Any:
+    _shape(name, x, y)
+    loss = reduced(xp, of_pair(xp, _wide(xp, x), _wide(xp, y), **settings), reduction)
+    halves = [a.dtype for a in (x, y) if hasattr(a, "dtype")]
+    return narrow(xp, loss, halves[0]) if all(map(is_half, halves)) else loss
+
+
+def _vjps(name: str, derivatives: tuple[Rule, Rule]) -> list[Rule]:
+    def vjp_by(derivative: Rule) -> Rule:
+        def vjp(xp: Any, g: Any, ans: Any, x: Any, y: Any, *, reduction: str = "mean", **settings: Any) -> Any:
+            pulled = derivative(xp, _wide(xp, x), _wide(xp, y), **settings)
+            return pulled * (_wide(xp, g) * _share(_shape(name, x, y), reduction))
+
+        return vjp
+
+    return [vjp_by(d) for d in derivatives]
+
+
+def _jvp(derivatives: tuple[Rule, Rule]) -> Rule:
+    def jvp(xp: Any, tangents: Any, ans: Any, x: Any, y: Any, *, reduction: str = "mean", **settings: Any) -> Any:
+        terms = [t * d(xp, x, y, **settings) for t, d in zip(tangents, derivatives, strict=True) if t is not None]
+        return reduced(xp, sum(terms[1:], terms[0]), reduction)
+
+    return jvp
 
 
 def _mse(xp: Any, x: Any, y: Any, *, reduction: str = "mean") -> Any:
-    difference = widen(xp, x) - widen(xp, y)
-    if xp is np and reduction != "none" and difference.dtype.kind == "f":
-        flat = difference.reshape(-1)
-        return np.asarray(np.dot(flat, flat) * _share(difference.shape, reduction), x.dtype)[()]
-    return reduced(xp, xp.square(difference), reduction)
+    if xp is np and reduction in ("mean", "sum") and x.dtype == y.dtype and x.dtype.char in "fd":
+        share = _share(_shape("mse", x, y), reduction)
+        difference = np.subtract(x, y).reshape(-1)
+        return x.dtype.type(np.dot(difference, difference) * share)
+    return _value("mse", lambda xp, x, y: xp.square(x - y), xp, x, y, reduction)
 
 
-def _mse_vjp(sign: float) -> Any:
-    def vjp(xp: Any, g: Any, ans: Any, x: Any, y: Any, *, reduction: str = "mean") -> Any:
-        difference = widen(xp, x) - widen(xp, y)
-        return difference * (g * (2 * sign * _share(difference.shape, reduction)))
+_MSE = (lambda xp, x, y: 2 * (x - y), lambda xp, x, y: 2 * (y - x))
 
-    return vjp
+mse = primitive("mse", _mse, vjps=_vjps("mse", _MSE), jvp=_jvp(_MSE), save="inputs", doc="(x − y)².")
 
+_L1 = (lambda xp, x, y: xp.sign(x - y), lambda xp, x, y: xp.sign(y - x))
 
-def _mse_jvp(xp: Any, tangents: Any, ans: Any, x: Any, y: Any, *, reduction: str = "mean") -> Any:
-    tx, ty = tangents
-    change = tx if ty is None else -ty if tx is None else tx - ty
-    return reduced(xp, 2.0 * (x - y) * change, reduction)
-
-
-mse = primitive(
-    "mse",
-    _mse,
-    vjps=[_mse_vjp(1.0), _mse_vjp(-1.0)],
-    jvp=_mse_jvp,
+l1 = primitive(
+    "l1",
+    lambda xp, x, y, *, reduction="mean": _value("l1", lambda xp, x, y: xp.abs(x - y), xp, x, y, reduction),
+    vjps=_vjps("l1", _L1),
+    jvp=_jvp(_L1),
     save="inputs",
-    doc="(x − y)², averaged, summed, or each.",
+    doc="|x − y|; its derivative where x = y is 0.",
 )
+
+
+def _huber(xp: Any, x: Any, y: Any, *, delta: float) -> Any:
+    # The part of |x − y| within delta counts as a square, the rest linearly.
+    distance = xp.abs(x - y)
+    near = xp.minimum(distance, delta)
+    return near * (distance - 0.5 * near)
+
+
+_HUBER = (
+    lambda xp, x, y, *, delta=1.0: xp.clip(x - y, -delta, delta),
+    lambda xp, x, y, *, delta=1.0: xp.clip(y - x, -delta, delta),
+)
+
+huber = primitive(
+    "huber",
+    lambda xp, x, y, *, reduction="mean", delta=1.0: _value("huber", _huber, xp, x, y, reduction, delta=delta),
+    vjps=_vjps("huber", _HUBER),
+    jvp=_jvp(_HUBER),
+    save="inputs",
+    doc="(x − y)² / 2 where |x − y| ≤ delta, delta · (|x − y| − delta / 2) elsewhere (Huber 1964).",
+)
+
+_BCE = (lambda xp, x, y: sigmoid_of(xp, x) - y, lambda xp, x, y: -x)
+
+bce_with_logits = primitive(
+    "bce_with_logits",
+    lambda xp, x, y, *, reduction="mean": _value(
+        "bce_with_logits", lambda xp, x, y: softplus_of(xp, x) - x * y, xp, x, y, reduction
+    ),
+    vjps=_vjps("bce_with_logits", _BCE),
+    jvp=_jvp(_BCE),
+    save="inputs",
+    doc="−y log σ(x) − (1 − y) log(1 − σ(x)) of logits x and probabilities y, without overflow.",
+)
+
+
+def _log_positive(xp: Any, q: Any) -> Any:
+    """log q, and 0 where q is not positive."""
+    return xp.log(xp.where(q > 0, q, 1.0))
+
+
+_KL = (lambda xp, x, y: -y, lambda xp, x, y: xp.where(y > 0, _log_positive(xp, y) + 1.0 - x, 0.0))
+
+kl_div = primitive(
+    "kl_div",
+    lambda xp, x, y, *, reduction="mean": _value(
+        "kl_div", lambda xp, x, y: y * (_log_positive(xp, y) - x), xp, x, y, reduction
+    ),
+    vjps=_vjps("kl_div", _KL),
+    jvp=_jvp(_KL),
+    save="inputs",
+    doc="y (log y − x) of log-probabilities x and probabilities y; summed over classes, the relative entropy of y to x.",
+)
+
+
+@composite
+def cosine_similarity(x: Any, y: Any, *, axis: int = -1, eps: float = 1e-8) -> Any:
+    """x · y / (|x| |y|) along `axis`, each norm taken as `eps` at least."""
+    xp = ops()
+    along = xp.sum(xp.multiply(x, y), axis=axis)
+    # The larger of the squares, not of the norms: the root of zero has no finite derivative.
+    norms = [xp.sqrt(xp.maximum(xp.sum(xp.square(a), axis=axis), eps * eps)) for a in (x, y)]
+    return along / (norms[0] * norms[1])
+
 
 # ---- cross-entropy ---------------------------------------------------------------------------------------------------
 
@@ -90,7 +187,8 @@ def _of_label(xp: Any, scores: Any, labels: Any) -> Any:
     return xp.squeeze(xp.take_along_axis(scores, xp.expand_dims(labels, -1), axis=-1), -1)
 
 
-def _one_hot(xp: Any, labels: Any, classes: int, dtype: Any) -> Any:
+def one_hot_of(xp: Any, labels: Any, classes: int, dtype: Any) -> Any:
+    """1 at the label of each row of `classes` numbers, 0 elsewhere."""
     return xp.astype(xp.expand_dims(labels, -1) == xp.arange(classes), dtype)
 
 
@@ -117,7 +215,7 @@ def _cross_entropy_vjp(
         g = xp.expand_dims(g, -1)
     if residual is None:
         wide = widen(xp, logits)
-        return (softmax_of(xp, wide, -1) - _one_hot(xp, labels, logits.shape[-1], wide.dtype)) * g
+        return (softmax_of(xp, wide, -1) - one_hot_of(xp, labels, logits.shape[-1], wide.dtype)) * g
     pulled = np.multiply(residual, g)
     rows = pulled.reshape(labels.size, -1)
     rows[np.arange(labels.size), labels.reshape(-1)] -= np.broadcast_to(g, (*labels.shape, 1)).reshape(-1)
@@ -138,4 +236,32 @@ cross_entropy = primitive(
     save="inputs",
     residual=True,
     doc="−log softmax(logits)[label]: logits (..., classes), integer labels (...,). Fused with softmax.",
+)
+
+# ---- negative log-likelihood -----------------------------------------------------------------------------------------
+
+
+def _nll(xp: Any, scores: Any, labels: Any, *, reduction: str = "mean") -> Any:
+    _check_labels(scores, labels, "nll")
+    return narrow(xp, reduced(xp, -_of_label(xp, widen(xp, scores), labels), reduction), scores.dtype)
+
+
+def _nll_vjp(xp: Any, g: Any, ans: Any, scores: Any, labels: Any, *, reduction: str = "mean") -> Any:
+    g = g * -_share(labels.shape, reduction)
+    if reduction == "none":
+        g = xp.expand_dims(g, -1)
+    return one_hot_of(xp, labels, scores.shape[-1], scores.dtype) * g
+
+
+def _nll_jvp(xp: Any, tangents: Any, ans: Any, scores: Any, labels: Any, *, reduction: str = "mean") -> Any:
+    return reduced(xp, -_of_label(xp, tangents[0], labels), reduction)
+
+
+nll = primitive(
+    "nll",
+    _nll,
+    vjps=[_nll_vjp, None],
+    jvp=_nll_jvp,
+    save="inputs",
+    doc="−scores[label] of log-probabilities (..., classes) and integer labels (...,).",
 )

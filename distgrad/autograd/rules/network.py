@@ -1,4 +1,4 @@
-"""Layers without a file of their own: the affine map."""
+"""Layers without a file of their own: the affine map, dropout, one-hot vectors."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from ..primitive import primitive
+from distgrad.errors import GradientError
+
+from ..primitive import ops, primitive
+from .losses import one_hot_of
 from .precision import is_half, narrow, widen
 
 
@@ -59,4 +62,51 @@ linear = primitive(
     jvp=_linear_jvp,
     save="inputs",
     doc="x · weightᵀ + bias over the last axis: x (..., inputs), weight (outputs, inputs), bias (outputs,) or absent.",
+)
+
+# ---- dropout ---------------------------------------------------------------------------------------------------------
+
+
+def _kept(xp: Any, x: Any, key: int, rate: float) -> Any:
+    """0 where an element is dropped, 1 / (1 − rate) elsewhere. A function of the key alone, so it can be drawn again.
+    """
+    drawn = np.random.Generator(np.random.Philox(key=key)).random(x.shape, dtype=np.float32)
+    mask = (drawn >= rate) * np.float32(1 / (1 - rate))
+    return mask.astype(x.dtype) if xp in (np, ops()) else xp.astype(xp.asarray(mask), x.dtype)
+
+
+def _dropout(xp: Any, x: Any, *, key: int, rate: float = 0.5) -> Any:
+    if not 0 <= rate < 1:
+        raise GradientError(f"dropout(rate={rate}) must be at least 0 and less than 1")
+    kept = _kept(xp, x, key, rate)
+    return x * kept, kept
+
+
+def _dropout_vjp(xp: Any, g: Any, ans: Any, x: Any, *, key: int, rate: float = 0.5, residual: Any = None) -> Any:
+    return g * (_kept(xp, x, key, rate) if residual is None else residual)
+
+
+dropout = primitive(
+    "dropout",
+    _dropout,
+    vjps=[_dropout_vjp],
+    jvp="linear",
+    save="nothing",
+    residual=True,
+    doc="Sets each element to 0 with probability `rate` and divides the others by 1 − rate. `key`, a 128-bit integer, "
+    "decides which (see `nn.random`).",
+)
+
+# ---- one_hot ---------------------------------------------------------------------------------------------------------
+
+
+def _one_hot(xp: Any, labels: Any, *, classes: int, dtype: Any = np.float32) -> Any:
+    return one_hot_of(xp, labels, classes, dtype)
+
+
+one_hot = primitive(
+    "one_hot",
+    _one_hot,
+    vjps=None,
+    doc="Integer labels (...,) as vectors (..., classes): 1 at the label, 0 elsewhere. Labels out of range give zeros.",
 )
