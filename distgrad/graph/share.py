@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from distgrad.autograd.tape import Frame, Leaf, Node, Path
 from distgrad.autograd.tensor import Tensor
 from distgrad.errors import ContextClosed, DistgradError
+from distgrad.nn.parameter import BufferUpdate
 from distgrad.wire import pb
 
 from .edges import EdgeId, Recv, Send
@@ -45,8 +46,8 @@ class Share:
         self.passes: dict[int, LocalPass] = {}
         # Numbers of passes that ended, well or not: late messages of theirs are dropped.
         self.ended: set[int] = set()
-        # New values of buffers (batch statistics) that become valid with the update that uses this context.
-        self.buffers: dict[tuple[str, str], Any] = {}
+        # Changes of buffers (batch statistics), by path of the call; they become valid with the update that uses them.
+        self.staged: dict[Path, list[BufferUpdate]] = {}
         self.peers: set[str] = set()
         # Calls the owner of the context has made in it, in order; None on other processes.
         self.issued: list[Outcome] | None = None
@@ -116,7 +117,7 @@ class Share:
                 return
             self.closed = reason or ContextClosed(f"context {self.id} has been released")
             values, passes = list(self.values.values()), list(self.passes.values())
-            for table in (self.sends, self.recvs, self.gradients, self.passes, self.buffers):
+            for table in (self.sends, self.recvs, self.gradients, self.passes, self.staged):
                 table.clear()
         for promise in values:
             promise.set_error(self.closed)

@@ -58,7 +58,7 @@ class Call(_message.Message):
     def __init__(self, context: _Optional[_Union[ContextId, _Mapping]] = ..., path: _Optional[_Iterable[int]] = ..., shard: _Optional[str] = ..., method: _Optional[str] = ..., arguments: _Optional[_Union[_tensor_pb2.Value, _Mapping]] = ..., keywords: _Optional[_Union[_tensor_pb2.Value, _Mapping]] = ..., record: bool = ..., depth: _Optional[int] = ...) -> None: ...
 
 class ContextId(_message.Message):
-    __slots__ = ("id", "owner", "owner_incarnation", "versions")
+    __slots__ = ("id", "owner", "owner_incarnation", "versions", "step", "microbatch")
     class VersionsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -70,11 +70,15 @@ class ContextId(_message.Message):
     OWNER_FIELD_NUMBER: _ClassVar[int]
     OWNER_INCARNATION_FIELD_NUMBER: _ClassVar[int]
     VERSIONS_FIELD_NUMBER: _ClassVar[int]
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    MICROBATCH_FIELD_NUMBER: _ClassVar[int]
     id: str
     owner: str
     owner_incarnation: int
     versions: _containers.ScalarMap[str, int]
-    def __init__(self, id: _Optional[str] = ..., owner: _Optional[str] = ..., owner_incarnation: _Optional[int] = ..., versions: _Optional[_Mapping[str, int]] = ...) -> None: ...
+    step: int
+    microbatch: int
+    def __init__(self, id: _Optional[str] = ..., owner: _Optional[str] = ..., owner_incarnation: _Optional[int] = ..., versions: _Optional[_Mapping[str, int]] = ..., step: _Optional[int] = ..., microbatch: _Optional[int] = ...) -> None: ...
 
 class Done(_message.Message):
     __slots__ = ("context", "path", "error")

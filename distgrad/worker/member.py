@@ -1,0 +1,94 @@
+"""How a process joins a cluster and hears of the others."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from distgrad.errors import DistgradError, WorkerLost
+from distgrad.graph.process import Process
+from distgrad.graph.waiting import Promise
+from distgrad.transport.interfaces import Identity, Link
+from distgrad.wire import pb
+
+# What the coordinator is called in its own cluster; its incarnation tells one life of it from the next.
+COORDINATOR = "coordinator"
+
+
+class Membership:
+    """A process's part in a cluster: it has joined at the coordinator, and follows who else is there.
+
+    Arguments:
+        process: whose membership this is.
+        on_event: told of every change of another member.
+    """
+
+    def __init__(self, process: Process, on_event: Callable[[pb.Member], None] | None = None) -> None:
+        self.process = process
+        self.term = 0
+        self.members: dict[str, pb.Member] = {}
+        # Set when the coordinator is gone, to the error that says why.
+        self.ended: Promise[None] = Promise()
+        self._on_event = on_event
+        self._shards: dict[str, Promise[tuple[str, dict[str, int]]]] = {}
+        self._lock = threading.Lock()
+        process.messages[pb.MemberEvent] = self._event
+        process.on_lost.append(self._lost)
+        process.find_shard = self.find_shard
+
+    def join(self, address: str, programs: list[str], timeout: float = 5.0) -> None:
+        """Opens the link to the coordinator at `address` and becomes a member.
+
+        Raises:
+            LinkError, PermissionDenied, ConfigError: it cannot be reached, or does not want us.
+        """
+        self.process.endpoint.connect(COORDINATOR, address, timeout=timeout)
+        reply, _ = self.process.ask(COORDINATOR, pb.Join(name=self.process.name, programs=programs), timeout=timeout)
+        self.term = reply.term
+        for member in reply.members:
+            self._meet(member)
+
+    # ---- who is there ------------------------------------------------------------------------------------------------
+
+    def _event(self, link: Link, body: pb.MemberEvent, arrays: list[Any]) -> None:
+        self._meet(body.member)
+
+    def _meet(self, member: pb.Member) -> None:
+        if member.name == self.process.name:
+            return
+        self.members[member.name] = member
+        identity = Identity(member.name, member.incarnation, member.role, member.address, member.pid)
+        if member.state == "alive":
+            self.process.peers.introduce(identity)
+        else:
+            with self._lock:
+                self._shards.clear()
+            self.process.gone(identity, WorkerLost(f"{member.name} (process {member.pid}) is lost: {member.reason}"))
+        if self._on_event is not None:
+            self._on_event(member)
+
+    def _lost(self, peer: Identity, error: DistgradError) -> None:
+        if peer.name == COORDINATOR:
+            self.ended.set_error(error)
+
+    # ---- where shards are --------------------------------------------------------------------------------------------
+
+    def find_shard(self, name: str) -> Promise[tuple[str, dict[str, int]]]:
+        """The worker a shard is on and its remote methods with their numbers of outputs; asked once, then
+        remembered."""
+        with self._lock:
+            found = self._shards.get(name)
+            if found is not None and found.error is None:
+                return found
+            found = self._shards[name] = Promise()
+        self.process.request(COORDINATOR, pb.FindShard(name=name)).add_callback(lambda p: _learn(p, found))
+        return found
+
+
+def _learn(reply: Promise[Any], found: Promise[tuple[str, dict[str, int]]]) -> None:
+    if reply.error is not None:
+        found.set_error(reply.error)
+        return
+    shard, _ = reply.result()
+    found.set_result((shard.worker, {method.name: method.outputs for method in shard.methods}))

@@ -1,0 +1,67 @@
+"""What a program defines: shards, and functions that may be called from elsewhere."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any, TypeVar, overload
+
+from distgrad.errors import ProgramError
+from distgrad.nn import Module
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_OUTPUTS = "_distgrad_outputs"
+
+
+class Shard(Module):
+    """A module that lives on one worker. Methods marked `@dg.remote` can be called from other processes.
+
+        class Stage(dg.Shard):
+            def __init__(self, inputs, outputs):
+                self.linear = dg.nn.Linear(inputs, outputs)
+
+            @dg.remote
+            def forward(self, x):
+                return dg.ops.relu(self.linear(x))
+
+    Between two waits (for a Ref, a call) a method runs alone; at a wait, other calls may enter the same shard.
+    """
+
+
+@overload
+def remote(function: F) -> F: ...
+@overload
+def remote(*, outputs: int) -> Callable[[F], F]: ...
+def remote(function: Any = None, *, outputs: int = 1) -> Any:
+    """Marks a method of a shard, or a function of a program, as callable from other processes.
+
+    Arguments:
+        outputs: how many Refs a call returns; the method then returns a tuple of that length.
+    """
+    if function is None:
+        return lambda f: _marked(f, outputs)
+    return _marked(function, outputs)
+
+
+def _marked(function: Any, outputs: int) -> Any:
+    if not callable(function):
+        raise ProgramError(f"@remote marks functions and methods, not a {type(function).__name__}")
+    if inspect.iscoroutinefunction(function) or inspect.isgeneratorfunction(function):
+        raise ProgramError(f"{function.__qualname__}: remote methods are ordinary functions; waiting is what Refs do")
+    if outputs < 1:
+        raise ProgramError(f"{function.__qualname__}: outputs must be at least 1, not {outputs}")
+    setattr(function, _OUTPUTS, outputs)
+    return function
+
+
+def outputs_of(function: Any) -> int:
+    """How many Refs a call of `function` returns; 0 when it may not be called from elsewhere."""
+    found: int = getattr(function, _OUTPUTS, 0)
+    return found
+
+
+def remote_methods(shard: type[Shard]) -> dict[str, int]:
+    """The remote methods of a class of shards, with their numbers of outputs."""
+    found = {name: outputs_of(getattr(shard, name)) for name in dir(shard)}
+    return {name: outputs for name, outputs in found.items() if outputs}

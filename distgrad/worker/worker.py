@@ -1,0 +1,170 @@
+"""The worker process: a process of the graph with shards, joined to a cluster."""
+
+from __future__ import annotations
+
+import contextvars
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from distgrad.graph.process import Process, Reply
+from distgrad.graph.waiting import Priority, Promise
+from distgrad.transport.interfaces import Identity, Lanes, Link
+from distgrad.transport.settings import TransportSettings
+from distgrad.wire import decode_value, encode_value, pb
+
+from .host import Host, Hosted
+from .member import Membership
+from .programs import Programs
+
+# How long, in seconds, a thread may hold the interpreter while a link's thread wants it. Python's default of 5 ms would
+# make each message that arrives during computation wait that long.
+SWITCH_INTERVAL = 1e-4
+
+
+class Worker:
+    """Hosts shards for a cluster.
+
+    Arguments:
+        name: of this worker.
+        coordinator: address of the coordinator.
+        programs: the folder of programs it can load; it runs nothing else.
+        listen: "HOST:PORT" (port 0: a free one) or "unix:PATH" for links from others.
+        max_depth: how deep calls may nest.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        coordinator: str,
+        programs: Path | str,
+        settings: TransportSettings,
+        listen: str,
+        *,
+        max_depth: int = 1000,
+        lanes: Lanes | None = None,
+    ) -> None:
+        self._coordinator = coordinator
+        self._listen = listen
+        self.host = Host(Programs(programs), name)
+        self.process = Process(
+            Identity.new(name, "worker"), settings, resolve=self.host.resolve, max_depth=max_depth, lanes=lanes
+        )
+        self.membership = Membership(self.process)
+        self._stopped: Promise[str] = Promise()
+        self.process.requests.update(
+            {
+                pb.LoadShard: self._load,
+                pb.Adopt: self._in_turn(self._adopt),
+                pb.Prepare: self._in_turn(self._prepare),
+                pb.Commit: self._in_turn(self._commit),
+                pb.Withdraw: self._in_turn(self._withdraw),
+                pb.ReadState: self._in_turn(self._read_state),
+                pb.WriteState: self._in_turn(self._write_state),
+                pb.ReadGradients: self._read_gradients,
+                pb.Shutdown: self._shutdown,
+            }
+        )
+
+    # ---- life --------------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Listens and joins."""
+        sys.setswitchinterval(SWITCH_INTERVAL)
+        self.process.listen(self._listen)
+        self.membership.ended.add_callback(lambda promise: self.stop(str(promise.error)))
+        self.membership.join(self._coordinator, self.host.programs.names())
+
+    def stop(self, reason: str) -> None:
+        """Makes `wait` return. May be called from any thread."""
+        self._stopped.set_result(reason)
+
+    def wait(self) -> str:
+        """Blocks until the worker is told to stop or the coordinator is lost; returns why."""
+        return self._stopped.result()
+
+    def close(self) -> None:
+        self.process.close()
+
+    # ---- requests ----------------------------------------------------------------------------------------------------
+
+    def _in_turn(self, handler: Callable[[Any, list[Any]], tuple[Any, list[Any]]]) -> Any:
+        """A request handler that runs in the compute slot, between calls: what it touches, calls touch too."""
+
+        def answer(link: Link, body: Any, arrays: list[Any], reply: Reply) -> None:
+            def job() -> None:
+                try:
+                    answered, out = handler(body, arrays)
+                except BaseException as error:  # belongs to whoever asked
+                    reply(error)
+                else:
+                    reply(answered, out)
+
+            self.process.executor.submit(
+                job, Priority.GRADIENT, context=contextvars.Context(), cancelled=lambda error: reply(error)
+            )
+
+        return answer
+
+    def _load(self, link: Link, body: pb.LoadShard, arrays: list[Any], reply: Reply) -> None:
+        config = decode_value(body.config, arrays)
+        build = partial(self.host.load, body.name, body.program, config, body.seed)
+        self._in_turn(lambda body, arrays: (_describe(build()), []))(link, body, arrays, reply)
+
+    def _adopt(self, body: pb.Adopt, arrays: list[Any]) -> tuple[Any, list[Any]]:
+        self.host.adopt(body, decode_value(body.settings, arrays))
+        return pb.Empty(), []
+
+    def _prepare(self, body: pb.Prepare, arrays: list[Any]) -> tuple[Any, list[Any]]:
+        owner = self.host.owner(body.optimizer)
+        met = (self.process.shares.get(context) for context in body.contexts)
+        norms = owner.prepare(body.term, body.version, [share for share in met if share is not None])
+        return pb.Prepared(norms=[pb.Norm(parameter=n.parameter, norm=n.norm, finite=n.finite) for n in norms]), []
+
+    def _commit(self, body: pb.Commit, arrays: list[Any]) -> tuple[Any, list[Any]]:
+        owner = self.host.owner(body.optimizer)
+        owner.commit(body.term, body.version, body.clip_factor, body.learning_rate)
+        return pb.Empty(), []
+
+    def _withdraw(self, body: pb.Withdraw, arrays: list[Any]) -> tuple[Any, list[Any]]:
+        self.host.owner(body.optimizer).withdraw(body.term, body.version)
+        return pb.Empty(), []
+
+    def _read_state(self, body: pb.ReadState, arrays: list[Any]) -> tuple[Any, list[Any]]:
+        state, version = self.host.state(body.shard)
+        out: list[Any] = []
+        return pb.StateRead(state=encode_value(state, out, f"state of {body.shard}"), version=version), out
+
+    def _write_state(self, body: pb.WriteState, arrays: list[Any]) -> tuple[Any, list[Any]]:
+        self.host.load_state(body.shard, decode_value(body.state, arrays), body.version)
+        return pb.Empty(), []
+
+    def _read_gradients(self, link: Link, body: pb.ReadGradients, arrays: list[Any], reply: Reply) -> None:
+        share = self.process.shares.get(body.context)
+        named = self.host.hosted(body.shard).shard.named_parameters() if share is not None else ()
+        found = {name: share.gradient(parameter.node) for name, parameter in named} if share is not None else {}
+        out: list[Any] = []
+        present = {name: _plain(gradient) for name, gradient in found.items() if gradient is not None}
+        reply(pb.GradientsRead(gradients=encode_value(present, out, f"gradients of {body.shard}")), out)
+
+    def _shutdown(self, link: Link, body: pb.Shutdown, arrays: list[Any], reply: Reply) -> None:
+        reply(pb.Empty())
+        self.stop(body.reason)
+
+    def __repr__(self) -> str:
+        return f"<Worker {self.process.identity!r}: {len(self.host.shards)} shards>"
+
+
+def _describe(hosted: Hosted) -> pb.ShardLoaded:
+    parameters = [
+        pb.ParameterInfo(name=name, dtype=str(parameter.dtype), shape=parameter.shape)
+        for name, parameter in hosted.shard.named_parameters()
+    ]
+    methods = [pb.MethodInfo(name=name, outputs=outputs) for name, outputs in hosted.methods.items()]
+    return pb.ShardLoaded(parameters=parameters, methods=methods)
+
+
+def _plain(gradient: Any) -> Any:
+    return gradient.data if hasattr(gradient, "node") else gradient
