@@ -269,6 +269,10 @@ class ProcessLink:
         raise WireError("a second handshake arrived on one lane")
 
     def _serve_goodbye(self, goodbye: pb.Goodbye, frame: pb.Frame, payload: memoryview) -> None:
+        plug = self._plug
+        if plug is not None:
+            plug.finish()
+            plug.wake()
         self._owner.lose(self, f"it closed the link: {goodbye.message}")
 
     def _serve_heartbeat(self, heartbeat: pb.Heartbeat, frame: pb.Frame, payload: memoryview) -> None:

@@ -29,8 +29,9 @@ class MemoryLane:
         ready: whether the port may have something to take.
     """
 
-    def __init__(self, network: MemoryNetwork, port: Port) -> None:
+    def __init__(self, network: MemoryNetwork, port: Port, owner: MemoryLanes) -> None:
         self.port = port
+        self.owner = owner
         self.other: MemoryLane
         self.under_way: deque[bytes] = deque()
         self.arrived = 0
@@ -64,7 +65,7 @@ class MemoryNetwork:
         self.duplicates = duplicates
         self.breaks = breaks
         self._random = random.Random(seed)
-        self._listeners: dict[str, Callable[[], Port]] = {}
+        self._listeners: dict[str, tuple[Callable[[], Port], MemoryLanes]] = {}
         self._lanes: list[MemoryLane] = []
         self._broken: deque[tuple[Port, str]] = deque()
         self._stepping = threading.RLock()  # held during a step; taken before the other
@@ -124,35 +125,36 @@ class MemoryNetwork:
 
     # ---- for lanes
 
-    def listen(self, address: str, accept: Callable[[], Port]) -> None:
+    def listen(self, address: str, accept: Callable[[], Port], owner: MemoryLanes) -> None:
         with self._changed:
             if address in self._listeners:
                 raise LinkError(f"cannot listen at {address}: the address is taken")
-            self._listeners[address] = accept
+            self._listeners[address] = accept, owner
 
-    def leave(self, address: str) -> None:
+    def leave(self, owner: MemoryLanes) -> None:
+        """An endpoint ends: its addresses and lanes are no more."""
         with self._changed:
-            del self._listeners[address]
+            self._listeners = {at: listener for at, listener in self._listeners.items() if listener[1] is not owner}
+            for lane in [lane for lane in self._lanes if lane.owner is owner]:
+                self.cut(lane, "its endpoint was closed")
 
     def listens(self, address: str) -> bool:
         return address in self._listeners
 
-    def open(self, address: str, port: Port) -> MemoryLane | None:
-        """This end of a new lane; None when nobody listens there."""
+    def open(self, address: str, port: Port, owner: MemoryLanes) -> None:
         with self._changed:
-            accept = self._listeners.get(address)
+            accept, other_owner = self._listeners.get(address, (None, owner))
             if accept is None:
                 self._broken.append((port, f"nobody listens at {address}"))
                 self._changed.notify_all()
-                return None
+                return
         other_port = accept()
-        near, far = MemoryLane(self, port), MemoryLane(self, other_port)
+        near, far = MemoryLane(self, port, owner), MemoryLane(self, other_port, other_owner)
         near.other, far.other = far, near
         with self._changed:
             self._lanes += [near, far]
         other_port.plugged(far)
         port.plugged(near)
-        return near
 
     def woken(self, lane: MemoryLane) -> None:
         with self._changed:
@@ -213,24 +215,16 @@ class MemoryLanes:
 
     def __init__(self, network: MemoryNetwork) -> None:
         self._network = network
-        self._addresses: list[str] = []
-        self._opened: list[MemoryLane] = []
 
     def listen(self, address: str, accept: Callable[[], Port]) -> str:
-        self._network.listen(address, accept)
-        self._addresses.append(address)
+        self._network.listen(address, accept, self)
         return address
 
     def open(self, address: str, port: Port) -> None:
-        lane = self._network.open(address, port)
-        if lane is not None:
-            self._opened.append(lane)
+        self._network.open(address, port, self)
 
     def vacant(self, address: str) -> bool:
         return not self._network.listens(address)
 
     def close(self) -> None:
-        for address in self._addresses:
-            self._network.leave(address)
-        for lane in self._opened:
-            lane.close()
+        self._network.leave(self)

@@ -90,7 +90,7 @@ class Session(Generic[T]):
     # ---- receiving
 
     def accept(self, number: int, size: int) -> bool:
-        """True when frame `number`, of `size` bytes, is the next one, False when a duplicate. Raises WireError on a gap."""
+        """True when frame `number`, of `size` bytes, is the next, False for a duplicate. Raises WireError on a gap."""
         if number <= self.received:
             self.duplicates += 1
             return False

@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import itertools
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from distgrad.transport import Endpoint, Identity, MemoryNetwork, TransportSettings
+
+from .recorder import Recorder
+
+
+class World:
+    """Endpoints of one test, all in this process, over one kind of lane. What is made here is closed after the test."""
+
+    def __init__(self, kind: str, folder: Path) -> None:
+        self.kind = kind
+        self.network = MemoryNetwork(seed=1, duplicates=0.1) if kind == "memory" else None
+        self._folder = folder
+        self._endpoints: list[Endpoint] = []
+        self._names = itertools.count()
+
+    def endpoint(self, name: str, listen: bool = True, receiver: Any = None, **changes: Any) -> Endpoint:
+        identity = Identity.new(name, changes.pop("role", "worker"))
+        lanes = self.network.lanes() if self.network else None
+        endpoint = Endpoint(identity, TransportSettings.for_tests(**changes), receiver or Recorder(), lanes)
+        self._endpoints.append(endpoint)
+        if listen:
+            endpoint.listen(self.free_address())
+        return endpoint
+
+    def pair(self, **changes: Any) -> tuple[Endpoint, Endpoint]:
+        """Two endpoints, a and b; a has opened the link."""
+        a, b = self.endpoint("a", **changes), self.endpoint("b", **changes)
+        a.connect("b", b.identity.address)
+        b.receiver.wait_for(lambda: b.link("a"))
+        return a, b
+
+    def free_address(self) -> str:
+        path = self._folder / str(next(self._names))
+        return {"memory": f"memory:{path.name}", "grpc-tcp": "127.0.0.1:0", "grpc-unix": f"unix:{path}"}[self.kind]
+
+    def break_lanes(self, endpoint: Endpoint) -> None:
+        """Breaks every connection of an endpoint, with what is under way."""
+        for plug in list(endpoint._plugs):
+            plug.close()
+
+    def close(self) -> None:
+        for endpoint in self._endpoints:
+            endpoint.close()
+        if self.network:
+            self.network.close()
+
+
+@pytest.fixture(params=["memory", "grpc-tcp", "grpc-unix"])
+def world(request: pytest.FixtureRequest) -> Iterator[World]:
+    with tempfile.TemporaryDirectory() as folder:
+        world = World(request.param, Path(folder))
+        yield world
+        world.close()
