@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from distgrad.autograd import ops
+
 from . import random
 from .initialise import fan_in_uniform
 from .module import Module

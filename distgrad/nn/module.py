@@ -9,6 +9,7 @@ import numpy as np
 
 from distgrad.autograd.tensor import Tensor
 from distgrad.errors import ConfigError
+
 from .parameter import Buffer, Parameter
 
 

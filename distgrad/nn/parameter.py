@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from distgrad.autograd.checkpoint import SNAPSHOTS
 from distgrad.autograd.tensor import Tensor, variable
 from distgrad.errors import GradientError
 
@@ -93,6 +94,10 @@ def staged_buffers() -> Iterator[list[BufferUpdate]]:
         yield updates
     finally:
         _staged.reset(token)
+
+
+# A checkpointed function that runs again has changed its buffers already; what the second run stages is dropped.
+SNAPSHOTS.append(lambda: staged_buffers)
 
 
 def _array(data: Any) -> Any:

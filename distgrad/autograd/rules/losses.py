@@ -150,7 +150,7 @@ kl_div = primitive(
     vjps=_vjps("kl_div", _KL),
     jvp=_jvp(_KL),
     save="inputs",
-    doc="y (log y − x) of log-probabilities x and probabilities y; summed over classes, the relative entropy of y to x.",
+    doc="y (log y − x) of log-probabilities x and probabilities y; over all classes, y's relative entropy to x.",
 )
 
 
