@@ -44,9 +44,11 @@ class Context:
         versions: parameter version of each optimizer when the context began.
     """
 
-    def __init__(self, process: Process, versions: dict[str, int] | None = None) -> None:
+    def __init__(
+        self, process: Process, versions: dict[str, int] | None = None, step: int = 0, microbatch: int = 0
+    ) -> None:
         self._process = process
-        self._share: Share = process.shares.meet(process.new_context_id(versions or {}))
+        self._share: Share = process.shares.meet(process.new_context_id(versions or {}, step, microbatch))
         self._share.issued = []
         self._frame = Frame((), tape.mode.get().frame.next_op)
         self._number_call = self._frame.next_call
@@ -54,6 +56,8 @@ class Context:
         self._lock = threading.Lock()
         # Tokens of the context variables, by who entered.
         self._inside: dict[tuple[int, int], list[tuple[Any, Any]]] = {}
+        # Who made the latest call directly in this context, not in a branch.
+        self._issuer: tuple[int, int] | None = None
         self._passes = 0
         self._ended: dict[int, tuple[str, ...] | None] = {}
         self._next_to_finish = 0
@@ -148,12 +152,14 @@ class Context:
 
     def _next_call(self) -> int:
         """The index of the next call made directly in this context."""
-        inside = [who for who, entered in self._inside.items() if entered]
-        if len(inside) > 1 and _in_frame(self._frame):
-            raise ContextError(
-                f"{len(inside)} threads or tasks make calls side by side in context {self.id}, so their order would "
-                "depend on timing; let each enter `with ctx.branch(i):`"
-            )
+        who = _thread_and_task()
+        with self._lock:
+            if self._issuer != who and self._issuer in self._inside:
+                raise ContextError(
+                    f"two threads or tasks make calls side by side in context {self.id}, so their order would depend "
+                    "on timing; let each enter `with ctx.branch(i):`"
+                )
+            self._issuer = who
         return self._number_call()
 
     # ---- gradients ---------------------------------------------------------------------------------------------------
@@ -295,10 +301,6 @@ class Context:
 
 def _left(deadline: float | None) -> float | None:
     return None if deadline is None else max(0.0, deadline - time.monotonic())
-
-
-def _in_frame(frame: Frame) -> bool:
-    return tape.mode.get().frame is frame
 
 
 def _thread_and_task() -> tuple[int, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import itertools
 import logging
 from collections import deque
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from distgrad.autograd.tape import Frame, mode
 from distgrad.errors import ContextClosed, DistgradError, ProgramError, WireError, WorkerLost
-from distgrad.transport.interfaces import Identity, Link
+from distgrad.transport.interfaces import Identity, Lanes, Link
 from distgrad.wire import RefName, decode_value, error_from_pb, error_to_pb, pb, ref_to_pb
 
 from .backward import LocalPass, decode_gradients, flood_abort
@@ -21,7 +22,7 @@ from .fetching import Fetcher
 from .handles import ShardHandle
 from .peers import OwnLink, Peers
 from .share import Share, Shares
-from .waiting import Promise, all_done
+from .waiting import Priority, Promise, all_done
 
 if TYPE_CHECKING:
     from distgrad.transport.settings import TransportSettings
@@ -43,10 +44,17 @@ class Process:
         identity: who this process is; the address is filled in by `listen`.
         resolve: finds the function a call means; None for a process that runs no calls.
         max_depth: how deep calls may nest.
+        lanes: how to reach others; gRPC when not given.
     """
 
     def __init__(
-        self, identity: Identity, settings: TransportSettings, *, resolve: Resolve | None = None, max_depth: int = 1000
+        self,
+        identity: Identity,
+        settings: TransportSettings,
+        *,
+        resolve: Resolve | None = None,
+        max_depth: int = 1000,
+        lanes: Lanes | None = None,
     ) -> None:
         from distgrad.transport.endpoint import Endpoint
 
@@ -54,7 +62,7 @@ class Process:
         self.name = identity.name
         self.executor = Executor(name=f"compute-{identity.name}")
         self.shares = Shares()
-        self.endpoint = Endpoint(identity, settings, self)
+        self.endpoint = Endpoint(identity, settings, self, lanes)
         self.peers = Peers(self.endpoint, OwnLink(identity, self), self._unreachable)
         self.caller = Caller(self)
         self.callee = Callee(self, resolve or _runs_no_calls, max_depth)
@@ -84,9 +92,35 @@ class Process:
             pb.Statistics: self._statistics,
         }
 
+    def listen(self, address: str) -> str:
+        """Lets others open links to this process; returns the address that was bound."""
+        bound = self.endpoint.listen(address)
+        self.identity = self.endpoint.identity
+        return bound
+
+    def serve(self, body: type, handler: Callable[[Any, list[Any]], tuple[Any, list[Any]]], priority: Priority) -> None:
+        """Answers requests of one type by a handler (body, arrays) -> (reply, arrays) that runs in the compute slot,
+        between calls, where it may touch what calls touch and wait for other processes.
+        """
+
+        def answer(link: Link, body: Any, arrays: list[Any], reply: Reply) -> None:
+            def job() -> None:
+                try:
+                    answered, out = handler(body, arrays)
+                except BaseException as error:  # belongs to whoever asked
+                    reply(error)
+                else:
+                    reply(answered, out)
+
+            self.executor.submit(job, priority, context=contextvars.Context(), cancelled=reply)
+
+        self.requests[body] = answer
+
     # ---- for the program ---------------------------------------------------------------------------------------------
 
-    def context_id(self, name: str, versions: dict[str, int] | None = None) -> pb.ContextId:
+    def context_id(
+        self, name: str, versions: dict[str, int] | None = None, step: int = 0, microbatch: int = 0
+    ) -> pb.ContextId:
         """The identity of a context of this process, unique over incarnations."""
         identity = self.identity
         return pb.ContextId(
@@ -94,10 +128,12 @@ class Process:
             owner=identity.name,
             owner_incarnation=identity.incarnation,
             versions=versions or {},
+            step=step,
+            microbatch=microbatch,
         )
 
-    def new_context_id(self, versions: dict[str, int]) -> pb.ContextId:
-        return self.context_id(str(next(self._contexts)), versions)
+    def new_context_id(self, versions: dict[str, int], step: int = 0, microbatch: int = 0) -> pb.ContextId:
+        return self.context_id(str(next(self._contexts)), versions, step, microbatch)
 
     def handle(self, name: str) -> ShardHandle:
         """A handle to a shard, resolved when it is called."""
@@ -105,7 +141,7 @@ class Process:
 
     def send(self, peer: str, body: Any, arrays: Sequence[Any] = ()) -> None:
         if self._forgotten and isinstance(body, pb.Call):
-            self._tell_forgotten()
+            self.tell_forgotten()
         self.peers.send(peer, body, arrays)
 
     def request(self, peer: str, body: Any, arrays: Sequence[Any] = ()) -> Promise[Any]:
@@ -132,7 +168,8 @@ class Process:
         """Nobody here refers to this value any more. Called by the garbage collector, so it only takes a note."""
         self._forgotten.append(name)
 
-    def _tell_forgotten(self) -> None:
+    def tell_forgotten(self) -> None:
+        """Lets owners drop the values of calls made outside any context that nobody here refers to any more."""
         names: dict[str, list[RefName]] = {}
         while self._forgotten:
             name = self._forgotten.popleft()
@@ -174,6 +211,7 @@ class Process:
         self.gone(peer, WorkerLost(f"{peer.name} is lost: {reason}"))
 
     def progress(self) -> tuple[int, int]:
+        self.tell_forgotten()
         statistics = self.executor.statistics()
         return self.executor.progress, statistics.running + sum(statistics.queued.values())
 
@@ -297,7 +335,7 @@ class Process:
 
     def counts(self) -> dict[str, int]:
         """How much of everything this process holds, for operators and leak tests."""
-        shares = list(self.shares)
+        shares, links = list(self.shares), list(self.endpoint.links())
         recording = [share for share in shares if share.records]
         return {
             "contexts": len(recording),
@@ -306,7 +344,8 @@ class Process:
             "recvs": sum(len(share.recvs) for share in recording),
             "passes": sum(len(share.passes) for share in recording),
             "calls": len(self.caller),
-            "links": len(list(self.endpoint.links())),
+            "links": len(links),
+            "bytes_sent": sum(link.statistics()["bytes_sent"] for link in links),
             "threads": self.executor.statistics().threads,
         }
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextvars
 import sys
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
+from distgrad.errors import DistgradError
 from distgrad.graph.process import Process, Reply
 from distgrad.graph.waiting import Priority, Promise
 from distgrad.transport.interfaces import Identity, Lanes, Link
@@ -56,17 +54,20 @@ class Worker:
         self._stopped: Promise[str] = Promise()
         self.process.requests.update(
             {
-                pb.LoadShard: self._load,
-                pb.Adopt: self._in_turn(self._adopt),
-                pb.Prepare: self._in_turn(self._prepare),
-                pb.Commit: self._in_turn(self._commit),
-                pb.Withdraw: self._in_turn(self._withdraw),
-                pb.ReadState: self._in_turn(self._read_state),
-                pb.WriteState: self._in_turn(self._write_state),
                 pb.ReadGradients: self._read_gradients,
                 pb.Shutdown: self._shutdown,
             }
         )
+        for body, handler in {
+            pb.LoadShard: self._load,
+            pb.Adopt: self._adopt,
+            pb.Prepare: self._prepare,
+            pb.Commit: self._commit,
+            pb.Withdraw: self._withdraw,
+            pb.ReadState: self._read_state,
+            pb.WriteState: self._write_state,
+        }.items():
+            self.process.serve(body, handler, Priority.GRADIENT)
 
     # ---- life --------------------------------------------------------------------------------------------------------
 
@@ -90,28 +91,9 @@ class Worker:
 
     # ---- requests ----------------------------------------------------------------------------------------------------
 
-    def _in_turn(self, handler: Callable[[Any, list[Any]], tuple[Any, list[Any]]]) -> Any:
-        """A request handler that runs in the compute slot, between calls: what it touches, calls touch too."""
-
-        def answer(link: Link, body: Any, arrays: list[Any], reply: Reply) -> None:
-            def job() -> None:
-                try:
-                    answered, out = handler(body, arrays)
-                except BaseException as error:  # belongs to whoever asked
-                    reply(error)
-                else:
-                    reply(answered, out)
-
-            self.process.executor.submit(
-                job, Priority.GRADIENT, context=contextvars.Context(), cancelled=lambda error: reply(error)
-            )
-
-        return answer
-
-    def _load(self, link: Link, body: pb.LoadShard, arrays: list[Any], reply: Reply) -> None:
-        config = decode_value(body.config, arrays)
-        build = partial(self.host.load, body.name, body.program, config, body.seed)
-        self._in_turn(lambda body, arrays: (_describe(build()), []))(link, body, arrays, reply)
+    def _load(self, body: pb.LoadShard, arrays: list[Any]) -> tuple[Any, list[Any]]:
+        hosted = self.host.load(body.name, body.program, decode_value(body.config, arrays), body.seed)
+        return _describe(hosted), []
 
     def _adopt(self, body: pb.Adopt, arrays: list[Any]) -> tuple[Any, list[Any]]:
         self.host.adopt(body, decode_value(body.settings, arrays))
@@ -125,7 +107,14 @@ class Worker:
 
     def _commit(self, body: pb.Commit, arrays: list[Any]) -> tuple[Any, list[Any]]:
         owner = self.host.owner(body.optimizer)
-        owner.commit(body.term, body.version, body.clip_factor, body.learning_rate)
+        try:
+            owner.commit(body.term, body.version, body.clip_factor, body.learning_rate)
+        except DistgradError:
+            raise
+        except Exception as error:
+            # Decided is decided: an owner that cannot apply must not go on as if it had, nor as if it had not.
+            self.stop(f"update {body.version} of {body.optimizer} could not be applied: {error}")
+            raise
         return pb.Empty(), []
 
     def _withdraw(self, body: pb.Withdraw, arrays: list[Any]) -> tuple[Any, list[Any]]:

@@ -161,9 +161,18 @@ class Restore(_message.Message):
     def __init__(self, directory: _Optional[str] = ...) -> None: ...
 
 class Restored(_message.Message):
-    __slots__ = ("path", "extra")
+    __slots__ = ("path", "extra", "versions")
+    class VersionsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
     PATH_FIELD_NUMBER: _ClassVar[int]
     EXTRA_FIELD_NUMBER: _ClassVar[int]
+    VERSIONS_FIELD_NUMBER: _ClassVar[int]
     path: str
     extra: _tensor_pb2.Value
-    def __init__(self, path: _Optional[str] = ..., extra: _Optional[_Union[_tensor_pb2.Value, _Mapping]] = ...) -> None: ...
+    versions: _containers.ScalarMap[str, int]
+    def __init__(self, path: _Optional[str] = ..., extra: _Optional[_Union[_tensor_pb2.Value, _Mapping]] = ..., versions: _Optional[_Mapping[str, int]] = ...) -> None: ...

@@ -1,0 +1,279 @@
+"""A client of a cluster: places shards, opens contexts, steps optimizers."""
+
+from __future__ import annotations
+
+import itertools
+import secrets
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from distgrad.errors import ConfigError, Timeout
+from distgrad.graph.context import Context
+from distgrad.graph.handles import ShardHandle
+from distgrad.graph.process import Process
+from distgrad.optim import Optimizer
+from distgrad.transport.interfaces import Identity, Lanes
+from distgrad.transport.settings import TransportSettings
+from distgrad.wire import decode_value, encode_value, pb
+from distgrad.worker.member import COORDINATOR, Membership
+
+
+class PlacedShard(ShardHandle):
+    """A handle whose state can be read and written by the client that placed it."""
+
+    __slots__ = ("_client",)
+
+    def __init__(self, client: Client, name: str) -> None:
+        super().__init__(client.process, name)
+        self._client = client
+
+    def state_dict(self) -> dict[str, Any]:
+        """Copies of the shard's parameters and buffers, by name."""
+        state = self._client.read_state(self.shard_name)
+        return {**state["parameters"], **state["buffers"]}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Gives the shard's parameters and buffers new values: all of them, or, raising, none."""
+        self._client.write_state(self.shard_name, state)
+
+
+class RemoteOptimizer:
+    """An optimizer of parameters that live on several workers. A step happens on every owner or on none.
+
+    Attributes:
+        version: number of steps taken.
+    """
+
+    def __init__(self, client: Client, name: str, settings: Optimizer, version: int) -> None:
+        self._client = client
+        self.name = name
+        self.settings = settings
+        self.version = version
+
+    def step(self, *contexts: Context, clip_norm: float = 0.0, learning_rate: float = 0.0) -> StepResult:
+        """One update with the gradients of `contexts`, summed in this order.
+
+        Arguments:
+            clip_norm: gradients are scaled down so that their norm, all parameters together, is at most this; 0: never.
+            learning_rate: of this step; 0: the optimizer's own.
+
+        Raises:
+            WorkerLost: an owner is gone; `version` says whether the step was taken.
+        """
+        if not contexts:
+            raise ConfigError("step() needs the contexts whose gradients to apply: step(ctx)")
+        for context in contexts:
+            context.settle()
+        request = pb.UpdateStep(
+            optimizer=self.name,
+            version=self.version + 1,
+            contexts=[context.id for context in contexts],
+            clip_norm=clip_norm,
+            learning_rate=learning_rate,
+        )
+        reply, _ = self._client.process.ask(COORDINATOR, request)
+        if reply.applied:
+            self.version = reply.version
+        return StepResult(reply.applied, reply.norm)
+
+    def __repr__(self) -> str:
+        return f"<RemoteOptimizer {self.name}: {self.settings}, version {self.version}>"
+
+
+class StepResult:
+    """What a step did.
+
+    Attributes:
+        applied: False when a gradient was not finite, so that nobody has changed anything.
+        norm: Euclidean norm of all gradients, before clipping.
+    """
+
+    __slots__ = ("applied", "norm")
+
+    def __init__(self, applied: bool, norm: float) -> None:
+        self.applied = applied
+        self.norm = norm
+
+    def __repr__(self) -> str:
+        return f"StepResult(applied={self.applied}, norm={self.norm:.6g})"
+
+
+class Client:
+    """A process that has joined a cluster to use it.
+
+    Arguments:
+        coordinator: address of the coordinator.
+        name: of this client; by default one that nobody else has.
+    """
+
+    def __init__(
+        self,
+        coordinator: str,
+        settings: TransportSettings,
+        name: str = "",
+        *,
+        lanes: Lanes | None = None,
+        timeout: float = 5.0,
+    ) -> None:
+        self.process = Process(Identity.new(name or f"client-{secrets.token_hex(4)}", "client"), settings, lanes=lanes)
+        self._changed = threading.Condition()
+        self._contexts = itertools.count()
+        self._optimizers: dict[str, RemoteOptimizer] = {}
+        self.membership = Membership(self.process, on_event=self._member_changed)
+        try:
+            self.membership.join(coordinator, [], timeout)
+        except BaseException:
+            self.process.close()
+            raise
+
+    # ---- members -----------------------------------------------------------------------------------------------------
+
+    @property
+    def workers(self) -> list[pb.Member]:
+        """The workers as they are now: name, incarnation, address, pid, state ("alive", "lost"), reason."""
+        reply, _ = self.process.ask(COORDINATOR, pb.ListMembers())
+        return [member for member in reply.members if member.role == "worker"]
+
+    def counts(self, process: str) -> dict[str, int]:
+        """How many contexts, values, edges, links, ... a process holds now."""
+        reply, _ = self.process.ask(process, pb.Statistics())
+        return dict(reply.counts)
+
+    def wait_for_workers(self, names: Sequence[str], timeout: float, check: Callable[[], None] = lambda: None) -> None:
+        """Returns when all these workers are members. `check` is called now and then, and may raise to end the wait.
+
+        Raises:
+            Timeout: some have not come; says which.
+        """
+
+        def missing() -> list[str]:
+            alive = {name for name, member in self.membership.members.items() if member.state == "alive"}
+            return [name for name in names if name not in alive]
+
+        waited = 0.0
+        with self._changed:
+            while absent := missing():
+                check()
+                if waited >= timeout:
+                    raise Timeout(f"{', '.join(absent)} did not join within {timeout:g} s")
+                self._changed.wait(0.05)
+                waited += 0.05
+
+    def _member_changed(self, member: pb.Member) -> None:
+        with self._changed:
+            self._changed.notify_all()
+
+    # ---- shards ------------------------------------------------------------------------------------------------------
+
+    def place(
+        self, name: str, program: str, worker: str = "", config: Mapping[str, Any] | None = None, seed: int = 0
+    ) -> PlacedShard:
+        """Builds a shard on a worker and returns a handle to it.
+
+        Arguments:
+            program: "FILE.py:CLASS" in the workers' programs folder.
+            worker: by default the one with the fewest shards.
+            config: keyword arguments of the class.
+            seed: initial weights derive from it and the names of shard and parameters.
+        """
+        out: list[Any] = []
+        request = pb.Place(name=name, program=program, worker=worker, seed=seed)
+        request.config.CopyFrom(encode_value(dict(config or {}), out, "config"))
+        self.process.ask(COORDINATOR, request, out)
+        return PlacedShard(self, name)
+
+    def shard(self, name: str) -> PlacedShard:
+        """A handle to a shard that somebody has placed."""
+        self.process.executor.wait(self.membership.find_shard(name), what=f"where shard {name!r} is")
+        self.membership.find_shard(name).result()
+        return PlacedShard(self, name)
+
+    def call(self, worker: str, function: str, *args: Any, **kwargs: Any) -> Any:
+        """Runs one `@dg.remote` function of a program ("FILE.py:FUNCTION") on a worker; returns the Ref of its
+        value."""
+        return self.process.caller.issue(worker, "", function, args, kwargs)
+
+    def read_state(self, shard: str) -> dict[str, Any]:
+        """{"parameters": ..., "buffers": ..., "optimizer": ...} of a shard."""
+        reply, arrays = self.process.ask(self._worker_of(shard), pb.ReadState(shard=shard))
+        state: dict[str, Any] = decode_value(reply.state, arrays)
+        return state
+
+    def write_state(self, shard: str, values: Mapping[str, Any]) -> None:
+        """Gives the parameters and buffers of a shard new values; its optimizer state stays."""
+        worker = self._worker_of(shard)
+        reply, arrays = self.process.ask(worker, pb.ReadState(shard=shard))
+        state = decode_value(reply.state, arrays)
+        unknown = set(values) - {*state["parameters"], *state["buffers"]}
+        if unknown:
+            raise ConfigError(f"shard {shard!r} has no parameter or buffer {sorted(unknown)[0]!r}")
+        for part in ("parameters", "buffers"):
+            missing = set(state[part]) - set(values)
+            if missing:
+                raise ConfigError(f"the state of shard {shard!r} lacks {sorted(missing)[0]!r}")
+            state[part] = {name: values[name] for name in state[part]}
+        out: list[Any] = []
+        write = pb.WriteState(shard=shard, version=reply.version)
+        write.state.CopyFrom(encode_value(state, out, f"state of {shard}"))
+        self.process.ask(worker, write, out)
+
+    def _worker_of(self, shard: str) -> str:
+        found = self.membership.find_shard(shard)
+        self.process.executor.wait(found, what=f"where shard {shard!r} is")
+        return found.result()[0]
+
+    # ---- training ----------------------------------------------------------------------------------------------------
+
+    def optimizer(self, settings: Optimizer, shards: Sequence[ShardHandle], name: str = "") -> RemoteOptimizer:
+        """Puts shards under an optimizer."""
+        name = name or f"{type(settings).__name__.lower()}{len(self._optimizers)}"
+        out: list[Any] = []
+        request = pb.CreateOptimizer(
+            name=name, shards=[shard.shard_name for shard in shards], kind=type(settings).__name__
+        )
+        request.settings.CopyFrom(encode_value(settings.to_settings(), out, "settings"))
+        reply, _ = self.process.ask(COORDINATOR, request, out)
+        self._optimizers[name] = RemoteOptimizer(self, name, settings, reply.version)
+        return self._optimizers[name]
+
+    def context(self, step: int | None = None, microbatch: int = 0) -> Context:
+        """A new context, bound to the present versions of this client's optimizers.
+
+        Arguments:
+            step, microbatch: what random numbers of the calls derive from; by default contexts count up.
+        """
+        versions = {name: optimizer.version for name, optimizer in self._optimizers.items()}
+        return Context(self.process, versions, next(self._contexts) if step is None else step, microbatch)
+
+    def save(self, directory: str, extra: Mapping[str, Any] | None = None) -> str:
+        """Writes a checkpoint of every shard into a directory of the coordinator; returns its path."""
+        out: list[Any] = []
+        request = pb.Save(directory=str(directory))
+        request.extra.CopyFrom(encode_value(dict(extra or {}), out, "extra"))
+        reply, _ = self.process.ask(COORDINATOR, request, out)
+        path: str = reply.path
+        return path
+
+    def restore(self, directory: str) -> dict[str, Any]:
+        """Returns every shard and optimizer to a checkpoint, or to the newest in a directory; returns its `extra`."""
+        reply, arrays = self.process.ask(COORDINATOR, pb.Restore(directory=str(directory)))
+        for name, optimizer in self._optimizers.items():
+            optimizer.version = reply.versions.get(name, optimizer.version)
+        extra: dict[str, Any] = decode_value(reply.extra, arrays)
+        return extra
+
+    # ---- the end -----------------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Leaves the cluster; what this client holds there is released."""
+        self.process.close()
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Client {self.process.identity!r} of term {self.membership.term}>"
