@@ -21,20 +21,20 @@ class Sample:
     """One call of a primitive, `op(*args, **params)`, and who else knows its value.
 
     Attributes:
-        args: for each operand a shape (a tuple: drawn uniformly from its `domain`), an array, a number, or a function of a
-            `numpy.random.Generator` (for operands that must be positive definite, sorted, without ties, ...).
+        args: for each operand a shape (a tuple: drawn uniformly from its `domain`), an array, a number, or a function of
+            a `numpy.random.Generator` (for operands that must be positive definite, sorted, without ties, ...).
         params: keyword parameters.
-        domain: (low, high) of the drawn operands, or a list with one pair for each operand. Stay away from kinks.
-        expected: the value by an independent implementation, `expected(*arrays, **params)`. None: NumPy's function of the
-            primitive's name, and if NumPy has none, `torch`.
-        torch: the same in PyTorch, the oracle of value and gradients: `torch_oracle(torch, *tensors, **params)`, or a dotted
+        domain: (low, high) of the drawn operands, or a list of one pair for each operand. Stay away from kinks.
+        expected: the value by an independent implementation, `expected(*arrays, **params)`. None: NumPy's function of
+            the primitive's name, and if NumPy has none, `torch`.
+        torch: the same in PyTorch, the oracle of value and gradients: `oracle(torch, *tensors, **params)`, or a dotted
             name in `torch` for a function that takes the operands alone. None: PyTorch has no such function.
-        analytic: the value is a complex-analytic function of every operand and its kernel accepts complex numbers: the complex step
-            must then agree to 1e-10.
+        analytic: the value is a complex-analytic function of every operand and its kernel accepts complex numbers, so
+            the complex step must agree to 1e-10.
         order: highest order of derivative that is checked.
         foreign: the rule also runs on arrays of other namespaces (array_api_strict in the tests).
         rtol: relative tolerance of the value, in float64.
-        note: what this sample is for, part of its test's name.
+        note: what this sample is for, part of its name in a failure's report.
     """
 
     args: Sequence[Any]
@@ -77,3 +77,30 @@ def all_samples() -> dict[str, list[Sample]]:
         for name, samples in importlib.import_module(f"{__name__}.{module.name}").SAMPLES.items():
             found.setdefault(name, []).extend(samples)
     return found
+
+
+# ---- functions of each element ---------------------------------------------------------------------------------------
+
+
+def unary(low: float, high: float, **rest: Any) -> list[Sample]:
+    """Samples of a function of one element, in all the shapes that have ever made trouble."""
+    return [
+        Sample([(2, 3)], domain=(low, high), **rest),
+        Sample([()], domain=(low, high), **rest),
+        Sample([(1,)], domain=(low, high), **rest),
+        Sample([(0, 3)], domain=(low, high), **rest),
+        Sample([lambda rng: rng.uniform(low, high, (4, 3)).T[::2]], domain=(low, high), note="strided", **rest),
+    ]
+
+
+def binary(low: float, high: float, second: tuple[float, float] | None = None, **rest: Any) -> list[Sample]:
+    """Samples of a function of two elements, the second from another domain if need be: alike, broadcast, empty."""
+    domain = [(low, high), second or (low, high)]
+    return [
+        Sample([(2, 3), (2, 3)], domain=domain, **rest),
+        Sample([(2, 1, 3), (2, 1)], domain=domain, **rest),
+        Sample([(), (2,)], domain=domain, **rest),
+        Sample([(2,), ()], domain=domain, **rest),
+        Sample([(0, 2), (1, 2)], domain=domain, **rest),
+        Sample([lambda rng: rng.uniform(low, high, (3, 2)).T, (2, 3)], domain=domain, note="strided", **rest),
+    ]
