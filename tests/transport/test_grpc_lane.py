@@ -130,9 +130,19 @@ def test_a_request_of_no_known_kind_is_answered_with_an_error(listener: Endpoint
 def test_a_stream_that_says_nothing_is_ended(listener: Endpoint) -> None:
     with endpoint("quick", silence=0.3) as quick:
         quick.listen("127.0.0.1:0")
-        with pytest.raises(grpc.RpcError) as caught:
-            talk(quick.identity.address)
-        assert caught.value.code() is not grpc.StatusCode.DEADLINE_EXCEEDED
+        ended = threading.Event()
+        with grpc.insecure_channel(quick.identity.address) as channel:
+            stream = channel.stream_stream(METHOD)(iter(lambda: ended.wait(DEADLINE), True), timeout=DEADLINE)
+            code = stream.code()  # waits for the end
+            ended.set()
+        assert code is not grpc.StatusCode.DEADLINE_EXCEEDED
+
+
+def test_a_listener_that_does_not_answer_is_a_link_error_after_the_timeout() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as mute, endpoint("x") as here:
+        address = f"127.0.0.1:{mute.getsockname()[1]}"
+        with pytest.raises(LinkError, match=f"y at {address} did not answer within 0.2 s"):
+            here.connect("y", address, timeout=0.2)
 
 
 def test_a_frame_larger_than_allowed_is_refused_by_the_listener(listener: Endpoint) -> None:
@@ -241,6 +251,6 @@ def test_without_the_right_certificates_there_is_no_link(pki: Path, name: str, a
 
 
 def test_listening_with_tls_needs_a_certificate(pki: Path) -> None:
-    with endpoint("b", tls=TLS(authority=pki / "authority.pem")) as b:
-        with pytest.raises(ConfigError, match="needs tls.certificate"):
-            b.listen("127.0.0.1:0")
+    mine = TLS(authority=pki / "authority.pem")
+    with endpoint("b", tls=mine) as b, pytest.raises(ConfigError, match=r"needs tls\.certificate"):
+        b.listen("127.0.0.1:0")

@@ -88,7 +88,7 @@ def test_a_peer_started_anew_at_the_same_address_is_another_incarnation(address:
 
 @pytest.mark.slow
 def test_with_the_default_settings_a_stopped_peer_is_lost_within_about_three_seconds() -> None:
-    settings = TransportSettings(cluster="test", token="test-token")
+    settings = TransportSettings.for_tests(heartbeat=1.0, silence=3.0)
     with (
         Endpoint(Identity.new("here", "worker"), settings, Recorder()) as here,
         peer("there", "listen", "127.0.0.1:0") as (process, bound),

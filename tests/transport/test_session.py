@@ -16,9 +16,8 @@ class Side:
         self.session: Session[tuple[int, int]] = Session(acknowledge_after=50)
         self.made = 0
         self.got: list[int] = []
-        self.wire: deque[tuple[int, int, int]] = (
-            deque()
-        )  # (sequence, content, acknowledged) on the way to the other side
+        # (sequence, content, acknowledged) on the way to the other side
+        self.wire: deque[tuple[int, int, int]] = deque()
 
     def write(self, limit: int) -> None:
         again = self.session.take_again()

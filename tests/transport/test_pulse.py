@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+
+from .conftest import World
+from .recorder import DEADLINE
+
+
+def test_the_time_this_process_was_itself_stopped_is_not_held_against_its_peers(world: World) -> None:
+    a, _ = world.pair(heartbeat=10.0, silence=30.0)
+    link, later = a.link("b"), time.monotonic() + 100
+    a._pulse._tick(later, own_pause=90.0, beats=False)
+    assert link.silent_for(later) < 30
+    assert a.receiver.losses == []
+    a._pulse._tick(later + 100, own_pause=0.0, beats=False)
+    assert a.receiver.losses == [(link.peer, "silent for 30 s")]
+
+
+def test_a_receiver_that_fails_does_not_silence_the_process(world: World) -> None:
+    a, b = world.pair()
+    failures, fourth = [], threading.Event()
+
+    def progress() -> tuple[int, int]:
+        failures.append(1)
+        if len(failures) == 4:
+            fourth.set()
+        raise ZeroDivisionError
+
+    a.receiver.progress = progress
+    assert fourth.wait(DEADLINE), "the first failure ended the heartbeats"
+    assert a.receiver.losses == b.receiver.losses == []
+
+
+def test_a_receiver_that_fails_to_take_a_loss_does_not_keep_the_link(world: World) -> None:
+    a, b = world.pair()
+
+    def lost(peer: object, reason: str) -> None:
+        raise ZeroDivisionError
+
+    b.receiver.lost = lost
+    b.link("a").close("enough")
+    assert b.links() == []
+    assert a.receiver.loss()[1] == "it closed the link: enough"
+
+
+def test_grpc_is_not_imported_before_an_endpoint_needs_it() -> None:
+    code = "import sys, distgrad.transport; sys.exit('grpc' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
