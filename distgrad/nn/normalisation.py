@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from distgrad.autograd import ops
-from distgrad.autograd.tensor import Boxed
+from distgrad.autograd.tensor import Boxed, Tensor
 
 from .module import Module
 from .parameter import Buffer, Parameter
@@ -101,7 +101,7 @@ class BatchNorm(Module):
         if not self.training:
             return self._by_running_statistics(x)
         if not isinstance(x, Boxed):
-            self._follow(x.data if hasattr(x, "data") and hasattr(x, "node") else x)
+            self._follow(x.data if isinstance(x, Tensor) else x)
         return ops.batch_norm(x, self.weight, self.bias, eps=self.eps)
 
     def _by_running_statistics(self, x: Any) -> Any:
