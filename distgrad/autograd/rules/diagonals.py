@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..primitive import composite, ops, primitive
+from ..primitive import Primitive, composite, ops, primitive
 from .nested import nested, shape_of
 
 
@@ -28,7 +28,7 @@ diagonal = primitive(
     save="nothing",
     doc="The elements x[..., i, ..., i + offset, ...] along a new last axis in place of `axis1` and `axis2`.",
 )
-diagonal_scatter = primitive(
+diagonal_scatter: Primitive = primitive(
     "diagonal_scatter",
     _diagonal_scatter,
     vjps=[
@@ -72,3 +72,22 @@ def diag(x: Any, k: int = 0) -> Any:
 def trace(x: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
     """The sum of a diagonal."""
     return ops().sum(diagonal(x, offset=offset, axis1=axis1, axis2=axis2), axis=-1)
+
+
+# ---- for rules of matrices -------------------------------------------------------------------------------------------
+
+
+def on_diagonal(xp: Any, values: Any) -> Any:
+    """Diagonal matrices with the last axis of `values` on their diagonals."""
+    n = values.shape[-1]
+    return nested(xp, diagonal_scatter, values, shape=(*values.shape, n), offset=0, axis1=-2, axis2=-1)
+
+
+def off_diagonal(xp: Any, x: Any) -> Any:
+    """Matrices with zeros on the diagonal."""
+    return xp.tril(x, k=-1) + xp.triu(x, k=1)
+
+
+def diagonal_part(xp: Any, x: Any) -> Any:
+    """Matrices with zeros off the diagonal."""
+    return xp.tril(xp.triu(x))

@@ -1,4 +1,4 @@
-"""Einstein summation: subscripts name the axes of operands; what is named alike is multiplied, what is not kept is summed.
+"""Einstein summation: subscripts name axes; what is named alike is multiplied, what is not kept is summed.
 
 Operands are contracted two at a time, by transposing and one matmul (np.einsum's own loop is five to ten times slower),
 the pair with the smallest result first. The vjp of one operand is again a contraction: of the gradient with the others.
@@ -59,7 +59,8 @@ def _without_ellipsis(labels: str, ndim: int, subscripts: str) -> str:
     """Labels of one operand with one label for each axis. The last axis of an ellipsis is alike in all operands."""
     named = labels.replace("...", "")
     extra = ndim - len(named)
-    if not named.replace("_", "a").isalpha() and named or extra < 0 or (extra and named == labels):
+    strange = named != "" and not named.isalpha()
+    if strange or extra < 0 or (extra and named == labels):
         raise ValueError(
             f"einsum({subscripts!r}): {labels!r} does not fit an operand with {ndim} axes; "
             "each axis needs a letter, or `...` stands for the others"
@@ -239,7 +240,7 @@ contract = primitive(
     vjps=_contract_vjp,
     jvp="linear",
     save="inputs",
-    doc="The product of the operands, whose axes `inputs` labels, summed over the labels that `output` lacks: `einsum`.",
+    doc="The product of the operands, whose axes `inputs` names, summed over the labels that `output` lacks: `einsum`.",
 )
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..primitive import composite, ops, primitive
+from ..primitive import Primitive, composite, ops, primitive
 from ..rows import Rows
 from .nested import bare, nested, or_zeros, shape_of
 from .scatter import add_rows, scatter_add
@@ -129,7 +129,7 @@ index_get = primitive(
     save="inputs",
     doc="x[index]; see `getitem`.",
 )
-index_scatter = primitive(
+index_scatter: Primitive = primitive(
     "index_scatter",
     _scatter,
     vjps=lambda i, xp, g, ans, x, *arrays, index, shape: nested(xp, index_get, g, *arrays, index=index),
@@ -137,7 +137,7 @@ index_scatter = primitive(
     save="inputs",
     doc="Zeros of `shape` with x added at the index: the transpose of `index_get`.",
 )
-index_set = primitive(
+index_set: Primitive = primitive(
     "index_set",
     _set,
     vjps=[
@@ -150,7 +150,7 @@ index_set = primitive(
     save="inputs",
     doc="A copy of x with `value` at the index; see `set_at`.",
 )
-index_add = primitive(
+index_add: Primitive = primitive(
     "index_add",
     _add,
     vjps=[
@@ -251,9 +251,9 @@ take_along_axis = primitive(
     ],
     jvp="linear",
     save="inputs",
-    doc="x[..., indices[..., j, ...], ...]: along `axis` the elements that `indices` names, place by place on all others.",
+    doc="x[..., indices[..., j, ...], ...]: along `axis` the elements that `indices` names, place by place on others.",
 )
-add_along_axis = primitive(
+add_along_axis: Primitive = primitive(
     "add_along_axis",
     _add_along_axis,
     vjps=[lambda xp, g, ans, x, indices, *, shape, axis: xp.take_along_axis(g, indices, axis=axis)],
@@ -287,6 +287,6 @@ embedding = primitive(
     vjps=[_embedding_table],
     jvp="linear",
     save="inputs",
-    doc="The rows of `table` with the numbers `indices`, an integer array of any shape. The gradient of a table that is "
-    "a variable is row-sparse (`Rows`) unless the pass is recorded.",
+    doc="The rows of `table` with the numbers `indices`, an integer array of any shape. The gradient of a table "
+    "that is a variable is row-sparse (`Rows`) unless the pass is recorded.",
 )

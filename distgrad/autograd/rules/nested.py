@@ -38,6 +38,11 @@ def adjoint(xp: Any, x: Any) -> Any:
     return conjugate(xp, transposed(xp, x))
 
 
+def linalg(xp: Any) -> Any:
+    """Where the functions of linear algebra are: flat in dg.ops, in `linalg` elsewhere."""
+    return xp if xp is ops() else xp.linalg
+
+
 def bare(x: Any) -> Any:
     """The raw array under a tensor and the boxes of all transforms around it."""
     while isinstance(x, Tensor):

@@ -13,7 +13,7 @@ import numpy as np
 
 from distgrad.errors import GradientError
 
-from ..primitive import composite, ops, primitive
+from ..primitive import Primitive, composite, ops, primitive
 from .nested import or_zeros, shape_of
 
 # ---- the same elements in another shape ------------------------------------------------------------------------------
@@ -197,7 +197,7 @@ def _cut(xp: Any, g: Any, ans: Any, *arrays: Any, axis: int) -> list[Any]:
     return [g[_between(stop - x.shape[axis], stop, axis, g.ndim)] for x, stop in zip(arrays, ends, strict=True)]
 
 
-join_arrays = primitive(
+join_arrays: Primitive = primitive(
     "join_arrays",
     lambda xp, *arrays, axis: xp.concatenate(arrays, axis=axis),
     shared=_cut,
@@ -206,7 +206,7 @@ join_arrays = primitive(
     save="nothing",
     doc="The arrays one after the other along an axis they have: `concatenate`, with the arrays as operands.",
 )
-stack_arrays = primitive(
+stack_arrays: Primitive = primitive(
     "stack_arrays",
     lambda xp, *arrays, axis: xp.stack(arrays, axis=axis),
     vjps=lambda i, xp, g, ans, *arrays, axis: g[(*(slice(None),) * (axis % g.ndim), i)],
@@ -270,21 +270,21 @@ def column_stack(arrays: Sequence[Any]) -> Any:
 
 
 @composite
-def array_split(x: Any, indices_or_sections: int | Sequence[int], axis: int = 0) -> tuple[Any, ...]:
-    """x cut along `axis` at the given places, or into so many parts, the first ones longer by one if need be."""
+def array_split(x: Any, indices_or_sections: int | Sequence[int], axis: int = 0) -> Any:
+    """The pieces of x, a tuple, cut along `axis` at the given places, or into so many parts, the first ones longer by one if need be."""
     length = shape_of(x)[axis]
     if isinstance(indices_or_sections, int | np.integer):
         shortest, longer = divmod(length, int(indices_or_sections))
         lengths = [shortest + 1] * longer + [shortest] * (int(indices_or_sections) - longer)
-        return split_at(x, places=tuple(accumulate(lengths[:-1])), axis=axis)  # type: ignore[no-any-return]
+        return split_at(x, places=tuple(accumulate(lengths[:-1])), axis=axis)
     # Places beyond the end and before the one to the left give empty pieces, as slices do.
     places = [slice(int(place)).indices(length)[1] for place in indices_or_sections]
-    return split_at(x, places=tuple(accumulate(places, max)), axis=axis)  # type: ignore[no-any-return]
+    return split_at(x, places=tuple(accumulate(places, max)), axis=axis)
 
 
 @composite
-def split(x: Any, indices_or_sections: int | Sequence[int], axis: int = 0) -> tuple[Any, ...]:
-    """x cut along `axis` at the given places, or into so many equal parts."""
+def split(x: Any, indices_or_sections: int | Sequence[int], axis: int = 0) -> Any:
+    """The pieces of x, a tuple, cut along `axis` at the given places, or into so many equal parts."""
     length = shape_of(x)[axis]
     if isinstance(indices_or_sections, int | np.integer) and length % indices_or_sections:
         raise ValueError(
@@ -295,19 +295,19 @@ def split(x: Any, indices_or_sections: int | Sequence[int], axis: int = 0) -> tu
 
 
 @composite
-def hsplit(x: Any, indices_or_sections: int | Sequence[int]) -> tuple[Any, ...]:
-    """x cut along its second axis; its first when it has one."""
+def hsplit(x: Any, indices_or_sections: int | Sequence[int]) -> Any:
+    """The pieces of x, a tuple, cut along its second axis; its first when it has one."""
     return split(x, indices_or_sections, axis=0 if len(shape_of(x)) == 1 else 1)
 
 
 @composite
-def vsplit(x: Any, indices_or_sections: int | Sequence[int]) -> tuple[Any, ...]:
-    """x cut along its first axis."""
+def vsplit(x: Any, indices_or_sections: int | Sequence[int]) -> Any:
+    """The pieces of x, a tuple, cut along its first axis."""
     return split(x, indices_or_sections, axis=0)
 
 
 @composite
-def unstack(x: Any, axis: int = 0) -> tuple[Any, ...]:
+def unstack(x: Any, axis: int = 0) -> Any:
     """The slices of x along an axis, which they lose."""
     return tuple(squeeze(piece, axis=axis) for piece in split(x, shape_of(x)[axis], axis)) if shape_of(x)[axis] else ()
 
@@ -358,7 +358,7 @@ def _inside(x: Any, widths: Sequence[tuple[int, int]]) -> tuple[slice, ...]:
     return tuple(slice(before, before + n) for (before, _), n in zip(widths, x.shape, strict=True))
 
 
-pad_constant = primitive(
+pad_constant: Primitive = primitive(
     "pad_constant",
     lambda xp, x, *, widths, value: xp.pad(x, widths, mode="constant", constant_values=value),
     vjps=[lambda xp, g, ans, x, *, widths, value: g[_inside(x, widths)]],
