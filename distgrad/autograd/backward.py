@@ -31,7 +31,7 @@ from distgrad.errors import GradientError
 from . import tape
 from .primitive import namespace
 from .rows import Rows
-from .tape import Leaf, Node, Places
+from .tape import Frame, Leaf, Node, Places
 from .tensor import Tensor
 
 # Who contributes to a node: (consumer, input position), or (None, position) for a root or another process.
@@ -70,7 +70,9 @@ class Pass:
         self._awaited = awaited
         self._useful: set[Node] | None = None
         self._urgent: set[Node] = set()
-        self._contributors: dict[Node, list[Contributor]] = {}
+        # One contributor or a list of them; most nodes have one.
+        self._contributors: dict[Node, Contributor | list[Contributor]] = {}
+        self._halves: dict[Node, Any] = {}
         self._sums: dict[Node, _Sum] = {}
         self._ready: list[tuple[Node, Any]] = []
         self._tasks: deque[Callable[[], None]] = deque()
@@ -83,29 +85,37 @@ class Pass:
         outside is due for), and lists the contributors of each node."""
         contributors = self._contributors
         cut = self._cut
+        since, frame = _beginning(cut)
         stack: list[Node] = []
-        external = [*roots, *((source, 0) for source in sources)]
-        for node, position in external:
-            if node not in contributors:
-                contributors[node] = []
+        ends: list[Node] = []
+
+        def expected(node: Node, contributor: Contributor) -> None:
+            known = contributors.get(node)
+            if known is None:
+                contributors[node] = contributor
                 stack.append(node)
-            contributors[node].append((None, position))
-        ends = []
+            elif type(known) is list:
+                known.append(contributor)
+            else:
+                contributors[node] = [known, contributor]  # type: ignore[list-item]
+
+        for node, position in (*roots, *((source, 0) for source in sources)):
+            expected(node, (None, position))
         while stack:
             node = stack.pop()
-            if not node.inputs:
+            inputs = node.inputs
+            if not inputs:
                 ends.append(node)
             elif node in cut:
                 continue
-            for i, parent in enumerate(node.inputs):
-                if parent is None:
+            for i, parent in enumerate(inputs):
+                if parent is None or (parent.index < since and parent.frame is frame):
                     continue
-                known = contributors.get(parent)
-                if known is None:
-                    contributors[parent] = [(node, i)]
-                    stack.append(parent)
+                if parent in contributors:
+                    expected(parent, (node, i))
                 else:
-                    known.append((node, i))
+                    contributors[parent] = (node, i)
+                    stack.append(parent)
         if self._awaited is not None:
             self._urgent = self._leading_to(node for node in ends if self._awaited(node))
         if self._wanted is not None:
@@ -119,7 +129,8 @@ class Pass:
             node = stack.pop()
             if node not in leading:
                 leading.add(node)
-                stack.extend(consumer for consumer, _ in self._contributors[node] if consumer is not None)
+                due = self._contributors[node]
+                stack.extend(consumer for consumer, _ in (due if type(due) is list else [due]) if consumer is not None)
         return leading
 
     @property
@@ -134,24 +145,32 @@ class Pass:
 
     def holding(self) -> list[Node]:
         """Waiting nodes that hold a gradient already, the live ones of a pass at rest."""
-        return [node for node, total in self._sums.items() if total.live]
+        halves = [node for node, gradient in self._halves.items() if gradient is not None]
+        return halves + [node for node, total in self._sums.items() if total.live]
 
     # ---- during: gradients arrive, nodes run -------------------------------------------------------------------------
 
     def deliver(self, node: Node, contributor: Contributor, gradient: Any) -> None:
         """Gives `node` the gradient (or None) of one contributor. When it was the last one missing, the node is ready."""
         due = self._contributors[node]
-        if len(due) == 1:
+        if type(due) is not list:
             total = gradient
+        elif len(due) == 2:
+            # The order of two does not matter: addition commutes, bit for bit.
+            halves = self._halves
+            if node not in halves:
+                halves[node] = gradient
+                return
+            first = halves.pop(node)
+            total = gradient if first is None else first if gradient is None else first + gradient
         else:
-            sums = self._sums
-            entry = sums.get(node)
+            entry = self._sums.get(node)
             if entry is None:
-                entry = sums[node] = _Sum(due)
+                entry = self._sums[node] = _Sum(due)
             if not entry.add(contributor, gradient):
                 return
             total = entry.total
-            del sums[node]
+            del self._sums[node]
         del self._contributors[node]
         self._ready.append((node, total))
 
@@ -178,39 +197,47 @@ class Pass:
 
     def run(self) -> None:
         """Runs until nothing is ready."""
-        while self.run_one():
-            continue
+        ready = self._ready
+        while True:
+            while ready:
+                self._prepare(*ready.pop())
+            if not self.run_one():
+                return
 
     def _prepare(self, node: Node, gradient: Any) -> None:
-        """A node's gradient is complete: run its hooks, then turn the vjps of its inputs into tasks."""
-        if gradient is not None and node.hooks:
-            gradient = self._hooked(node, gradient)
-        inputs = node.inputs
+        """A node's gradient is complete: run its hooks, then pull it back to the inputs, or turn that into tasks."""
+        if gradient is not None:
+            if node.hooks:
+                gradient = self._hooked(node, gradient)
+            kind = type(gradient)
+            if kind is Places:
+                gradient = node.complete(gradient, self._record)
+            elif kind is Rows and node.inputs:
+                # Only the ends of the graph know what to do with rows.
+                gradient = gradient.dense()
         wanted = self._wanted
-        if not inputs if wanted is None else node in wanted or (not inputs and node in self._urgent):
+        if not node.inputs if wanted is None else node in wanted or (not node.inputs and node in self._urgent):
             self._sink(node, gradient)
             if node in self._cut:
                 return
         if gradient is None:
-            for i, parent in enumerate(inputs):
+            for i, parent in enumerate(node.inputs):
                 if parent is not None:
-                    self.deliver(parent, (node, i), None)
-            return
-        record = self._record
-        if type(gradient) is Places:
-            gradient = node.complete(gradient, record)
-        elif type(gradient) is Rows:
-            # Only the ends of the graph know what to do with rows.
-            gradient = gradient.dense()
-        shared = node.shared(gradient, record)
-        if not self._urgent:
-            for i, parent in enumerate(inputs):
+                    self._nothing(node, i, parent)
+        elif self._urgent:
+            self._split(node, gradient)
+        elif node.inputs:
+            shared = node.shared(gradient, self._record)
+            for i, parent in enumerate(node.inputs):
                 if parent is not None:
                     self._contribute(node, i, parent, gradient, shared)
             if not self._retain:
                 node.free()
-            return
-        pulls = [(i, parent) for i, parent in enumerate(inputs) if parent is not None]
+
+    def _split(self, node: Node, gradient: Any) -> None:
+        """Makes the vjp of each input a task of its own, as another process waits for some of them."""
+        shared = node.shared(gradient, self._record)
+        pulls = [(i, parent) for i, parent in enumerate(node.inputs) if parent is not None]
         left = [len(pulls)]
         for i, parent in pulls:
             queue = self._tasks if parent in self._urgent else self._fillers
@@ -224,13 +251,19 @@ class Pass:
             node.free()
 
     def _contribute(self, node: Node, i: int, parent: Node, gradient: Any, shared: Any) -> None:
+        """Pulls a node's gradient back to one of its inputs."""
         if self._useful is not None and parent not in self._useful:
-            self.deliver(parent, (node, i), None)
+            self._nothing(node, i, parent)
             return
         pulled = node.vjp(i, gradient, shared, self._record)
         if pulled is not None and (pulled.shape != parent.shape or pulled.dtype != parent.dtype):
             pulled = self._fit(parent, pulled)
         self.deliver(parent, (node, i), pulled)
+
+    def _nothing(self, node: Node, i: int, parent: Node) -> None:
+        """Tells an input that it gets no gradient from here. One from before the pass's beginning is not part of it."""
+        if parent in self._contributors:
+            self.deliver(parent, (node, i), None)
 
     def _hooked(self, node: Node, gradient: Any) -> Any:
         if isinstance(gradient, Rows):
@@ -291,6 +324,12 @@ class _Sum:
         else:
             self.total = self.total + gradient
             self._owned = type(self.total) is np.ndarray
+
+
+def _beginning(cut: set[Node]) -> tuple[int, Frame | None]:
+    """Where in program order a pass cut at these nodes begins: nothing earlier in their frame can depend on them."""
+    frames = {node.frame for node in cut}
+    return (min(node.index for node in cut), frames.pop()) if len(frames) == 1 else (-1, None)
 
 
 def _program_order(contributor: Contributor) -> tuple[Any, ...]:

@@ -29,11 +29,14 @@ from distgrad.errors import FreedGraphError, GradientError
 
 from . import tape
 from .tape import Frame, Node, Output, Places
+from .tape import clock as _clock
 from .tensor import TENSOR_TYPES, Boxed, Tensor, apply_boxed
 
 Rule = Callable[..., Any]
 Save = Literal["all", "inputs", "output", "nothing"]
 Jvp = Rule | Literal["same", "linear", "derived"]
+# Makes a tensor of some tape from a value and its node.
+Wrap = Callable[[Any, Node | None], Any]
 
 # Every primitive by name: what `dg.ops` offers, what the tests walk.
 PRIMITIVES: dict[str, Primitive] = {}
@@ -64,7 +67,7 @@ class Primitive:
 
     __slots__ = (
         "_operand_names", "accepts", "doc", "forward", "jvp", "name", "operands", "outputs", "parameters", "residual",
-        "save", "shared", "vjps",
+        "save", "saves_inputs", "saves_output", "shared", "vjps",
     )  # fmt: skip
 
     def __init__(
@@ -86,6 +89,8 @@ class Primitive:
         self.jvp = jvp
         self.shared = shared
         self.save = save
+        self.saves_inputs = save in ("all", "inputs")
+        self.saves_output = save in ("all", "output")
         self.outputs = outputs
         self.residual = residual
         self.doc = doc
@@ -114,26 +119,37 @@ class Primitive:
         nodes: list[Node | None] = []
         live = False
         for a in args:
+            node = None
             kind = type(a)
             if kind in TENSOR_TYPES:
-                raw.append(a.data)
                 node = a.node
-                nodes.append(node)
+                a = a.data
+                kind = type(a)
                 if node is not None:
                     live = True
-            elif kind in _NAMESPACES:
-                raw.append(a)
-                nodes.append(None)
-            elif isinstance(a, Boxed):
-                return apply_boxed(self, args, params)
-            else:
-                raw.append(_array(a, self))
-                nodes.append(None)
+            if kind not in _NUMPY:
+                return self._on_others(args, params)
+            raw.append(a)
+            nodes.append(node)
         mode = tape.mode.get()
-        if not live or not mode.record or self.vjps is None:
-            value = self.evaluate(raw, params)
-            return Tensor(value) if type(value) is not tuple else tuple(map(Tensor, value))
-        return self.record(raw, nodes, params, mode, Tensor)
+        if live and mode.record and self.vjps is not None:
+            return self._record(np, raw, nodes, params, mode, Tensor)
+        value = self.forward(np, *raw, **params)
+        if self.residual:
+            value = value[0]
+        return Tensor(value) if type(value) is not tuple else tuple(map(Tensor, value))
+
+    def _on_others(self, args: tuple[Any, ...], params: dict[str, Any]) -> Any:
+        """The same for operands among which are other things than NumPy arrays: boxes, foreign arrays, sequences."""
+        if any(isinstance(a, Boxed) for a in args):
+            return apply_boxed(self, args, params)
+        raw = [a.data if isinstance(a, Tensor) else _array(a, self) for a in args]
+        nodes = [a.node if isinstance(a, Tensor) else None for a in args]
+        mode = tape.mode.get()
+        if mode.record and self.vjps is not None and any(nodes):
+            return self.record(raw, nodes, params, mode, Tensor)
+        value = self.evaluate(raw, params)
+        return Tensor(value) if type(value) is not tuple else tuple(map(Tensor, value))
 
     def _bind(self, args: tuple[Any, ...], params: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Parameters given by position and operands given by name, put where they belong."""
@@ -169,25 +185,30 @@ class Primitive:
         return value if self.residual else (value, None)
 
     def record(
-        self,
-        raw: list[Any],
-        nodes: list[Node | None],
-        params: dict[str, Any],
-        mode: tape.Mode,
-        wrap: Callable[[Any, Node | None], Any],
+        self, raw: list[Any], nodes: list[Node | None], params: dict[str, Any], mode: tape.Mode, wrap: Wrap
     ) -> Any:
-        """The value on raw arrays, with a node for it on the tape."""
-        xp = namespace(*raw)
-        value, residual = self._forward(xp, raw, params)
-        if self.outputs == 1:
-            if not differentiable(value.dtype):
-                return wrap(value, None)
-            return wrap(value, OpNode(self, nodes, raw, params, value, residual, xp, mode))
-        node = OpNode(self, nodes, raw, params, value, residual, xp, mode)
-        return tuple(
-            wrap(v, Output(node, k, v.shape, v.dtype) if differentiable(v.dtype) else None)
-            for k, v in enumerate(value)
-        )
+        """The value on raw arrays, or on tensors of the transforms around, with a node for it on the tape."""
+        return self._record(namespace(*raw), raw, nodes, params, mode, wrap)
+
+    def _record(
+        self, xp: Any, raw: list[Any], nodes: list[Node | None], params: dict[str, Any], mode: tape.Mode, wrap: Wrap
+    ) -> Any:
+        residual = None
+        if xp is np:
+            value = self.forward(np, *raw, **params)
+            if self.residual:
+                value, residual = value
+        else:
+            value, residual = self._forward(xp, raw, params)
+        if self.outputs != 1:
+            node = OpNode(self, nodes, raw, params, value, residual, xp, mode)
+            return tuple(
+                wrap(v, Output(node, k, v.shape, v.dtype) if differentiable(v.dtype) else None)
+                for k, v in enumerate(value)
+            )
+        if not differentiable(value.dtype):
+            return wrap(value, None)
+        return wrap(value, OpNode(self, nodes, raw, params, value, residual, xp, mode))
 
     def __repr__(self) -> str:
         return f"<primitive {self.name}>"
@@ -257,6 +278,7 @@ def conjugate(xp: Any, factor: Any) -> Any:
 class OpNode(Node):
     """A recorded application of a primitive, with what its vjps need."""
 
+    # `args` and `out` stand in for what is not kept by something that has its shape and dtype, often a node.
     __slots__ = ("args", "clock", "op", "out", "params", "residual", "xp")
 
     def __init__(
@@ -270,50 +292,60 @@ class OpNode(Node):
         xp: Any,
         mode: tape.Mode,
     ) -> None:
-        frame: Frame = mode.frame
         # Written out instead of calling Node.__init__: this runs once per operation of the user's program.
-        self.inputs = tuple(nodes)
+        frame: Frame = mode.frame
+        inputs = tuple(nodes)
+        self.inputs = inputs
         self.frame = frame
         self.index = frame.next_op()
-        if op.outputs == 1:
-            self.shape = value.shape
-            self.dtype = value.dtype
-        else:
-            self.shape = ()
-            self.dtype = None
         self.hooks = None
         self.trace = _user_line() if mode.anomaly else None
         self.op = op
         self.params = params
         self.residual = residual
         self.xp = xp
-        self.clock = tape.clock.now
-        save = op.save
-        self.args: tuple[Any, ...] | None = tuple(raw) if save in _SAVES_INPUTS else tuple(map(_spec, raw))
-        self.out: Any = value if save in _SAVES_OUTPUT else _spec(value)
+        self.clock = _clock.now
+        self.args: tuple[Any, ...] | None
+        if op.saves_inputs:
+            self.args = tuple(raw)
+        elif None in inputs:
+            self.args = tuple([_spec(a) if n is None else n for a, n in zip(raw, inputs, strict=True)])
+        else:
+            self.args = inputs
+        if op.outputs == 1:
+            self.shape = value.shape
+            self.dtype = value.dtype
+            self.out: Any = value if op.saves_output else None
+        else:
+            self.shape = ()
+            self.dtype = None
+            self.out = value if op.saves_output else _spec(value)
 
     @property
     def name(self) -> str:
         return self.op.name
 
-    def _saved(self, record: bool) -> tuple[Any, Any, tuple[Any, ...], dict[str, Any]]:
-        """Namespace, answer, operands and parameters for a rule: raw, or as tensors linked to the tape under `record`."""
-        args, out, params, xp = self.args, self.out, self.params, self.xp
+    def shared(self, gradient: Any, record: bool) -> Any:
+        """Namespace, answer (or what the vjps share), operands and parameters for the rules: raw, or as tensors linked to the
+        tape under `record`."""
+        op, args, out, params, xp = self.op, self.args, self.out, self.params, self.xp
         if args is None:
             raise self._freed()
-        if self.clock != tape.clock.now:
-            tape.clock.check(self.clock, (*args, out), self)
+        if self.clock != _clock.now:
+            _clock.check(self.clock, (*args, out), self)
         if record:
             xp = ops()
-            args = tuple(
-                a if type(a) in _NOT_WRAPPED else Tensor(a, n) for a, n in zip(args, self.inputs, strict=True)
-            )
-            if self.op.outputs != 1:
-                out = tuple(o if type(o) is Spec else Tensor(o, self._output(k, o)) for k, o in enumerate(out))
-            elif type(out) is not Spec:
+            args = tuple(map(_linked, args, self.inputs))
+            if op.outputs != 1:
+                out = tuple(_linked(o, self._output(k, o)) for k, o in enumerate(out))
+            elif out is not None:
                 out = Tensor(out, self)
-        if self.op.residual:
+        if out is None:
+            out = self
+        if op.residual:
             params = {**params, "residual": None if record else self.residual}
+        if op.shared is not None:
+            out = op.shared(xp, gradient, out, *args, **params)
         return xp, out, args, params
 
     def _output(self, position: int, value: Any) -> Output | None:
@@ -335,18 +367,9 @@ class OpNode(Node):
             "pass retain_graph=True to that pass to keep them"
         )
 
-    def shared(self, gradient: Any, record: bool) -> Any:
-        if self.op.shared is None:
-            return None
-        xp, out, args, params = self._saved(record)
-        return self.op.shared(xp, gradient, out, *args, **params)
-
     def vjp(self, i: int, gradient: Any, shared: Any, record: bool) -> Any:
-        xp, out, args, params = self._saved(record)
-        op = self.op
-        vjps = op.vjps
-        if op.shared is not None:
-            out = shared
+        xp, out, args, params = shared
+        vjps = self.op.vjps
         if type(vjps) is tuple:
             rule = vjps[i]
             return None if rule is None else rule(xp, gradient, out, *args, **params)
@@ -356,11 +379,23 @@ class OpNode(Node):
         self.args = self.out = self.residual = None
 
 
+_ops: Any = None
+
+
 def ops() -> Any:
     """The namespace `dg.ops`; its module is made of primitives, so it can only be imported after them."""
-    from . import ops
+    # An import statement for each operation would cost as much as the operation.
+    global _ops
+    if _ops is None:
+        from . import ops as module
 
-    return ops
+        _ops = module
+    return _ops
+
+
+def _linked(value: Any, node: Node | None) -> Any:
+    """A saved operand as a tensor on the tape; scalars and what stands for values that were not kept as they are."""
+    return value if type(value) in _SCALARS or isinstance(value, Spec | Node) else Tensor(value, node)
 
 
 # ---- arrays and their namespaces -------------------------------------------------------------------------------------
@@ -369,13 +404,12 @@ def ops() -> Any:
 # None stands for an operand that is left out.
 _SCALARS = (bool, int, float, complex, type(None))
 _NAMESPACES: dict[type, Any] = dict.fromkeys((np.ndarray, *_SCALARS, *np.sctypeDict.values()), np)
-_NOT_WRAPPED = (*_SCALARS, Spec)
-_SAVES_INPUTS = ("all", "inputs")
-_SAVES_OUTPUT = ("all", "output")
+# What NumPy's own functions take.
+_NUMPY = frozenset(_NAMESPACES)
 
 
 def namespace(*values: Any) -> Any:
-    """The array namespace of `values`: `dg.ops` for tensors, NumPy for NumPy, else what array_api_compat finds."""
+    """The array namespace of `values`: `dg.ops` for tensors, NumPy for NumPy, else theirs under NumPy's names."""
     xp = np
     for v in values:
         found = _NAMESPACES.get(type(v))
@@ -392,10 +426,10 @@ def _foreign_namespace(value: Any) -> Any:
     """The namespace of an array type met for the first time, remembered from then on."""
     if isinstance(value, np.ndarray):
         return np
-    import array_api_compat
+    # Imported here because only users of other array packages pay for it.
+    from .namespaces import namespace_of
 
-    xp = array_api_compat.array_namespace(value)
-    _NAMESPACES[type(value)] = xp
+    xp = _NAMESPACES[type(value)] = namespace_of(value)
     return xp
 
 

@@ -8,6 +8,7 @@ the node's key, and every sum of gradients is taken in the order of keys, whatev
 from __future__ import annotations
 
 import itertools
+import math
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -106,12 +107,21 @@ class Node:
         """Total order of program positions. The 0 separates recorded operations from edges, whose keys hold a 1 there."""
         return (self.frame.path, 0, self.index)
 
+    # Rules are given a node in the place of a value that was not kept, to ask for its shape.
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
     @property
     def name(self) -> str:
         return type(self).__name__.lower()
 
     def shared(self, gradient: Any, record: bool) -> Any:
-        """What the vjps of all inputs need alike, computed once per pass."""
+        """What the vjps of all inputs need alike, made ready once per pass."""
         return None
 
     def complete(self, gradient: Places, record: bool) -> tuple[Any, ...]:
