@@ -261,7 +261,7 @@ class LocalPass:
             message = pb.Gradients(header=self.header)
             for edge, gradient in packed:
                 message.gradients.add(
-                    edge=edge_to_pb(tuple(edge)), gradient=encode_value(gradient, arrays, f"gradient of the {edge}")
+                    edge=edge_to_pb(edge), gradient=encode_value(gradient, arrays, f"gradient of the {edge}")
                 )
             self._engage(peer, message, arrays)
 
@@ -283,7 +283,7 @@ class LocalPass:
                 else:
                     crossing.setdefault(node.peer, []).append(node.edge)
         for peer, edges in crossing.items():
-            self._engage(peer, pb.Mark(header=self.header, reached=[edge_to_pb(tuple(edge)) for edge in edges]))
+            self._engage(peer, pb.Mark(header=self.header, reached=[edge_to_pb(edge) for edge in edges]))
 
     def _drop_unmarked(self) -> None:
         self._give_up([edge for edge, send in self._sends.items() if send not in self._marked])

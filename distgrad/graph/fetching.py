@@ -32,7 +32,7 @@ class Fetcher:
         result: Promise[Any] = Promise()
         with share.lock:
             share.peers.add(name.owner)
-        message = pb.Fetch(ref=ref_to_pb(name), edge=None if edge is None else edge_to_pb(tuple(edge)))
+        message = pb.Fetch(ref=ref_to_pb(name), edge=None if edge is None else edge_to_pb(edge))
         reply = self._process.request(name.owner, message)
         reply.add_callback(lambda p: self._unpack(share, name, edge, frame, p, result))
         return result

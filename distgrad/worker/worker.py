@@ -52,12 +52,8 @@ class Worker:
         )
         self.membership = Membership(self.process)
         self._stopped: Promise[str] = Promise()
-        self.process.requests.update(
-            {
-                pb.ReadGradients: self._read_gradients,
-                pb.Shutdown: self._shutdown,
-            }
-        )
+        self.process.requests[pb.ReadGradients] = self._read_gradients
+        self.process.requests[pb.Shutdown] = self._shutdown
         for body, handler in {
             pb.LoadShard: self._load,
             pb.Adopt: self._adopt,
