@@ -8,8 +8,8 @@ from typing import Any, Protocol, runtime_checkable
 from distgrad.autograd import tape
 from distgrad.autograd.tensor import Tensor
 from distgrad.errors import ConfigError
-from .optimizer import Optimizer
 
+from .optimizer import Optimizer
 
 
 @runtime_checkable

@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 Arrays = Mapping[str, Any]
 Slots = tuple[Any, ...]
 
-# Elements a kernel handles at a time: its five or six arrays of float32 stay in a core's cache between its passes.
-BLOCK = 16_384
+# Elements a kernel handles at a time: few enough for its arrays to stay in a core's cache, enough that calls cost
+# little.
+BLOCK = 32_768
 
 # Every optimizer by the name that travels on the wire.
 KINDS: dict[str, type[Optimizer]] = {}
@@ -41,6 +42,9 @@ class Optimizer(ABC):
     """
 
     lr: float
+
+    # Whether elements do not see one another. Otherwise the kernel is given whole parameters.
+    elementwise: ClassVar[bool] = True
 
     def __init_subclass__(cls) -> None:
         KINDS[cls.__name__] = cls
@@ -64,8 +68,8 @@ class Optimizer(ABC):
     def kernel(self, p: Any, g: Any, slots: Slots, step: int, lr: float, scratch: Any) -> None:
         """Updates the parameter `p` and its `slots` in place.
 
-        All arrays have one shape; `g`, the gradient, is read only and `scratch` free to use.
-        Elements do not see one another, so a kernel may be given any part of a parameter at a time.
+        All arrays have one shape; `g`, the gradient, is read only and `scratch` free to use. A kernel that is
+        `elementwise` is given a part of a parameter at a time.
         """
 
     # ---- the rule ----------------------------------------------------------------------------------------------------
@@ -92,7 +96,7 @@ class Optimizer(ABC):
             learning_rate: default: `lr`.
 
         Of a row-sparse gradient only the rows it names are updated, in the parameter and in its state: momentum and
-        decay of the others rest.
+        decay of the others rest. Algorithms that are not `elementwise` take it as the dense gradient it stands for.
         """
         lr = self.lr if learning_rate is None else learning_rate
         new_parameters, new_state = dict(parameters), dict(state)
@@ -112,9 +116,12 @@ class Optimizer(ABC):
         """Updates a parameter and its slots (`old`), in place, or into the arrays `new`."""
         check_gradient(old[0], g)
         if isinstance(g, Rows):
-            self._apply_rows(old, g, step, lr, old if new is None else new)
-            return
-        for g_part, *parts in blocks([g, *old, *(new or ())]):
+            if self.elementwise:
+                self._apply_rows(old, g, step, lr, old if new is None else new)
+                return
+            g = g.dense()
+        arrays = [g, *old, *(new or ())]
+        for g_part, *parts in blocks(arrays) if self.elementwise else [arrays]:
             for source, target in zip(parts, parts[len(old) :], strict=False):
                 np.copyto(target, source)
             self._apply_block(parts[-len(old) :], g_part, step, lr)
