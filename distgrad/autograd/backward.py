@@ -256,9 +256,14 @@ class Pass:
             self._nothing(node, i, parent)
             return
         pulled = node.vjp(i, gradient, shared, self._record)
-        if pulled is not None and (pulled.shape != parent.shape or pulled.dtype != parent.dtype):
+        if pulled is not None and (pulled.shape != parent.shape or pulled.dtype is not parent.dtype):
             pulled = self._fit(parent, pulled)
-        self.deliver(parent, (node, i), pulled)
+        contributors = self._contributors
+        if type(contributors[parent]) is list:
+            self.deliver(parent, (node, i), pulled)
+        else:  # we are the only one; `deliver` without the call
+            del contributors[parent]
+            self._ready.append((parent, pulled))
 
     def _nothing(self, node: Node, i: int, parent: Node) -> None:
         """Tells an input that it gets no gradient from here. One from before the pass's beginning is not part of it."""

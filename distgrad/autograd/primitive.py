@@ -30,6 +30,7 @@ from distgrad.errors import FreedGraphError, GradientError
 from . import tape
 from .tape import Frame, Node, Output, Places
 from .tape import clock as _clock
+from .tape import mode as _mode
 from .tensor import TENSOR_TYPES, Boxed, Tensor, apply_boxed
 
 Rule = Callable[..., Any]
@@ -115,6 +116,10 @@ class Primitive:
         """
         if len(args) > self.operands or (params and not self.accepts.issuperset(params)):
             args, params = self._bind(args, params)
+        return self.apply(args, params)
+
+    def apply(self, args: tuple[Any, ...], params: dict[str, Any]) -> Any:
+        """The same, operands and parameters told apart. The way of every operation of the user's program: mind its cost."""
         raw: list[Any] = []
         nodes: list[Node | None] = []
         live = False
@@ -131,12 +136,15 @@ class Primitive:
                 return self._on_others(args, params)
             raw.append(a)
             nodes.append(node)
-        mode = tape.mode.get()
-        if live and mode.record and self.vjps is not None:
-            return self._record(np, raw, nodes, params, mode, Tensor)
         value = self.forward(np, *raw, **params)
+        residual = None
         if self.residual:
-            value = value[0]
+            value, residual = value
+        mode = _mode.get()
+        if live and mode.record and self.vjps is not None:
+            return self._recorded(np, raw, nodes, params, mode, Tensor, value, residual)
+        if type(value) in _SCALARS:  # a rule that uses Python's operators, on numbers alone
+            value = np.asarray(value)
         return Tensor(value) if type(value) is not tuple else tuple(map(Tensor, value))
 
     def _on_others(self, args: tuple[Any, ...], params: dict[str, Any]) -> Any:
@@ -188,27 +196,32 @@ class Primitive:
         self, raw: list[Any], nodes: list[Node | None], params: dict[str, Any], mode: tape.Mode, wrap: Wrap
     ) -> Any:
         """The value on raw arrays, or on tensors of the transforms around, with a node for it on the tape."""
-        return self._record(namespace(*raw), raw, nodes, params, mode, wrap)
+        xp = namespace(*raw)
+        value, residual = self._forward(xp, raw, params)
+        return self._recorded(xp, raw, nodes, params, mode, wrap, value, residual)
 
-    def _record(
-        self, xp: Any, raw: list[Any], nodes: list[Node | None], params: dict[str, Any], mode: tape.Mode, wrap: Wrap
+    def _recorded(
+        self,
+        xp: Any,
+        raw: list[Any],
+        nodes: list[Node | None],
+        params: dict[str, Any],
+        mode: tape.Mode,
+        wrap: Wrap,
+        value: Any,
+        residual: Any,
     ) -> Any:
-        residual = None
-        if xp is np:
-            value = self.forward(np, *raw, **params)
-            if self.residual:
-                value, residual = value
-        else:
-            value, residual = self._forward(xp, raw, params)
-        if self.outputs != 1:
-            node = OpNode(self, nodes, raw, params, value, residual, xp, mode)
-            return tuple(
-                wrap(v, Output(node, k, v.shape, v.dtype) if differentiable(v.dtype) else None)
-                for k, v in enumerate(value)
-            )
-        if not differentiable(value.dtype):
-            return wrap(value, None)
-        return wrap(value, OpNode(self, nodes, raw, params, value, residual, xp, mode))
+        """A value, or a tuple of values, with a node."""
+        if self.outputs == 1:
+            dtype = value.dtype
+            if dtype is not _FLOAT64 and dtype is not _FLOAT32 and not differentiable(dtype):
+                return wrap(value, None)
+            return wrap(value, OpNode(self, nodes, raw, params, value, residual, xp, mode))
+        node = OpNode(self, nodes, raw, params, value, residual, xp, mode)
+        return tuple(
+            wrap(v, Output(node, k, v.shape, v.dtype) if differentiable(v.dtype) else None)
+            for k, v in enumerate(value)
+        )
 
     def __repr__(self) -> str:
         return f"<primitive {self.name}>"
@@ -247,7 +260,9 @@ def elementwise(
 
 def _vjp_from(derivative: Rule) -> Rule:
     def vjp(xp: Any, g: Any, ans: Any, *args: Any, **params: Any) -> Any:
-        return g * conjugate(xp, derivative(xp, ans, *args, **params))
+        factor = derivative(xp, ans, *args, **params)
+        real = getattr(factor, "dtype", _FLOAT64) in _REAL
+        return g * (factor if real else conjugate(xp, factor))
 
     return vjp
 
@@ -406,6 +421,7 @@ _SCALARS = (bool, int, float, complex, type(None))
 _NAMESPACES: dict[type, Any] = dict.fromkeys((np.ndarray, *_SCALARS, *np.sctypeDict.values()), np)
 # What NumPy's own functions take.
 _NUMPY = frozenset(_NAMESPACES)
+_FLOAT32, _FLOAT64 = _REAL = (np.dtype(np.float32), np.dtype(np.float64))
 
 
 def namespace(*values: Any) -> Any:
@@ -434,7 +450,9 @@ def _foreign_namespace(value: Any) -> Any:
 
 
 def _array(value: Any, op: Primitive) -> Any:
-    """An operand that is neither tensor nor known array: a foreign array as it is, a sequence as a NumPy array."""
+    """An operand that is no tensor: arrays and numbers as they are, a sequence as a NumPy array."""
+    if type(value) in _NAMESPACES:
+        return value
     if hasattr(value, "__array_namespace__"):
         _foreign_namespace(value)
         return value
