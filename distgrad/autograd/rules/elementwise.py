@@ -102,6 +102,8 @@ def _power_by_base(xp: Any, ans: Any, x: Any, y: Any) -> Any:
 
 def _power_by_exponent(xp: Any, ans: Any, x: Any, y: Any) -> Any:
     """x^y·log x, and its limit 0 at x = 0."""
+    if type(x) in (int, float):
+        return ans * (math.log(x) if x > 0 else 0.0 if x == 0 else math.nan)
     zero = x == 0
     return ans * xp.log(xp.where(zero, 1.0, x))
 

@@ -170,7 +170,11 @@ _no_gradient(
     lambda xp, x, y, *, rtol=1e-05, atol=1e-08, equal_nan=False: xp.all(xp.isclose(x, y, rtol, atol, equal_nan)),
     "Whether isclose holds everywhere.",
 )
-_no_gradient("array_equal", lambda xp, x, y: x.shape == y.shape and xp.all(x == y), "Whether shapes and elements agree.")
+_no_gradient(
+    "array_equal",
+    lambda xp, x, y: xp.all(x == y) if x.shape == y.shape else xp.asarray(False),
+    "Whether shapes and elements agree.",
+)
 
 _no_gradient("logical_and", lambda xp, x, y: xp.logical_and(x, y), "Both are true.")
 _no_gradient("logical_or", lambda xp, x, y: xp.logical_or(x, y), "One or both are true.")
