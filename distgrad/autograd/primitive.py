@@ -261,8 +261,10 @@ def elementwise(
 def _vjp_from(derivative: Rule) -> Rule:
     def vjp(xp: Any, g: Any, ans: Any, *args: Any, **params: Any) -> Any:
         factor = derivative(xp, ans, *args, **params)
-        real = getattr(factor, "dtype", _FLOAT64) in _REAL
-        return g * (factor if real else conjugate(xp, factor))
+        dtype = getattr(factor, "dtype", None)
+        if dtype is _FLOAT64 or dtype is _FLOAT32:  # the usual case, without the call
+            return g * factor
+        return g * conjugate(xp, factor)
 
     return vjp
 
@@ -421,7 +423,7 @@ _SCALARS = (bool, int, float, complex, type(None))
 _NAMESPACES: dict[type, Any] = dict.fromkeys((np.ndarray, *_SCALARS, *np.sctypeDict.values()), np)
 # What NumPy's own functions take.
 _NUMPY = frozenset(_NAMESPACES)
-_FLOAT32, _FLOAT64 = _REAL = (np.dtype(np.float32), np.dtype(np.float64))
+_FLOAT32, _FLOAT64 = (np.dtype(np.float32), np.dtype(np.float64))
 
 
 def namespace(*values: Any) -> Any:
