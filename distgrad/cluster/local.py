@@ -1,0 +1,141 @@
+"""A cluster of processes on this machine, for as long as a block lasts."""
+
+from __future__ import annotations
+
+import atexit
+import queue
+import secrets
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from distgrad.coordinator.client import Client
+from distgrad.coordinator.server import Coordinator
+from distgrad.errors import ConfigError, Timeout, WorkerLost
+from distgrad.transport.interfaces import Identity
+from distgrad.transport.settings import TransportSettings
+from distgrad.worker.child import WorkerOrders
+
+from .children import Child, Children, Event, failure, how_it_ended
+from .directory import run_directory, socket_in
+
+# Seconds a link that broke waits for the system's word on how the process ended.
+_FOR_THE_ENDING = 0.5
+
+
+class LocalCluster(Client):
+    """Worker processes on this machine, and this process as their coordinator and client.
+
+        with dg.LocalCluster(workers=3, programs="workers/") as cluster:
+            stem = cluster.place("stem", "mlp.py:Stage", worker="w0", config={"inputs": 64, "outputs": 32})
+
+    They are reached over Unix sockets in a directory that only this user can enter, with a token drawn for this
+    cluster, and end with the block or with this process, whatever way it ends.
+
+    Arguments:
+        workers: how many, to be named w0, w1, ...; or their names.
+        programs: the folder of programs they can load; they run nothing else.
+        blas_threads: threads for matrix products, in each worker.
+        max_depth: how deep calls may nest.
+        timeout: seconds for all workers to be ready.
+
+    Attributes:
+        directory: where sockets and the workers' logs are.
+
+    Raises:
+        ConfigError: the arguments are wrong.
+        WorkerLost: a worker ended before it was ready; the end of its log is shown.
+        Timeout: a worker did not become ready in time.
+    """
+
+    def __init__(
+        self,
+        workers: int | Sequence[str] = 2,
+        programs: str | Path = "workers",
+        *,
+        blas_threads: int = 1,
+        max_depth: int = 1000,
+        timeout: float = 30.0,
+    ) -> None:
+        names = _names(workers)
+        if blas_threads < 1:
+            raise ConfigError(f"blas_threads={blas_threads}, expected at least 1")
+        settings = TransportSettings(cluster="local", token=secrets.token_hex(16))
+        self._heard: queue.SimpleQueue[tuple[Child, Event]] = queue.SimpleQueue()
+        self._incarnations: dict[str, int] = {}
+        self._closing = False
+        with ExitStack() as stack:
+            self.directory = stack.enter_context(run_directory())
+            self._children = stack.enter_context(Children(self.directory, blas_threads, self._hear))
+            for name in names:  # they import their modules while this process goes on
+                self._children.start(name, "distgrad.worker")
+            self._coordinator = Coordinator(settings, socket_in(self.directory, "coordinator"))
+            stack.callback(self._coordinator.close)
+            self._coordinator.process.endpoint.explain = self._explain
+            address = self._coordinator.start()
+            for child in self._children:
+                child.begin(
+                    WorkerOrders(
+                        name=child.name,
+                        listen=socket_in(self.directory, child.name),
+                        directory=str(self.directory),
+                        settings=settings,
+                        coordinator=address,
+                        programs=str(programs),
+                        max_depth=max_depth,
+                    )
+                )
+            super().__init__(address, settings, "driver")
+            stack.callback(super().close)
+            self.process.endpoint.explain = self._explain
+            self._wait_until_ready(names, timeout)
+            self._stack = stack.pop_all()
+        atexit.register(self.close)
+
+    def close(self) -> None:
+        """Ends the workers and leaves nothing behind. Harmless when repeated."""
+        self._closing = True
+        atexit.unregister(self.close)
+        for child in self._children:
+            child.ask_to_stop()
+        self._stack.close()
+
+    def _wait_until_ready(self, names: Sequence[str], timeout: float) -> None:
+        deadline = time.monotonic() + timeout
+        waiting = set(names)
+        while waiting:
+            try:
+                child, event = self._heard.get(timeout=max(deadline - time.monotonic(), 0))
+            except queue.Empty:
+                raise Timeout(f"{', '.join(sorted(waiting))} not ready within {timeout:g} s") from None
+            if event["event"] == "ready":
+                self._incarnations[child.name] = event["incarnation"]
+                waiting.discard(child.name)
+            elif event["event"] == "failed":
+                raise failure(child, event)
+            elif event["event"] == "exited":
+                raise WorkerLost(f"{child.name} did not start: {how_it_ended(child)}. Its log ends:\n{child.tail()}")
+
+    def _hear(self, child: Child, event: Event) -> None:
+        """In the child's thread."""
+        self._heard.put((child, event))
+        if event["event"] == "exited" and child.name in self._incarnations and not self._closing:
+            self._coordinator.declare_lost(child.name, self._incarnations[child.name], how_it_ended(child))
+
+    def _explain(self, peer: Identity, reason: str) -> str:
+        """Why a worker is lost. The parent of a process knows better than its link, if a moment later."""
+        child = self._children.get(peer.name)
+        if self._closing or child is None or not child.ended.wait(_FOR_THE_ENDING):
+            return reason
+        return how_it_ended(child)
+
+    def __repr__(self) -> str:
+        return f"<LocalCluster of {', '.join(child.name for child in self._children)} in {self.directory}>"
+
+
+def _names(workers: int | Sequence[str]) -> list[str]:
+    names = [f"w{number}" for number in range(workers)] if isinstance(workers, int) else list(workers)
+    if not names or len(set(names)) < len(names):
+        raise ConfigError(f"workers={workers!r}, expected a number of at least 1 or different names")
+    return names

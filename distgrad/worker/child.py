@@ -1,0 +1,138 @@
+"""A process that was started by another one: what the two say to each other, from the child's side.
+
+    standard input     the child's orders, one line of JSON; later perhaps a line "stop". Its end: the parent is gone.
+    standard output    events, a line of JSON each: {"event": "ready", ...}, {"event": "failed", ...}
+    standard error     the log, for people; what programs print goes there too
+
+Orders hold the cluster's token, which arguments and environment variables would show to others on the machine.
+
+A child never outlives its parent, whatever way that one ends: see `Parent.attend` and `_die_with_parent`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import faulthandler
+import json
+import os
+import shutil
+import signal
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Self
+
+from distgrad.transport.settings import TransportSettings
+from distgrad.wire import error_to_pb
+
+STOP = b"stop\n"
+
+# From Linux's prctl.h.
+_PR_SET_PDEATHSIG = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Orders:
+    """What every child must know.
+
+    Attributes:
+        name: of the process in the cluster.
+        listen: address for links from others.
+        directory: where sockets are; it belongs to the parent and is removed with it.
+        settings: of links. Without TLS: parent and children are on one machine.
+    """
+
+    name: str
+    listen: str
+    directory: str
+    settings: TransportSettings
+
+    @classmethod
+    def from_plain(cls, plain: Mapping[str, Any]) -> Self:
+        """Orders as `dataclasses.asdict` and JSON have made them."""
+        settings = {**plain["settings"], "client_tokens": tuple(plain["settings"]["client_tokens"])}
+        return cls(**{**plain, "settings": TransportSettings(**settings)})
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerOrders(Orders):
+    """What a worker must know to begin.
+
+    Attributes:
+        coordinator: address.
+        programs: the folder of programs.
+        max_depth: how deep calls may nest.
+    """
+
+    coordinator: str
+    programs: str
+    max_depth: int = 1000
+
+
+class Parent:
+    """The process that started this one. Made first thing in a child; ends the process when no orders come.
+
+    Attributes:
+        orders: what the parent wants, as plain data.
+    """
+
+    def __init__(self) -> None:
+        _die_with_parent()
+        faulthandler.enable()
+        # Descriptors of our own, so that no program can read orders, or print among the events.
+        self._orders = os.fdopen(os.dup(0), "rb", buffering=0)
+        self._events = os.fdopen(os.dup(1), "w", buffering=1)
+        nothing = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(nothing, 0)
+        os.close(nothing)
+        os.dup2(2, 1)
+        line = self._orders.readline()
+        if not line:
+            raise SystemExit(0)
+        self.orders: dict[str, Any] = json.loads(line)
+
+    def tell(self, event: str, **more: Any) -> None:
+        """Reports something."""
+        with suppress(BrokenPipeError):  # the parent has died, and `attend` ends this process
+            self._events.write(json.dumps({"event": event, **more}) + "\n")
+
+    def tell_failure(self, error: BaseException, doing: str) -> None:
+        """Reports that this process cannot go on.
+
+        Arguments:
+            doing: what it was about; named when the error is not one of distgrad's own.
+        """
+        from google.protobuf.json_format import MessageToDict
+
+        self.tell("failed", error=MessageToDict(error_to_pb(error, self.orders["name"], doing)))
+
+    def attend(self, stop: Callable[[str], None]) -> None:
+        """From now on calls `stop` with the reason, in a thread, when the parent says so or is gone."""
+
+        def listen() -> None:
+            if self._orders.readline() == STOP:
+                stop("told to stop")
+            else:
+                # Nobody else is left to do it; all children try at the same time.
+                shutil.rmtree(self.orders["directory"], ignore_errors=True)
+                stop("the process that started this one is gone")
+
+        threading.Thread(target=listen, name="distgrad-parent", daemon=True).start()
+
+
+def _die_with_parent() -> None:
+    """A second way to learn of the parent's death, for when the pipe's other end outlives it, in a process it forked,
+    or when foreign code holds the interpreter so that no thread here can listen.
+
+    The kernel then sends SIGHUP, whose number is 1, and its handler is the C library's `alarm`, which takes that
+    number for seconds: one second later SIGALRM ends the process, whatever it does. That second is for ending in order.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    libc = ctypes.CDLL(None)
+    libc.signal.argtypes = (ctypes.c_int, ctypes.c_void_p)
+    libc.signal.restype = ctypes.c_void_p
+    libc.signal(signal.SIGHUP, ctypes.cast(libc.alarm, ctypes.c_void_p))
+    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGHUP)
