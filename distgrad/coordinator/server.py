@@ -112,8 +112,7 @@ class Coordinator:
 
     def declare_lost(self, name: str, incarnation: int, reason: str) -> None:
         """For whoever started the process and knows that it has ended: no need to wait for silence."""
-        identity = Identity(name, incarnation, "worker")
-        self.process.gone(identity, WorkerLost(f"{name} is lost: {reason}"))
+        self.process.gone(Identity(name, incarnation, "worker"), WorkerLost(f"{name} is lost: {reason}"))
 
     def _announce(self, member: Member) -> None:
         """Tells every other living member, and the listeners here."""

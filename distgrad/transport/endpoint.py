@@ -54,6 +54,8 @@ class Endpoint:
         self.lanes = lanes
         self.readers = threading.local()
         self.closing = threading.Event()
+        # Somebody above may know better than a broken link why a peer is gone. Called in a thread that may wait a moment.
+        self.explain: Callable[[Identity, str], str] = lambda peer, reason: reason
         self._changed = threading.Condition()  # guards the tables below; notified when one changes
         self._links: dict[str, ProcessLink] = {}
         self._attempts: dict[str, Future[ProcessLink]] = {}

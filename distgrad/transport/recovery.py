@@ -19,8 +19,7 @@ def recover(endpoint: Endpoint, link: ProcessLink, reason: str) -> None:
     """Runs in a thread of its own until the link is connected again or ended.
 
     The side that opened the link opens it again; the other side waits for that. Both give up after the reconnect
-    window,
-    and at once when the peer is certainly gone: nobody listens where it listened, or somebody else does.
+    window, and at once when the peer is certainly gone: nobody listens where it listened, or somebody else does.
     """
     deadline = time.monotonic() + endpoint.settings.reconnect_window
     address = link.opened_at or link.peer.address
@@ -32,7 +31,8 @@ def recover(endpoint: Endpoint, link: ProcessLink, reason: str) -> None:
             endpoint.lose(link, f"the connection broke ({reason}) and was not made again within {window:g} s")
             return
         if address and endpoint.lanes.vacant(address):
-            endpoint.lose(link, f"the connection broke ({reason}) and nobody listens at {address} any more")
+            broken = f"the connection broke ({reason}) and nobody listens at {address} any more"
+            endpoint.lose(link, endpoint.explain(link.peer, broken))
             return
         if link.opened_at:
             try:

@@ -14,6 +14,8 @@ from distgrad.wire import pb
 
 # What the coordinator is called in its own cluster; its incarnation tells one life of it from the next.
 COORDINATOR = "coordinator"
+# Seconds to wait, when the link to a member broke, for the coordinator's word on what became of it.
+FOR_THE_REASON = 0.3
 
 
 class Membership:
@@ -33,7 +35,9 @@ class Membership:
         self._on_event = on_event
         self._shards: dict[str, Promise[tuple[str, dict[str, int]]]] = {}
         self._lock = threading.Lock()
+        self._changed = threading.Condition()
         process.messages[pb.MemberEvent] = self._event
+        process.endpoint.explain = self._explain
         process.on_lost.append(self._lost)
         process.find_shard = self.find_shard
 
@@ -57,20 +61,35 @@ class Membership:
     def _meet(self, member: pb.Member) -> None:
         if member.name == self.process.name:
             return
-        self.members[member.name] = member
+        with self._changed:
+            self.members[member.name] = member
+            self._changed.notify_all()
         identity = Identity(member.name, member.incarnation, member.role, member.address, member.pid)
         if member.state == "alive":
             self.process.peers.introduce(identity)
         else:
             with self._lock:
                 self._shards.clear()
-            self.process.gone(identity, WorkerLost(f"{member.name} (process {member.pid}) is lost: {member.reason}"))
+            self.process.gone(identity, WorkerLost(f"{member.name} is lost: {member.reason}"))
         if self._on_event is not None:
             self._on_event(member)
 
     def _lost(self, peer: Identity, error: DistgradError) -> None:
         if peer.name == COORDINATOR:
             self.ended.set_error(error)
+
+    def _explain(self, peer: Identity, reason: str) -> str:
+        """Why a member is gone: the coordinator's word, which may be that of whoever started the process."""
+
+        def told() -> bool:
+            member = self.members.get(peer.name)
+            return member is not None and (member.incarnation, member.state) != (peer.incarnation, "alive")
+
+        with self._changed:
+            if peer.name == COORDINATOR or not self._changed.wait_for(told, FOR_THE_REASON):
+                return reason
+            member = self.members[peer.name]
+            return member.reason if member.incarnation == peer.incarnation else reason
 
     # ---- where shards are --------------------------------------------------------------------------------------------
 
