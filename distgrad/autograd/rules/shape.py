@@ -186,15 +186,15 @@ def rot90(x: Any, k: int = 1, axes: tuple[int, int] = (0, 1)) -> Any:
 # ---- joining and splitting -------------------------------------------------------------------------------------------
 
 
-def _between(start: int, stop: int, axis: int, ndim: int) -> tuple[slice, ...]:
-    """The index of the places start:stop of one axis."""
-    return (*(slice(None),) * (axis % ndim), slice(start, stop))
+def _at(place: int | slice, axis: int, ndim: int) -> tuple[Any, ...]:
+    """The index of a place or a slice of one axis."""
+    return (*(slice(None),) * (axis % ndim), place, ...)
 
 
 def _cut(xp: Any, g: Any, ans: Any, *arrays: Any, axis: int) -> list[Any]:
     """The pieces of the gradient of a concatenation."""
     ends = list(accumulate(x.shape[axis] for x in arrays))
-    return [g[_between(stop - x.shape[axis], stop, axis, g.ndim)] for x, stop in zip(arrays, ends, strict=True)]
+    return [g[_at(slice(stop - x.shape[axis], stop), axis, g.ndim)] for x, stop in zip(arrays, ends, strict=True)]
 
 
 join_arrays: Primitive = primitive(
@@ -209,7 +209,7 @@ join_arrays: Primitive = primitive(
 stack_arrays: Primitive = primitive(
     "stack_arrays",
     lambda xp, *arrays, axis: xp.stack(arrays, axis=axis),
-    vjps=lambda i, xp, g, ans, *arrays, axis: g[(*(slice(None),) * (axis % g.ndim), i)],
+    vjps=lambda i, xp, g, ans, *arrays, axis: g[_at(i, axis, g.ndim)],
     jvp=lambda xp, tangents, ans, *arrays, axis: stack_arrays(*or_zeros(xp, tangents, arrays), axis=axis),
     save="nothing",
     doc="The arrays side by side along a new axis: `stack`, with the arrays as operands.",
@@ -219,7 +219,7 @@ stack_arrays: Primitive = primitive(
 split_at = primitive(
     "split_at",
     lambda xp, x, *, places, axis: tuple(
-        x[_between(start, stop, axis, x.ndim)]
+        x[_at(slice(start, stop), axis, x.ndim)]
         for start, stop in zip((0, *places), (*places, x.shape[axis]), strict=True)
     ),
     vjps=[lambda xp, g, ans, x, *, places, axis: xp.concatenate(g, axis=axis)],
@@ -271,15 +271,19 @@ def column_stack(arrays: Sequence[Any]) -> Any:
 
 @composite
 def array_split(x: Any, indices_or_sections: int | Sequence[int], axis: int = 0) -> Any:
-    """The pieces of x, a tuple, cut along `axis` at the given places, or into so many parts, the first ones longer by one if need be."""
+    """The pieces of x, a tuple, cut along `axis` at the given places, or into so many parts as equal as possible."""
     length = shape_of(x)[axis]
     if isinstance(indices_or_sections, int | np.integer):
         shortest, longer = divmod(length, int(indices_or_sections))
         lengths = [shortest + 1] * longer + [shortest] * (int(indices_or_sections) - longer)
         return split_at(x, places=tuple(accumulate(lengths[:-1])), axis=axis)
-    # Places beyond the end and before the one to the left give empty pieces, as slices do.
     places = [slice(int(place)).indices(length)[1] for place in indices_or_sections]
-    return split_at(x, places=tuple(accumulate(places, max)), axis=axis)
+    if places == sorted(places):
+        return split_at(x, places=tuple(places), axis=axis)
+    # What NumPy does then: a slice from each place to the next, whether they overlap or are empty.
+    bounds = [0, *places, length]
+    ndim = len(shape_of(x))
+    return tuple(ops().getitem(x, _at(slice(*bounds[k : k + 2]), axis, ndim)) for k in range(len(places) + 1))
 
 
 @composite
@@ -332,7 +336,7 @@ def tile(x: Any, reps: int | Sequence[int]) -> Any:
     ndim = max(len(counts), len(shape))
     counts = (1,) * (ndim - len(counts)) + counts
     shape = (1,) * (ndim - len(shape)) + shape
-    spread = reshape(x, shape=[k for n in shape for k in (1, n)])
+    spread = reshape(x, shape=tuple(k for n in shape for k in (1, n)))
     spread = broadcast_to(spread, shape=tuple(k for pair in zip(counts, shape, strict=True) for k in pair))
     return reshape(spread, shape=tuple(c * n for c, n in zip(counts, shape, strict=True)))
 
