@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from . import ops
+from . import numpy_protocols, ops  # noqa: F401  (tensors learn NumPy's protocols too)
 from .tensor import Tensor
 
 # Python's name of an operator -> operation. Each also gets its reflected form: 2 - x calls x.__rsub__(2).

@@ -67,7 +67,7 @@ class Primitive:
     """A differentiable operation, or one registered as having no gradient (`vjps=None`)."""
 
     __slots__ = (
-        "_operand_names", "accepts", "doc", "forward", "jvp", "name", "operands", "outputs", "parameters", "residual",
+        "operand_names", "accepts", "doc", "forward", "jvp", "name", "operands", "outputs", "parameters", "residual",
         "save", "saves_inputs", "saves_output", "shared", "vjps",
     )  # fmt: skip
 
@@ -101,7 +101,7 @@ class Primitive:
         self.operands = sys.maxsize if takes_any_number else code.co_argcount - 1
         self.parameters = code.co_varnames[code.co_argcount : code.co_argcount + code.co_kwonlyargcount]
         self.accepts = frozenset(self.parameters)
-        self._operand_names = code.co_varnames[1 : code.co_argcount]
+        self.operand_names = code.co_varnames[1 : code.co_argcount]
 
     def vjp_of(self, i: int) -> Rule | None:
         """The rule for input `i`; None when that input has no gradient."""
@@ -168,14 +168,14 @@ class Primitive:
                 f"but {len(args)} were given by position"
             )
         twice = set(self.parameters[: len(by_position)]) & params.keys()
-        unknown = params.keys() - self.accepts - set(self._operand_names[len(args) :])
+        unknown = params.keys() - self.accepts - set(self.operand_names[len(args) :])
         if twice or unknown:
             what = f"got {min(twice)!r} twice" if twice else f"has no parameter {min(unknown)!r}"
-            raise TypeError(f"{self.name}() {what}; it takes ({', '.join((*self._operand_names, *self.parameters))})")
+            raise TypeError(f"{self.name}() {what}; it takes ({', '.join((*self.operand_names, *self.parameters))})")
         params = {**dict(zip(self.parameters, by_position, strict=False)), **params}
         operands = list(args[: self.operands])
-        for name in self._operand_names[len(args) :]:
-            if params.keys().isdisjoint(self._operand_names):
+        for name in self.operand_names[len(args) :]:
+            if params.keys().isdisjoint(self.operand_names):
                 break
             # Operands that are left out before the last one named are None.
             operands.append(params.pop(name, None))
