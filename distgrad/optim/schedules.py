@@ -139,7 +139,7 @@ class OneCycle(Schedule):
     def __call__(self, step: int) -> float:
         # The last step, total − 1, is the lowest point.
         top, last = self.peak * self.total - 1, self.total - 1
-        if step <= top:
+        if step < top:
             return _cosine(1 / self.rise, 1.0, step / top)
         return _cosine(1.0, 1 / (self.rise * self.fall), min((step - top) / max(last - top, 1e-12), 1.0))
 
