@@ -9,12 +9,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from distgrad.autograd import operators as _operators  # noqa: F401  (tensors learn Python's operators)
-from distgrad.autograd import ops
+from distgrad.autograd import check, ops
 from distgrad.autograd.backward import backward
 from distgrad.autograd.checkpoint import checkpoint
 from distgrad.autograd.custom import custom_jvp, custom_vjp
 from distgrad.autograd.jacobians import hessian, hvp, jacobian, per_example_grad
-from distgrad.autograd.modes import enable_grad, no_grad
+from distgrad.autograd.modes import detect_anomaly, enable_grad, no_grad
 from distgrad.autograd.reverse import vjp
 from distgrad.autograd.tensor import Tensor, tensor
 from distgrad.autograd.transforms import grad, jvp, linearize, stop_gradient, value_and_grad
@@ -27,6 +27,10 @@ __version__ = "0.1.0"
 LAZY: dict[str, str] = {
     "nn": "distgrad.nn",
     "optim": "distgrad.optim",
+    "Shard": "distgrad.worker.shard:Shard",
+    "remote": "distgrad.worker.shard:remote",
+    "LocalCluster": "distgrad.cluster.local:LocalCluster",
+    "connect": "distgrad.cluster.connect:connect",
 }
 
 __all__ = [
@@ -50,9 +54,11 @@ __all__ = [
     "checkpoint",
     "custom_vjp",
     "custom_jvp",
+    "check",
     # How operations are treated.
     "no_grad",
     "enable_grad",
+    "detect_anomaly",
     # Errors: all the others are in distgrad.errors.
     "DistgradError",
     *LAZY,
@@ -80,3 +86,7 @@ def __dir__() -> list[str]:
 if TYPE_CHECKING:
     from distgrad import nn as nn
     from distgrad import optim as optim
+    from distgrad.cluster.connect import connect as connect
+    from distgrad.cluster.local import LocalCluster as LocalCluster
+    from distgrad.worker.shard import Shard as Shard
+    from distgrad.worker.shard import remote as remote

@@ -29,6 +29,7 @@ import numpy as np
 from distgrad.errors import GradientError
 
 from . import tape
+from .anomaly import check_finite, note_failure
 from .primitive import namespace
 from .rows import Rows
 from .tape import Frame, Leaf, Node, Places
@@ -68,6 +69,7 @@ class Pass:
         self._retain = retain or record
         self._wanted = wanted
         self._awaited = awaited
+        self._anomaly = tape.mode.get().anomaly
         self._useful: set[Node] | None = None
         self._urgent: set[Node] = set()
         # One contributor or a list of them; most nodes have one.
@@ -227,10 +229,14 @@ class Pass:
         elif self._urgent:
             self._split(node, gradient)
         elif node.inputs:
-            shared = node.shared(gradient, self._record)
-            for i, parent in enumerate(node.inputs):
-                if parent is not None:
-                    self._contribute(node, i, parent, gradient, shared)
+            try:
+                shared = node.shared(gradient, self._record)
+                for i, parent in enumerate(node.inputs):
+                    if parent is not None:
+                        self._contribute(node, i, parent, gradient, shared)
+            except Exception as error:
+                note_failure(error, node)
+                raise
             if not self._retain:
                 node.free()
 
@@ -245,7 +251,11 @@ class Pass:
 
     def _task(self, node: Node, i: int, parent: Node, gradient: Any, shared: Any, left: list[int]) -> None:
         """The vjp of one input as a task of its own; the last one frees the node."""
-        self._contribute(node, i, parent, gradient, shared)
+        try:
+            self._contribute(node, i, parent, gradient, shared)
+        except Exception as error:
+            note_failure(error, node)
+            raise
         left[0] -= 1
         if not left[0] and not self._retain:
             node.free()
@@ -258,6 +268,8 @@ class Pass:
         pulled = node.vjp(i, gradient, shared, self._record)
         if pulled is not None and (pulled.shape != parent.shape or pulled.dtype is not parent.dtype):
             pulled = self._fit(parent, pulled)
+        if self._anomaly:
+            check_finite(node, i, gradient, pulled)
         contributors = self._contributors
         if type(contributors[parent]) is list:
             self.deliver(parent, (node, i), pulled)

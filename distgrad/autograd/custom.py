@@ -67,6 +67,10 @@ def _is_operand(x: Any) -> bool:
     return isinstance(x, Tensor | np.ndarray | np.generic | float | complex) or hasattr(x, "__array_namespace__")
 
 
+def _dtype(x: Any) -> Any:
+    return x.dtype if hasattr(x, "dtype") else np.asarray(x).dtype
+
+
 def _outputs(result: Any, shapes: list[tree.Structure], f: Function) -> tuple[Any, ...]:
     """The results as bare arrays; their structure is noted in `shapes`."""
     leaves, structure = tree.flatten(result)
@@ -226,7 +230,7 @@ class custom_jvp(_Custom):  # noqa: N801  (a decorator)
             return pushed(operands, filled)
 
         def pulled(xp: Any, g: Any, ans: Any, *operands: Any) -> Sequence[Any]:
-            moving = [k for k, x in enumerate(operands) if differentiable(getattr(x, "dtype", np.asarray(x).dtype))]
+            moving = [k for k, x in enumerate(operands) if differentiable(_dtype(x))]
 
             def linear(*chosen: Any) -> Any:
                 filled = zeros(operands)

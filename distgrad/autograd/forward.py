@@ -32,6 +32,9 @@ class Dual(Boxed, boxed=True):
     def requires_grad(self) -> bool:
         return isinstance(self.data, Tensor) and self.data.requires_grad
 
+    def __repr__(self) -> str:
+        return f"Dual({self.data!r}, tangent={self.tangent!r})"
+
     @classmethod
     def apply(cls, op: Primitive, level: int, args: tuple[Any, ...], params: dict[str, Any]) -> Any:
         mine = [type(a) is cls and a.level == level for a in args]

@@ -50,3 +50,11 @@ class enable_grad(Switch):  # noqa: N801
     """Operations in the block are recorded again, inside a `no_grad`."""
 
     changes: ClassVar[dict[str, Any]] = {"record": True}
+
+
+class detect_anomaly(Switch):  # noqa: N801
+    """Finds where a gradient goes wrong: a backward pass in the block raises at the first nan or infinity, and its error names the
+    operation and, if that was recorded in the block too, the user's line. Slow; for debugging.
+    """
+
+    changes: ClassVar[dict[str, Any]] = {"anomaly": True}

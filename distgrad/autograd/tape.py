@@ -136,8 +136,8 @@ class Node:
         """Lets go of what the vjps needed."""
 
     def __repr__(self) -> str:
-        path = "/".join(map(str, self.frame.path))
-        return f"<{self.name} {path}:{self.index} {self.dtype}{list(self.shape)}>"
+        place = "/".join(map(str, (*self.frame.path, self.index)))
+        return f"<{self.name} {place}>" if self.dtype is None else f"<{self.name} {place} {self.dtype}{list(self.shape)}>"
 
 
 class Leaf(Node):

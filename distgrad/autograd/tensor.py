@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -189,6 +190,20 @@ class Tensor:
     # Equality is elementwise, as NumPy's; identity is what dicts and sets go by.
     __hash__ = object.__hash__
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
+        """A variable with a copy of the value and no gradient; outside any graph, just a copy. Computed tensors refuse."""
+        if not self.is_leaf:
+            raise GradientError(
+                "a tensor computed from others cannot be copied with its history; detach() it first, or copy the variables"
+            )
+        copied = memo[id(self)] = type(self).__new__(type(self))
+        copied.data = copy.deepcopy(self.data, memo)
+        copied.node = None if self.node is None else Leaf(self.node.frame, self.shape, self.dtype)
+        return copied
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        raise TypeError("tensors are not pickled: save x.numpy(), and make a variable of it again with dg.tensor")
+
     def __repr__(self) -> str:
         text = np.array2string(np.asarray(self.data), separator=", ", prefix="tensor(")
         note = ", requires_grad" if self.node is not None else ""
@@ -261,6 +276,12 @@ class Boxed(Tensor, boxed=True):
     __slots__ = ("level",)
 
     level: int
+
+    def numpy(self) -> Any:
+        return self.data.numpy() if isinstance(self.data, Tensor) else super().numpy()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.data!r})"
 
     def detach(self) -> Tensor:
         from . import ops
