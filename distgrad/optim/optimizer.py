@@ -174,15 +174,14 @@ def check_gradient(p: Any, g: Any) -> None:
 
 
 def blocks(arrays: Sequence[Any]) -> Iterator[list[Any]]:
-    """The same part of each array at a time, small enough for the cache; whole arrays where they cannot be flattened
-    without a copy.
+    """The same part of each array at a time, small enough for the cache and one-dimensional; whole arrays where they
+    cannot be flattened without a copy.
     """
-    size = arrays[0].size
-    if size <= BLOCK or not all(isinstance(a, np.ndarray) and a.flags.c_contiguous for a in arrays):
+    if not all(isinstance(a, np.ndarray) and a.flags.c_contiguous for a in arrays):
         yield list(arrays)
         return
     flat = [a.reshape(-1) for a in arrays]
-    for start in range(0, size, BLOCK):
+    for start in range(0, flat[0].size, BLOCK):
         yield [a[start : start + BLOCK] for a in flat]
 
 
