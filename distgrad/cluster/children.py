@@ -211,7 +211,7 @@ class Children:
         self.stop()
 
 
-def failure(child: Child, event: Event) -> DistgradError:
+def failure(event: Event) -> DistgradError:
     """The error of a child's event "failed"."""
     from google.protobuf.json_format import ParseDict
 

@@ -113,7 +113,7 @@ class LocalCluster(Client):
                 self._incarnations[child.name] = event["incarnation"]
                 waiting.discard(child.name)
             elif event["event"] == "failed":
-                raise failure(child, event)
+                raise failure(event)
             elif event["event"] == "exited":
                 raise WorkerLost(f"{child.name} did not start: {how_it_ended(child)}. Its log ends:\n{child.tail()}")
 

@@ -168,6 +168,22 @@ def prune(directory: str | os.PathLike[str], keep: int) -> None:
         raise CheckpointError(f"old checkpoints in {directory} could not be removed: {error}") from error
 
 
+def remove_checkpoints(directory: str | os.PathLike[str]) -> None:
+    """Removes all checkpoints under `directory`, damaged ones and what interrupted writes left included. Oldest first:
+    an interruption leaves the newest.
+
+    Raises:
+        CheckpointError: the disk refuses.
+    """
+    directory = Path(directory)
+    left = [path for path in directory.glob(".step-*") if path.suffix in (".partial", ".removed")]
+    try:
+        for path in [*left, *reversed(_newest_first(directory))]:
+            _remove(path)
+    except OSError as error:
+        raise CheckpointError(f"the checkpoints in {directory} could not be removed: {error}") from error
+
+
 # ---- names and places ------------------------------------------------------------------------------------------------
 
 

@@ -218,6 +218,12 @@ def with_workers(job: Job, count: int) -> Job:
     return replace(job, cluster=replace(job.cluster, workers=names), shards=shards, origins=origins)
 
 
+def open_job(path: str | os.PathLike[str], overrides: Sequence[str] = (), workers: int | None = None) -> Job:
+    """The job as it will run: the file, what replaces values of it, and on `workers` workers if a number is given."""
+    job = load_job(path, overrides)
+    return job if workers is None else with_workers(job, workers)
+
+
 def describe(job: Job) -> str:
     """The job as it will run, a value a line, each with where it came from.
 

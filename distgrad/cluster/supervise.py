@@ -1,0 +1,179 @@
+"""A job trained on this machine: its coordinator and workers are started, watched and ended. Nothing is computed here,
+so nothing that goes wrong there can keep this process from noticing."""
+
+from __future__ import annotations
+
+import queue
+import secrets
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from distgrad.coordinator.child import TrainingOrders
+from distgrad.coordinator.job import Job
+from distgrad.errors import DistgradError, WorkerLost
+from distgrad.transport.settings import TransportSettings
+from distgrad.worker.child import WorkerOrders
+
+from .children import Child, Children, Event, failure, how_it_ended
+from .directory import run_directory, socket_in
+from .signals import Interrupted, ending_signals
+
+COORDINATOR = "coordinator"
+
+# Seconds in which the processes that another one's end has torn down report it, so that the first cause can be told.
+_FOR_THE_CAUSE = 0.3
+
+
+@dataclass(frozen=True)
+class Training:
+    """What `distgrad train` was asked for.
+
+    Attributes:
+        job: as it will run.
+        overrides, workers: that made it so; see `open_job`.
+        resume: continue from the newest checkpoint.
+        fresh: remove what an earlier run has left.
+    """
+
+    job: Job
+    overrides: tuple[str, ...] = ()
+    workers: int | None = None
+    resume: bool = False
+    fresh: bool = False
+
+
+def train(training: Training, report: Callable[[Event], None]) -> None:
+    """Trains a job to its end. Whatever happens, no process, socket or temporary file is left.
+
+    Arguments:
+        report: told of what happens: "placed", "resumed", "step", "evaluated", "saved", and "done" at the end.
+
+    Raises:
+        WorkerLost: a process ended; the message names it, its number and signal, and its log.
+        Interrupted: Ctrl-C, or another signal to end.
+        DistgradError: the job cannot be trained, for example ConfigError or RemoteError.
+    """
+    heard: queue.SimpleQueue[Message] = queue.SimpleQueue()
+    with ending_signals(heard.put), run_directory() as directory:
+        logs = _log_directory(training.job, directory)
+        children = Children(logs, training.job.cluster.blas_threads, lambda child, event: heard.put((child, event)))
+        with children:
+            _Run(training, directory, children, heard).follow(report)
+
+
+Message = signal.Signals | tuple[Child, Event]
+
+
+class _Run:
+    """The processes of one job, from their start to the first of them that ends."""
+
+    def __init__(
+        self, training: Training, directory: Path, children: Children, heard: queue.SimpleQueue[Message]
+    ) -> None:
+        self._training = training
+        self._directory = directory
+        self._children = children
+        self._heard = heard
+        self._settings = TransportSettings(cluster=training.job.name, token=secrets.token_hex(16))
+
+    def follow(self, report: Callable[[Event], None]) -> None:
+        self._start()
+        done = False
+        while True:
+            child, event = self._next()
+            kind = event["event"]
+            if kind == "failed" or (kind == "exited" and not done):
+                raise self._cause(child, event)
+            if kind == "exited":
+                return
+            if kind == "listening":
+                self._start_workers(event["address"])
+            elif child.name == COORDINATOR:
+                report(event)
+                done = kind == "done"
+
+    # ---- starting ----------------------------------------------------------------------------------------------------
+
+    def _start(self) -> None:
+        """Starts all processes, so that all import their modules at once; the coordinator alone gets its orders."""
+        training = self._training
+        coordinator = self._children.start(COORDINATOR, "distgrad.coordinator")
+        for name in training.job.cluster.workers:
+            self._children.start(name, "distgrad.worker")
+        coordinator.begin(
+            TrainingOrders(
+                **self._common(COORDINATOR),
+                job=str(training.job.file.resolve()),
+                overrides=training.overrides,
+                workers=training.workers,
+                resume=training.resume,
+                fresh=training.fresh,
+            )
+        )
+
+    def _start_workers(self, coordinator: str) -> None:
+        programs = str(self._training.job.cluster.programs.resolve())
+        for name in self._training.job.cluster.workers:
+            child = self._children.get(name)
+            assert child is not None
+            child.begin(WorkerOrders(**self._common(name), coordinator=coordinator, programs=programs))
+
+    def _common(self, name: str) -> dict[str, Any]:
+        return {
+            "name": name,
+            "listen": socket_in(self._directory, name),
+            "directory": str(self._directory),
+            "settings": self._settings,
+        }
+
+    # ---- listening ---------------------------------------------------------------------------------------------------
+
+    def _next(self, timeout: float | None = None) -> tuple[Child, Event]:
+        message = self._heard.get(timeout=timeout)
+        if isinstance(message, signal.Signals):
+            raise Interrupted(message.name)
+        return message
+
+    def _cause(self, child: Child, event: Event) -> DistgradError:
+        """Why the run has failed. When one process ends, others follow or complain, and any may be heard of first; so
+        all are heard for a moment, and a process that was killed or crashed counts before what others say."""
+        bad = [(child, event)]
+        deadline = time.monotonic() + _FOR_THE_CAUSE
+        while (left := deadline - time.monotonic()) > 0:
+            try:
+                bad.append(self._next(left))
+            except queue.Empty:
+                break
+        told = {child.name: event for child, event in bad if event["event"] == "failed"}
+        for child, event in bad:
+            if event["event"] == "exited" and event["code"] != 0 and child.name not in told:
+                return self._lost(child)
+        for child, event in bad:
+            if event["event"] == "failed":
+                return failure(event)
+        return self._lost(child)
+
+    def _lost(self, child: Child) -> DistgradError:
+        what = child.name if child.name == COORDINATOR else f"worker {child.name}"
+        message = f"{what} is lost: {how_it_ended(child)}"
+        checkpoint = self._training.job.checkpoint
+        if tail := child.tail():
+            message += f". Its log ends:\n{tail}"
+        if checkpoint is not None:
+            message += (
+                f"\nWhat was saved is in {checkpoint.directory}; continue with --resume. Logs: {child.log.parent}"
+            )
+        return WorkerLost(message)
+
+
+def _log_directory(job: Job, temporary: Path) -> Path:
+    """Where logs are kept: with the job's checkpoints, to be read when the run has ended."""
+    if job.checkpoint is None:
+        return temporary
+    logs = job.checkpoint.directory / "logs"
+    logs.mkdir(parents=True, exist_ok=True)
+    return logs

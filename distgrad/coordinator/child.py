@@ -1,0 +1,67 @@
+"""A coordinator that another process has started to train one job. What the two say to each other:
+`distgrad.worker.child`."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from distgrad.errors import ConfigError
+from distgrad.worker.child import Orders, Parent
+
+from .checkpoint import latest_checkpoint, remove_checkpoints
+from .client import Client
+from .job import Job, open_job
+from .server import Coordinator
+from .trainer import Trainer
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingOrders(Orders):
+    """What to train.
+
+    Attributes:
+        job: path of the job file.
+        overrides, workers: see `open_job`.
+        resume: continue from the newest checkpoint.
+        fresh: begin anew even where an earlier run has left checkpoints, and remove them.
+        timeout: seconds for all workers to have joined.
+    """
+
+    job: str
+    overrides: tuple[str, ...] = ()
+    workers: int | None = None
+    resume: bool = False
+    fresh: bool = False
+    timeout: float = 30.0
+
+
+def train(parent: Parent, orders: TrainingOrders) -> None:
+    """Trains the job, reporting what happens; the last report is "done"."""
+    # Everything here may be killed at any moment without harm, so an order to stop needs no more ceremony than that.
+    parent.attend(lambda reason: os._exit(0))
+    job = open_job(orders.job, orders.overrides, orders.workers)
+    journal = job.checkpoint.directory / "journal" if job.checkpoint else None
+    with Coordinator(orders.settings, orders.listen, journal) as coordinator:
+        if job.checkpoint and not orders.resume:
+            _begin_anew(coordinator, job.checkpoint.directory, orders.fresh)
+        parent.tell("listening", address=coordinator.process.identity.address)
+        with Client(orders.listen, orders.settings, "trainer") as client:
+            client.wait_for_workers(job.cluster.workers, orders.timeout)
+            result = Trainer(client, job, lambda event: parent.tell(**event), orders.resume).run()
+            parent.tell("done", **asdict(result))
+
+
+def _begin_anew(coordinator: Coordinator, directory: Path, fresh: bool) -> None:
+    """Makes sure that nothing of an earlier run is taken for this one's. The journal's lock is held: no other run is
+    under way here."""
+    earlier = latest_checkpoint(directory)
+    if earlier is not None and not fresh:
+        raise ConfigError(
+            f"{directory} holds checkpoints of an earlier run, the newest {earlier.name}. Continue it with --resume, "
+            f"remove it and begin anew with --fresh, or keep it and use --set checkpoint.directory=..."
+        )
+    remove_checkpoints(directory)
+    if coordinator.journal is not None:
+        coordinator.journal.compact(keep=lambda decision: False)
