@@ -13,16 +13,11 @@ from typing import Any
 import numpy as np
 
 from ..primitive import conjugate, elementwise, primitive
+from .nested import is_complex, nested
 
 _LN2 = math.log(2.0)
 _LN10 = math.log(10.0)
 _DEGREE = math.pi / 180.0
-
-
-def is_complex(x: Any) -> bool:
-    """Whether an array, tensor or number is complex."""
-    dtype = getattr(x, "dtype", None)
-    return isinstance(x, complex) if dtype is None else "complex" in str(dtype)
 
 
 def ratio(xp: Any, a: Any, b: Any) -> Any:
@@ -270,10 +265,19 @@ def _sigmoid(xp: Any, x: Any) -> Any:
     return xp.where(x >= 0, 1.0, e) / (1 + e)
 
 
+sigmoid = elementwise(
+    "sigmoid",
+    _sigmoid,
+    [lambda xp, ans, x: ans * (1 - ans)],
+    save="output",
+    doc="1 / (1 + e⁻ˣ), also called expit; derivative s(1 - s).",
+)
+
+
 def _share(xp: Any, x: Any, y: Any, scale: float = 1.0) -> Any:
     """sigmoid(scale·(x - y)), the weight of x in logaddexp; one half where both are the same infinity."""
-    d = scale * (x - y)
-    return _sigmoid(xp, xp.where(xp.isnan(d), 0.0, d))
+    limit = 1e38  # large for any floating point, and the difference of two such is finite in float32
+    return nested(xp, sigmoid, scale * (xp.clip(x, -limit, limit) - xp.clip(y, -limit, limit)))
 
 
 logaddexp = elementwise(
@@ -287,13 +291,6 @@ logaddexp2 = elementwise(
     lambda xp, x, y: xp.logaddexp2(x, y),
     [lambda xp, ans, x, y: _share(xp, x, y, _LN2), lambda xp, ans, x, y: _share(xp, y, x, _LN2)],
     doc="log2(2ˣ + 2ʸ).",
-)
-sigmoid = elementwise(
-    "sigmoid",
-    _sigmoid,
-    [lambda xp, ans, x: ans * (1 - ans)],
-    save="output",
-    doc="1 / (1 + e⁻ˣ), also called expit; derivative s(1 - s).",
 )
 logit = elementwise(
     "logit",
