@@ -47,11 +47,16 @@ def _jvp_of(derivative: Rule) -> Rule:
 
 # ---- piecewise linear ------------------------------------------------------------------------------------------------
 
+
+def _relu_vjp(xp: Any, g: Any, ans: Any, x: Any) -> Any:
+    # A product with the mask: `where` branches at every element and takes ten times as long.
+    return g * (ans > 0) if xp is np else g * xp.astype(ans > 0, g.dtype)
+
+
 relu = primitive(
     "relu",
     lambda xp, x: xp.maximum(x, 0),
-    # A product with the mask: `where` branches at every element and takes ten times as long.
-    vjps=[lambda xp, g, ans, x: xp.multiply(g, ans > 0)],
+    vjps=[_relu_vjp],
     jvp="same",
     save="output",
     doc="max(x, 0); its derivative at 0 is 0.",

@@ -196,11 +196,11 @@ scaled_dot_product_attention = primitive(
 # ---- self_attention --------------------------------------------------------------------------------------------------
 
 
-def _split_heads(xp: Any, packed: Any, heads: int) -> Any:
+def _split_heads(xp: Any, packed: Any, heads: int) -> list[Any]:
     """q, k and v, each (batch, heads, tokens, size), of an array (batch, tokens, 3 · heads · size)."""
     batch, tokens, width = packed.shape
     split = xp.reshape(packed, (batch, tokens, 3, heads, width // (3 * heads)))
-    return xp.transpose(split, (2, 0, 3, 1, 4))
+    return [xp.swapaxes(split[:, :, i, ...], 1, 2) for i in range(3)]
 
 
 def _check_packed(packed: Any, heads: int) -> None:

@@ -89,7 +89,7 @@ def gather(xp: Any, padded: Any, w: Window, rows: int, columns: int, out: Any = 
     if out is None:
         out = xp.empty((*padded.shape[:2], *w.kernel, rows, columns), dtype=padded.dtype)
     for i, j, down, across in w.taps(rows, columns):
-        out[:, :, i, j] = padded[:, :, down, across]
+        out[:, :, i, j, ...] = padded[:, :, down, across]
     return out
 
 
@@ -99,7 +99,7 @@ def scatter(xp: Any, patches: Any, w: Window, size: Pair) -> Any:
     (height, width), (top, left) = size, w.padding
     out = xp.zeros((*patches.shape[:2], height + 2 * top, width + 2 * left), dtype=patches.dtype)
     for i, j, down, across in w.taps(rows, columns):
-        out[:, :, down, across] += patches[:, :, i, j]
+        out[:, :, down, across] += patches[:, :, i, j, ...]
     return out[:, :, top : top + height, left : left + width]
 
 
@@ -107,7 +107,7 @@ def _batches(examples: int, per_example: int) -> Iterator[slice]:
     """Slices of the batch whose patches fit the cache together."""
     step = max(1, 4 * PART // max(per_example, 1))
     for start in range(0, examples, step):
-        yield slice(start, start + step)
+        yield slice(start, min(start + step, examples))
 
 
 def _grouped(xp: Any, a: Any, groups: int, columns: int) -> Any:
@@ -125,8 +125,8 @@ def _convolve(xp: Any, x: Any, weight: Any, w: Window, groups: int) -> Any:
     out = xp.empty((x.shape[0], outputs, rows, columns), dtype=x.dtype)
     padded = pad_image(xp, x, w.padding)
     for part in _batches(x.shape[0], groups * inputs * rows * columns):
-        patches = _grouped(xp, gather(xp, padded[part], w, rows, columns), groups, rows * columns)
-        out[part] = xp.reshape(xp.matmul(matrix, patches), (-1, outputs, rows, columns))
+        patches = _grouped(xp, gather(xp, padded[part, ...], w, rows, columns), groups, rows * columns)
+        out[part, ...] = xp.reshape(xp.matmul(matrix, patches), (-1, outputs, rows, columns))
     return out
 
 
@@ -138,9 +138,9 @@ def _convolve_back(xp: Any, g: Any, weight: Any, w: Window, groups: int, size: P
     transposed = xp.swapaxes(matrix, 1, 2)
     out = xp.empty((g.shape[0], groups * inputs, *size), dtype=g.dtype)
     for part in _batches(g.shape[0], matrix.size // (outputs // groups) * rows * columns):
-        patches = xp.matmul(transposed, _grouped(xp, g[part], groups, rows * columns))
+        patches = xp.matmul(transposed, _grouped(xp, g[part, ...], groups, rows * columns))
         shaped = xp.reshape(patches, (-1, groups * inputs, *w.kernel, rows, columns))
-        out[part] = scatter(xp, shaped, w, size)
+        out[part, ...] = scatter(xp, shaped, w, size)
     return out
 
 
@@ -150,8 +150,8 @@ def _weight_gradient(xp: Any, x: Any, g: Any, w: Window, groups: int) -> Any:
     total = xp.zeros((groups, outputs, inputs * w.kernel[0] * w.kernel[1]), dtype=x.dtype)
     padded = pad_image(xp, x, w.padding)
     for part in _batches(x.shape[0], x.shape[1] * w.kernel[0] * w.kernel[1] * rows * columns):
-        patches = _grouped(xp, gather(xp, padded[part], w, rows, columns), groups, rows * columns)
-        products = xp.matmul(_grouped(xp, g[part], groups, rows * columns), xp.swapaxes(patches, 2, 3))
+        patches = _grouped(xp, gather(xp, padded[part, ...], w, rows, columns), groups, rows * columns)
+        products = xp.matmul(_grouped(xp, g[part, ...], groups, rows * columns), xp.swapaxes(patches, 2, 3))
         total = total + xp.sum(products, axis=0)
     return xp.reshape(total, (groups * outputs, inputs, *w.kernel))
 

@@ -41,7 +41,7 @@ def _winners(xp: Any, ans: Any, x: Any, w: Window) -> Any:
     taken = xp.zeros(ans.shape, dtype=xp.bool)
     for i, j, down, across in w.taps(rows, columns):
         mask = (padded[:, :, down, across] == ans) & ~taken
-        masks[:, :, i, j] = mask
+        masks[:, :, i, j, ...] = mask
         taken |= mask
     return masks
 

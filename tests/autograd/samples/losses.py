@@ -37,6 +37,12 @@ def _classes(name: str) -> list[Sample]:
     ]
 
 
+def _kl_div(torch: Any, x: Any, y: Any, reduction: str) -> Any:
+    # PyTorch warns that its own "mean" will change its meaning.
+    values = torch.nn.functional.kl_div(x, y, reduction="none")
+    return {"mean": torch.mean, "sum": torch.sum, "none": lambda v: v}[reduction](values)
+
+
 APART = [(-2.0, -0.1), (0.1, 2.0)]
 PROBABILITIES = [(-2.0, -0.1), (0.05, 0.95)]
 
@@ -45,7 +51,9 @@ SAMPLES = {
     "l1": _pairs("l1_loss", APART),
     "huber": _pairs("huber_loss", (-2.0, 2.0), delta=0.7),
     "bce_with_logits": _pairs("binary_cross_entropy_with_logits", [(-3.0, 3.0), (0.05, 0.95)]),
-    "kl_div": _pairs("kl_div", PROBABILITIES),
+    "kl_div": [
+        Sample([(3, 4), (3, 4)], {"reduction": r}, PROBABILITIES, torch=_kl_div) for r in ("mean", "sum", "none")
+    ],
     "cross_entropy": _classes("cross_entropy"),
     "nll": _classes("nll_loss"),
 }

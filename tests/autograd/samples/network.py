@@ -16,7 +16,7 @@ def _kept(shape: tuple[int, ...], key: int, rate: float) -> Any:
 
 
 def _dropout(x: Any, key: int, rate: float = 0.5) -> Any:
-    return x * _kept(x.shape, key, rate)
+    return x * _kept(x.shape, key, rate).astype(x.dtype)
 
 
 def _torch_dropout(torch: Any, x: Any, key: int, rate: float = 0.5) -> Any:
@@ -35,6 +35,10 @@ SAMPLES = {
         Sample([(3, 4)], {"key": 8, "rate": 0.2}, expected=_dropout, torch=_torch_dropout, rtol=1e-7),
     ],
     "one_hot": [
-        Sample([np.array([[0, 2], [1, 1]])], {"classes": 3}, expected=lambda labels, classes: np.eye(classes)[labels])
+        Sample(
+            [np.array([[0, 2], [1, 1]])],
+            {"classes": 3},
+            expected=lambda labels, classes: np.eye(classes, dtype=np.float32)[labels],
+        )
     ],
 }
