@@ -115,6 +115,11 @@ def astype(xp: Any, x: Any, dtype: Any) -> Any:
     return xp.astype(x, dtype_in(xp, dtype))
 
 
+@_adapted
+def copy(xp: Any, x: Any) -> Any:
+    return xp.asarray(x, copy=True)
+
+
 def _constructor(name: str) -> Adapted:
     def construct(xp: Any, *args: Any, dtype: Any = None) -> Any:
         return getattr(xp, name)(*args, dtype=dtype_in(xp, dtype))

@@ -85,7 +85,7 @@ for _name, _op in BINARY.items():
     _attach(f"__r{_name}__", _reflected(_operation(_op)), _doc(_operation(_op)))
 for _name, _op in UNARY.items():
     _attach(f"__{_name}__", _unary(_operation(_op)), _doc(_operation(_op)))
-for _name in (name for name in METHODS if name in vars(ops)):
+for _name in METHODS:
     _attach(_name, _method(_operation(_name)), _doc(_operation(_name)))
 
 

@@ -427,7 +427,7 @@ rad2deg = primitive(
     doc="Radians to degrees.",
 )
 
-# ---- dtype ------------------------------------------------------------------------------------------------------------
+# ---- storage ----------------------------------------------------------------------------------------------------------
 
 astype = primitive(
     "astype",
@@ -437,4 +437,12 @@ astype = primitive(
     jvp="linear",
     save="nothing",
     doc="x converted to `dtype`. The gradient comes back in the dtype of x.",
+)
+copy = primitive(
+    "copy",
+    lambda xp, x: xp.copy(x),
+    vjps=[lambda xp, g, ans, x: g],
+    jvp="linear",
+    save="nothing",
+    doc="x in memory of its own.",
 )

@@ -114,6 +114,7 @@ SAMPLES = {
     ],
     "deg2rad": unary(-180, 180, torch="deg2rad", analytic=False),
     "rad2deg": unary(-3, 3, torch="rad2deg"),
+    "copy": unary(-2, 2, torch="clone"),
     "astype": [
         Sample([(2,)], {"dtype": dtype}, expected=lambda x, dtype: x.astype(dtype), foreign=False)
         for dtype in (np.float64, np.complex128)

@@ -86,6 +86,7 @@ SAMPLES = {
         ),
         Sample([(2,), (2,)], domain=[(-2, -0.5), (-1, 1)]),
     ],
+    "detach": unary(-2, 2, expected=lambda x: x, torch="detach"),
     "floor": rounding("floor"),
     "ceil": rounding("ceil"),
     "trunc": rounding("trunc"),
