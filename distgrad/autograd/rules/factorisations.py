@@ -23,7 +23,7 @@ from distgrad.errors import GradientError
 
 from ..primitive import composite, namespace, ops, primitive
 from .diagonals import diagonal_part, off_diagonal, on_diagonal
-from .nested import adjoint, bare, is_complex, linalg
+from .nested import adjoint, is_complex, linalg, whole
 
 # ---- shared ----------------------------------------------------------------------------------------------------------
 
@@ -44,13 +44,12 @@ def _divided(xp: Any, numerator: Any, gap: Any, scale: Any, what: str) -> Any:
         scale: what the gaps are differences of; says what rounding is.
         what: named in the error.
     """
-    raw_gap, raw_numerator, raw_scale = bare(gap), bare(numerator), bare(scale)
-    raw = namespace(raw_gap)
-    resolution = float(np.finfo(raw_gap.dtype).eps)
-    largest = raw.max(raw.abs(raw_scale), axis=-1)[..., None, None] if raw_scale.shape[-1] else 0
-    closed = raw.abs(raw_gap) <= resolution * max(raw_gap.shape[-2:]) * largest
-    undetermined = raw.abs(raw.where(closed, raw_numerator, 0))
-    if 0 not in undetermined.shape and raw.max(undetermined) > resolution**0.5 * raw.max(raw.abs(raw_numerator)):
+    resolution = float(np.finfo(gap.dtype).eps)
+    largest = xp.expand_dims(xp.max(xp.abs(scale), axis=-1), (-2, -1)) if scale.shape[-1] else 0
+    closed = xp.abs(gap) <= resolution * max(gap.shape[-2:]) * largest
+    undetermined, every = whole(xp.abs(xp.where(closed, numerator, 0.0))), whole(xp.abs(numerator))
+    raw = namespace(every)
+    if 0 not in undetermined.shape and raw.max(undetermined) > resolution**0.5 * raw.max(every):
         raise GradientError(
             f"the gradient depends on the choice of {what}; "
             "use a function of the values or of the space they span, or perturb the matrix"
@@ -116,8 +115,8 @@ def _qr_vjp(xp: Any, g: Sequence[Any], ans: Sequence[Any], x: Any, *, complete: 
 
 
 def _qr_square_vjp(xp: Any, gq: Any, gr: Any, q: Any, r: Any) -> Any:
-    raw = namespace(bare(r))
-    diagonal = raw.abs(raw.diagonal(bare(r), axis1=-2, axis2=-1))
+    raw = namespace(whole(r))
+    diagonal = raw.abs(raw.diagonal(whole(r), axis1=-2, axis2=-1))
     if 0 not in diagonal.shape and raw.min(diagonal) <= np.finfo(diagonal.dtype).eps * raw.max(diagonal):
         raise GradientError("qr of a matrix whose columns are linearly dependent (in the first ones) has no gradient")
     m = _half_lower(xp, r @ adjoint(xp, gr) - adjoint(xp, gq) @ q)
@@ -224,8 +223,8 @@ def _reduced(g: Sequence[Any], ans: Sequence[Any], shape: tuple[int, int]) -> tu
     """Gradients and factors without the vectors beyond min(shape), which no gradient may depend on."""
     k = min(shape)
     (u, s, vh), (gu, gs, gvh) = ans, g
-    raw = namespace(bare(gu))
-    if raw.any(bare(gu)[..., k:] != 0) or raw.any(bare(gvh)[..., k:, :] != 0):
+    raw = namespace(whole(gu))
+    if raw.any(whole(gu)[..., k:] != 0) or raw.any(whole(gvh)[..., k:, :] != 0):
         raise GradientError(
             f"singular vectors beyond the first {k} of {shape[0]} x {shape[1]} matrices are not functions of the "
             "matrix; use svd(..., full_matrices=False)"

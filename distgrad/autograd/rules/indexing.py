@@ -7,6 +7,7 @@ template (:, ARRAY, 2) with the operands x and i. Reading and scattering (adding
 from __future__ import annotations
 
 import enum
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -111,11 +112,24 @@ def _written(xp: Any, g: Any, x: Any, arrays: Sequence[Any], index: Any) -> Any:
     read = nested(xp, index_get, g, *arrays, index=index)
     if not _may_repeat(arrays):
         return read
-    place = _filled(index, [bare(a) for a in arrays])
-    last = np.empty(x.shape, np.int64)
-    numbers = np.arange(np.prod(read.shape, dtype=np.int64)).reshape(read.shape)
+    return xp.where(nested(xp, index_last, *arrays, index=index, shape=tuple(x.shape)), read, 0)
+
+
+def _last(xp: Any, *arrays: Any, index: Any, shape: tuple[int, ...]) -> Any:
+    place = _filled(index, arrays)
+    last = xp.zeros(shape, dtype=int)
+    written = last[place].shape
+    numbers = xp.reshape(xp.arange(math.prod(written)), written)
     last[place] = numbers
-    return xp.where(last[place] == numbers, read, 0)
+    return last[place] == numbers
+
+
+index_last = primitive(
+    "index_last",
+    _last,
+    vjps=None,
+    doc="For each element that an index names in an array of `shape`, whether it is the last time it names it.",
+)
 
 
 index_get = primitive(
@@ -202,9 +216,9 @@ def take(x: Any, indices: Any, axis: int | None = None, mode: str = "raise") -> 
     shape = shape_of(x)
     axis %= len(shape)
     if mode == "wrap":
-        indices = bare(indices) % shape[axis]
+        indices = ops().remainder(indices, shape[axis])
     elif mode == "clip":
-        indices = np.clip(bare(indices), 0, shape[axis] - 1)
+        indices = ops().clip(indices, 0, shape[axis] - 1)
     elif mode != "raise":
         raise ValueError(f"take(mode={mode!r}): modes are 'raise', 'wrap' and 'clip'")
     return getitem(x, (*(slice(None),) * axis, indices))

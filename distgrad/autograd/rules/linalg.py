@@ -15,7 +15,7 @@ from ..primitive import composite, namespace, ops, primitive
 from .contraction import matmul
 from .diagonals import off_diagonal, on_diagonal
 from .factorisations import svdvals
-from .nested import adjoint, bare, is_complex, linalg, shape_of
+from .nested import adjoint, bare, is_complex, linalg, shape_of, whole
 
 # ---- inverse and linear systems --------------------------------------------------------------------------------------
 
@@ -147,7 +147,7 @@ def matrix_power(x: Any, n: int) -> Any:
 
 def _cofactors(xp: Any, x: Any, det: Any) -> Any:
     """det(X)·X⁻¹, the derivative of det by Xᵀ, which exists for singular X too: there by way of the SVD."""
-    if namespace(bare(det)).all(bare(det) != 0):
+    if namespace(whole(det)).all(whole(det) != 0):
         return _at_matrices(xp, det) * linalg(xp).inv(x)
     u, s, vh = linalg(xp).svd(x)
     rows = xp.broadcast_to(xp.expand_dims(s, -2), x.shape)

@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from distgrad.errors import GradientError
+
 from ..primitive import Primitive, conjugate, ops
-from ..tensor import Tensor
+from ..tensor import Boxed, Tensor
 
 
 def nested(xp: Any, op: Primitive, *args: Any, **params: Any) -> Any:
@@ -44,7 +46,19 @@ def linalg(xp: Any) -> Any:
 
 
 def bare(x: Any) -> Any:
-    """The raw array under a tensor and the boxes of all transforms around it."""
+    """The raw array under a tensor and the boxes of all transforms around it, to compute with.
+
+    Raises GradientError inside vmap, where no single array is the value.
+    """
+    while isinstance(x, Tensor):
+        if isinstance(x, Boxed) and tuple(x.shape) != tuple(x.data.shape):
+            raise GradientError("this depends on values, and inside dg.vmap a value stands for a whole batch")
+        x = x.data
+    return x
+
+
+def whole(x: Any) -> Any:
+    """The raw array under a tensor, to look at: inside vmap that of the whole batch."""
     while isinstance(x, Tensor):
         x = x.data
     return x

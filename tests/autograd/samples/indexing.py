@@ -85,6 +85,14 @@ SAMPLES = {
             expected=lambda g, index, shape: _added(np.zeros(shape, g.dtype), index, g),
         ),
     ],
+    "index_last": [
+        Sample(
+            [np.array([1, 0, 1])],
+            {"index": (ARRAY,), "shape": (3, 2)},
+            foreign=False,
+            expected=lambda i, index, shape: np.array([[False] * 2, [True] * 2, [True] * 2]),
+        )
+    ],
     "index_set": [
         Sample([(3, 2), (2,)], {"index": (1,)}, expected=lambda x, v, index: _set(x, index, v), foreign=False),
         Sample([(3, 2), ()], {"index": (ALL, 0)}, expected=lambda x, v, index: _set(x, index, v), foreign=False),
