@@ -52,7 +52,7 @@ def key(seed: int, *names: Name) -> int:
     """A 128-bit key for `seed` and `names`; 1 and "1" are different names, and so are ("a", "b") and ("ab",)."""
     digest = hashlib.blake2b(digest_size=16)
     for name in (seed, *names):
-        text = f"{type(name).__name__}:{name}".encode()
+        text = (f"text {name}" if isinstance(name, str) else f"number {int(name)}").encode()
         digest.update(len(text).to_bytes(8, "little") + text)
     return int.from_bytes(digest.digest(), "little")
 
