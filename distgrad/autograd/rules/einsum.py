@@ -145,18 +145,18 @@ def _summed(xp: Any, term: Term, needed: set[str]) -> Term:
 
 
 def _smallest(terms: Sequence[Term], lengths: dict[str, int], output: str) -> tuple[int, int]:
-    """The pair whose product takes the least more room than its factors."""
+    """The pair whose product takes the least more room than its factors; of equals, the one with the least work."""
     if len(terms) == 2:
         return 0, 1
 
     def size(labels: Any) -> int:
         return math.prod(lengths[label] for label in labels)
 
-    def growth(pair: tuple[int, int]) -> int:
-        x, y = (terms[k][1] for k in pair)
-        return size((set(x) | set(y)) & _needed(terms, pair, output)) - size(x) - size(y)
+    def cost(pair: tuple[int, int]) -> tuple[int, int]:
+        x, y = (set(terms[k][1]) for k in pair)
+        return size((x | y) & _needed(terms, pair, output)) - size(x) - size(y), size(x | y)
 
-    return min(combinations(range(len(terms)), 2), key=growth)
+    return min(combinations(range(len(terms)), 2), key=cost)
 
 
 def _product(xp: Any, first: Term, second: Term, needed: set[str]) -> Term:

@@ -37,17 +37,18 @@ def _strict(xp: Any, x: Any) -> Any:
     return x - adjoint(xp, x)
 
 
-def _divided(xp: Any, numerator: Any, gap: Any, scale: Any, what: str) -> Any:
+def _divided(xp: Any, numerator: Any, gap: Any, scale: Any, given: Any, what: str) -> Any:
     """numerator / gap, and 0 where the gap is zero within rounding, where the numerator must be so too.
 
     Arguments:
         scale: what the gaps are differences of; says what rounding is.
+        given: the gradient of the vectors, from which the numerators come; says what rounding is there.
         what: named in the error.
     """
     resolution = float(np.finfo(gap.dtype).eps)
     largest = xp.expand_dims(xp.max(xp.abs(scale), axis=-1), (-2, -1)) if scale.shape[-1] else 0
     closed = xp.abs(gap) <= resolution * max(gap.shape[-2:]) * largest
-    undetermined, every = whole(xp.abs(xp.where(closed, numerator, 0.0))), whole(xp.abs(numerator))
+    undetermined, every = whole(xp.abs(xp.where(closed, numerator, 0.0))), whole(xp.abs(given))
     raw = namespace(every)
     if 0 not in undetermined.shape and raw.max(undetermined) > resolution**0.5 * raw.max(every):
         raise GradientError(
@@ -153,7 +154,7 @@ def _eigh_vjp(xp: Any, g: Sequence[Any], ans: Sequence[Any], x: Any) -> Any:
     gap = xp.expand_dims(w, -2) - xp.expand_dims(w, -1)
     turned = _strict(xp, adjoint(xp, v) @ gv) / 2
     inner = on_diagonal(xp, gw) + _divided(
-        xp, off_diagonal(xp, turned), gap, w, "eigenvectors, which belong to equal eigenvalues"
+        xp, off_diagonal(xp, turned), gap, w, gv, "eigenvectors, which belong to equal eigenvalues"
     )
     return v @ inner @ adjoint(xp, v)
 
@@ -201,21 +202,22 @@ def _svd_vjp(xp: Any, g: Sequence[Any], ans: Sequence[Any], x: Any, *, full: boo
     row, column = xp.expand_dims(s, -2), xp.expand_dims(s, -1)
     turn_u = _strict(xp, adjoint(xp, u) @ gu)
     turn_v = _strict(xp, adjoint(xp, v) @ gv)
+    given = xp.concatenate([gu, gv], axis=-2)
     # With A = turn_u and B = turn_v, (A sⱼ + sᵢ B) / (sⱼ² - sᵢ²), split so that only what is infinite must vanish.
     what = "singular vectors, which belong to equal singular values"
-    inner = _divided(xp, off_diagonal(xp, turn_u + turn_v), row - column, s, what)
+    inner = _divided(xp, off_diagonal(xp, turn_u + turn_v), row - column, s, given, what)
     what = "singular vectors, which belong to singular values of zero"
-    inner = (inner + _divided(xp, off_diagonal(xp, turn_u - turn_v), row + column, s, what)) / 2
+    inner = (inner + _divided(xp, off_diagonal(xp, turn_u - turn_v), row + column, s, given, what)) / 2
     inner = inner + on_diagonal(xp, gs)
     if is_complex(x):
-        phase = _divided(xp, diagonal_part(xp, turn_u), 2 * row, s, what)
+        phase = _divided(xp, diagonal_part(xp, turn_u), 2 * row, s, given, what)
         inner = inner + phase
     pulled = u @ inner @ vh
     m, n = x.shape[-2:]
     if m > n:
-        pulled = pulled + _divided(xp, gu - u @ (adjoint(xp, u) @ gu), row, s, what) @ vh
+        pulled = pulled + _divided(xp, gu - u @ (adjoint(xp, u) @ gu), row, s, gu, what) @ vh
     if m < n:
-        pulled = pulled + u @ _divided(xp, gvh - (gvh @ v) @ vh, column, s, what)
+        pulled = pulled + u @ _divided(xp, gvh - (gvh @ v) @ vh, column, s, gvh, what)
     return pulled
 
 

@@ -108,7 +108,9 @@ SAMPLES = {
         ]
     ],
     "matrix_power": [
-        Sample([regular(3, 3), n], expected=np.linalg.matrix_power, torch="linalg.matrix_power", rtol=1e-9, foreign=n > 0)
+        Sample(
+            [regular(3, 3), n], expected=np.linalg.matrix_power, torch="linalg.matrix_power", rtol=1e-9, foreign=n > 0
+        )
         for n in (-2, 0, 1, 2, 5)
     ],
     "matrix_norm": [
