@@ -185,6 +185,11 @@ class Pass:
         """Whether nothing can run until another gradient is delivered."""
         return not (self._ready or self._tasks or self._fillers)
 
+    @property
+    def hurried(self) -> bool:
+        """Whether something can run that may lead to a node another process waits for."""
+        return bool(self._ready or self._tasks)
+
     def run_one(self) -> bool:
         """Runs one task, the most urgent first. False when there was none."""
         if self._ready:
@@ -200,11 +205,13 @@ class Pass:
     def run(self) -> None:
         """Runs until nothing is ready."""
         ready = self._ready
-        while True:
-            while ready:
-                self._prepare(*ready.pop())
-            if not self.run_one():
-                return
+        # Infinite and undefined gradients at the edge of a domain are values, of which NumPy need not warn.
+        with np.errstate(all="ignore"):
+            while True:
+                while ready:
+                    self._prepare(*ready.pop())
+                if not self.run_one():
+                    return
 
     def _prepare(self, node: Node, gradient: Any) -> None:
         """A node's gradient is complete: run its hooks, then pull it back to the inputs, or turn that into tasks."""

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 from distgrad.autograd.tape import Frame, mode
 from distgrad.errors import ContextClosed, DistgradError, ProgramError, WireError, WorkerLost
 from distgrad.transport.interfaces import Identity, Lanes, Link
-from distgrad.wire import RefName, decode_value, error_from_pb, error_to_pb, pb, ref_to_pb
+from distgrad.wire import RefName, pb, ref_to_pb
 
-from .backward import LocalPass, decode_gradients, flood_abort
 from .calls import Callee, Caller
-from .edges import EdgeId, edge_from_wire
+from .edges import EdgeId
 from .executor import Executor
 from .fetching import Fetcher
 from .handles import ShardHandle
+from .passes import Passes
 from .peers import OwnLink, Peers
 from .share import Share, Shares
 from .waiting import Priority, Promise, all_done
@@ -67,6 +67,7 @@ class Process:
         self.caller = Caller(self)
         self.callee = Callee(self, resolve or _runs_no_calls, max_depth)
         self.fetcher = Fetcher(self)
+        self.passes = Passes(self)
         self.find_shard: Callable[[str], Promise[tuple[str, dict[str, int]]]] = _finds_no_shards
         self.on_lost: list[Callable[[Identity, DistgradError], None]] = []
         # The share and frame of calls made outside any context.
@@ -77,18 +78,13 @@ class Process:
         self.messages: dict[type, Callable[[Link, Any, list[Any]], None]] = {
             pb.Call: self.callee.receive,
             pb.Done: self.caller.ended,
-            pb.Start: self._start,
-            pb.Gradients: self._gradients,
-            pb.Mark: self._mark,
-            pb.Resume: self._resume,
-            pb.PassAck: self._pass_ack,
-            pb.Abort: self._abort,
             pb.Drop: self._drop,
+            **self.passes.messages,
         }
         self.requests: dict[type, Callable[[Link, Any, list[Any], Reply], None]] = {
             pb.Fetch: self.fetcher.answer,
             pb.Release: self._release,
-            pb.Finish: self._finish,
+            pb.Finish: self.passes.finish,
             pb.Statistics: self._statistics,
         }
 
@@ -185,12 +181,9 @@ class Process:
             if handler is None:
                 raise WireError(f"{self.name} takes no {type(body).__name__}")
             handler(link, body, arrays)
-        except ContextClosed as error:
-            # Ordinary: messages cross with the release of their context. A pass that needs an answer gets one.
-            if isinstance(body, pb.Start | pb.Gradients | pb.Mark | pb.Resume):
-                flood = pb.Abort(context=body.header.context.id, number=body.header.number)
-                flood.error.CopyFrom(error_to_pb(error, self.name, "backward"))
-                self.peers.send(link.peer.name, flood)
+        except ContextClosed:
+            # Ordinary: messages cross with the release of their context.
+            _log.debug("%s: a %s from %s came after its context's release", self.name, type(body).__name__, link.peer)
         except DistgradError as error:
             _log.warning("%s: a %s from %s was refused: %s", self.name, type(body).__name__, link.peer, error)
 
@@ -226,8 +219,7 @@ class Process:
                 self.shares.release(share.id, error)
                 self.caller.forget(share, error)
             elif peer.name in share.peers:
-                for local in list(share.passes.values()):
-                    local.abort(error)
+                self.passes.abort_all(share, error)
         for listener in self.on_lost:
             listener(peer, error)
 
@@ -235,77 +227,7 @@ class Process:
         self.caller.lost(name, error)
         for share in self.shares:
             if name in share.peers:
-                for local in list(share.passes.values()):
-                    local.abort(error)
-
-    # ---- messages of a backward pass ---------------------------------------------------------------------------------
-
-    def _pass(self, header: pb.Pass) -> LocalPass | None:
-        """The part of this process in a pass, made at first contact. None for a pass that has ended here."""
-        share = self.shares.meet(header.context)
-        with share.lock:
-            share.check_open()
-            if header.number in share.ended:
-                return None
-            local = share.passes.get(header.number)
-            if local is None:
-                try:
-                    local = share.passes[header.number] = LocalPass(self, share, header)
-                except DistgradError as error:
-                    share.end_pass(header.number)
-                    flood_abort(self, share, header.number, error)
-                    return None
-            return local
-
-    def _start(self, link: Link, body: pb.Start, arrays: list[Any]) -> None:
-        local = self._pass(body.header)
-        if local is not None:
-            local.start(link.peer.name, [decode_value(seed, arrays) for seed in body.seeds])
-
-    def _gradients(self, link: Link, body: pb.Gradients, arrays: list[Any]) -> None:
-        local = self._pass(body.header)
-        if local is not None:
-            local.deliver(link.peer.name, decode_gradients(body, arrays))
-
-    def _mark(self, link: Link, body: pb.Mark, arrays: list[Any]) -> None:
-        local = self._pass(body.header)
-        if local is not None:
-            local.mark(link.peer.name, body.begin, [edge_from_wire(edge) for edge in body.reached])
-
-    def _resume(self, link: Link, body: pb.Resume, arrays: list[Any]) -> None:
-        local = self._pass(body.header)
-        if local is not None:
-            local.resume(link.peer.name)
-
-    def _pass_ack(self, link: Link, body: pb.PassAck, arrays: list[Any]) -> None:
-        share = self.shares.get(body.context)
-        local = share.passes.get(body.number) if share else None
-        if local is not None:
-            local.acknowledged(body)
-
-    def _abort(self, link: Link, body: pb.Abort, arrays: list[Any]) -> None:
-        """A pass has failed somewhere. It is told on from here once, also when this process had not met it yet."""
-        share = self.shares.get(body.context)
-        if share is None:
-            return
-        error = error_from_pb(body.error)
-        local = share.passes.get(body.number)
-        if local is not None:
-            local.abort(error)
-            return
-        with share.lock:
-            known = body.number in share.ended
-            share.ended.add(body.number)
-        if not known:
-            flood_abort(self, share, body.number, error)
-
-    def _finish(self, link: Link, body: pb.Finish, arrays: list[Any], reply: Reply) -> None:
-        share = self.shares.require(body.context)
-        local = share.passes.get(body.number)
-        if local is None:
-            raise ContextClosed(f"pass {body.number} of context {body.context} is not known here")
-        local.finish()
-        reply(pb.Empty())
+                self.passes.abort_all(share, error)
 
     # ---- the end of a context, and small requests --------------------------------------------------------------------
 

@@ -1,7 +1,7 @@
 """The protocol of a distributed backward pass, as a pure state machine: what one process of many must decide.
 
-Here is decided; nothing is computed, sent or waited for. `backward.py` feeds events in and carries the actions out, so
-every interleaving can be enumerated in a test without a socket.
+Here is decided; nothing is computed, sent or waited for. `part.py` adds the engine that computes, and is as pure;
+`backward.py` adds threads and the wire. So every interleaving can be enumerated in a test without a socket.
 
 1. **Start.** The initiator engages the processes that own roots. Every message that may be a process's first carries
    the whole table of roots. At first contact a process lists its sends and roots and counts, over that snapshot, the
@@ -19,20 +19,24 @@ every interleaving can be enumerated in a test without a socket.
 3. **Mark.** Nodes wait though all is at rest: some counted send will never deliver, because its value was unused,
    detached, or its call failed. All that will ever flow must come from a node that already holds a contribution, since
    the roots have run. So from each of these the mark follows inputs and edges: a send it reaches will deliver, any
-   other never will. The mark is a diffusing computation like the first, and ends the same way.
+   other never will. The mark is a diffusing computation like the first, and ends the same way; nothing runs meanwhile,
+   not even in processes that the mark is the first to reach.
 
-4. **Resume.** Every process met drops the sends the mark did not reach (they deliver None). The counts are now exact: a
-   node waits only for marked contributions; the marked part is finite and acyclic, so its first waiting node in graph
-   order has all of them. The pass goes on to its second rest, where nobody waits. If somebody does, that is a bug here
-   and is reported as one.
+4. **Resume.** Every process met drops the sends the mark did not reach (they deliver None); so nobody need be told None
+   over an edge that was not marked, and no process is met that was not met before. The counts are now exact: a node
+   waits only for marked contributions; the marked part is finite and acyclic, so its first waiting node in graph order
+   has all of them. The pass goes on to its second rest, where nobody waits. If somebody does, that is a bug here and is
+   reported as one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
+
+from .edges import EdgeId
 
 
 class Phase(Enum):
@@ -42,20 +46,55 @@ class Phase(Enum):
     MARK = "mark"
     RESUME = "resume"
     DONE = "done"
-    FAILED = "failed"
 
 
-# ---- actions ---------------------------------------------------------------------------------------------------------
+# ---- messages between processes --------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
-class Acknowledge:
-    """Tell `to` that `count` of its messages are completed, with what changed since this process last told anyone."""
+class Start:
+    """Gives the receiver's roots their seeds, by position. The initiator gives itself those of the others too, to send
+    on."""
 
-    to: str
+    seeds: dict[int, Any]
+    others: dict[str, dict[int, Any]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Gradients:
+    """Gradients, or None, for sends of the receiver."""
+
+    gradients: list[tuple[EdgeId, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """Go on marking from sends of the receiver that the mark reached; `begin` from its own live nodes."""
+
+    reached: list[EdgeId]
+    begin: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """The mark is complete: drop what it did not reach, and go on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledgement:
+    """`count` of the receiver's messages are completed, with what changed at the sender and below it since it last told
+    anyone."""
+
     count: int
     waiting: int = 0
     met: tuple[str, ...] = ()
+
+
+Message = Start | Gradients | Mark | Resume | Acknowledgement
+Outgoing = tuple[str, Message]
+
+
+# ---- decisions of the initiator --------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,17 +125,16 @@ class Broken:
     waiting: int
 
 
-Action = Acknowledge | BeginMark | BeginResume | Complete | Broken
+Decision = BeginMark | BeginResume | Complete | Broken
 
 
 class Participant:
-    """The state of one process in one pass.
+    """The state of one process in one pass: whom it owes what, and, at the initiator, how far the pass is.
 
-    `me` and `initiator` are names of processes. `waiting` is told by the shell whenever the process may have become
-    idle: how many nodes of this process still miss a contribution.
+    `me` and `initiator` are names of processes.
 
-    Events: `engaged` (a message that must be acknowledged came), `sent` (such messages were sent), `acknowledged`,
-    `worked` (the process may have no more work). All but `engaged` and `sent` return the actions to carry out.
+    Events: `engaged` (a message came that must be acknowledged), `sent` (such messages were sent), `acknowledged`, and
+    `worked` (there is no work here now), which says what to send and how to go on.
     """
 
     def __init__(self, me: str, initiator: str) -> None:
@@ -114,11 +152,6 @@ class Participant:
         self.waiting_below = 0
         self.waiting_told = 0
 
-    @property
-    def idle(self) -> bool:
-        """Whether this process owes nobody anything."""
-        return self.parent is None and not self.owed
-
     # ---- events ------------------------------------------------------------------------------------------------------
 
     def engaged(self, sender: str) -> None:
@@ -128,7 +161,7 @@ class Participant:
         else:
             self.owed[sender] = self.owed.get(sender, 0) + 1
 
-    def sent(self, count: int = 1) -> None:
+    def sent(self, count: int) -> None:
         """That many engaging messages were sent."""
         self.deficit += count
 
@@ -140,49 +173,39 @@ class Participant:
         self.waiting_below += waiting
         self.met.update(met)
 
-    def worked(self, waiting: int) -> list[Action]:
-        """There is no work here now, and `waiting` nodes wait: acknowledge what can be, and at rest decide how to go
-        on."""
-        actions: list[Action] = [Acknowledge(to, count) for to, count in self.owed.items()]
+    def worked(self, waiting: int) -> tuple[list[tuple[str, Acknowledgement]], Decision | None]:
+        """There is no work here now, and `waiting` nodes wait: acknowledges what can be. At rest, decides."""
+        due = [(to, Acknowledgement(count)) for to, count in self.owed.items()]
         self.owed.clear()
         if self.parent is None or self.deficit:
-            return actions
+            return due, None
         change = waiting - self.waiting_told + self.waiting_below
+        self.waiting_told = waiting
         if self.me == self.initiator:
             self.waiting_below = change
-            self.waiting_told = waiting
-            return [*actions, *self._rest(change)]
-        actions.append(Acknowledge(self.parent, 1, change, tuple(sorted(self.met))))
+            return due, self._rest(change)
+        due.append((self.parent, Acknowledgement(1, change, tuple(sorted(self.met)))))
         self.parent = None
         self.waiting_below = 0
-        self.waiting_told = waiting
         self.met = set()
-        return actions
+        return due, None
 
-    # ---- the initiator -----------------------------------------------------------------------------------------------
-
-    def _rest(self, waiting: int) -> list[Action]:
-        """All processes are idle and `waiting` nodes wait in all of them together."""
+    def _rest(self, waiting: int) -> Decision | None:
+        """All processes are idle, and `waiting` nodes wait in all of them together. How does the pass go on?"""
         met = tuple(sorted(self.met))
-        if self.phase in (Phase.DONE, Phase.FAILED):
-            return []
         if self.phase is Phase.MARK:
             self.phase = Phase.RESUME
-            return [BeginResume(met)]
-        if waiting == 0:
-            self.phase = Phase.DONE
-            return [Complete(met)]
-        if self.phase is Phase.RUN:
+            return BeginResume(met)
+        if self.phase is Phase.DONE:
+            return None
+        if waiting and self.phase is Phase.RUN:
             self.phase = Phase.MARK
-            return [BeginMark(met)]
-        self.phase = Phase.FAILED
-        return [Broken(waiting)]
-
-    def fail(self) -> None:
-        """The pass was aborted: nothing is decided any more."""
-        self.phase = Phase.FAILED
+            return BeginMark(met)
+        self.phase = Phase.DONE
+        return Broken(waiting) if waiting else Complete(met)
 
     def statistics(self) -> dict[str, Any]:
+        """What operators see of a pass that does not end."""
         return {
             "phase": self.phase.value,
             "parent": self.parent,

@@ -1,0 +1,267 @@
+"""One process's part of a distributed backward pass, as a pure state machine: the engine and the protocol together.
+
+The protocol (who waits for whom, when the pass ends) is stated in `protocol.py`, what a node does in
+`autograd/backward.py`. Here they meet: messages become deliveries to the engine, complete recv nodes become messages,
+and the initiator's decisions are carried out. Nothing here knows of threads, links or clocks; `backward.py` does.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from distgrad.autograd.backward import Pass, require_node, seed_for
+from distgrad.autograd.tape import Leaf, Node
+from distgrad.autograd.tensor import Tensor
+from distgrad.errors import ContextClosed, ContextError
+
+from .edges import EdgeId, Recv, Send
+from .protocol import (
+    Acknowledgement,
+    BeginMark,
+    BeginResume,
+    Broken,
+    Complete,
+    Gradients,
+    Mark,
+    Message,
+    Outgoing,
+    Participant,
+    Resume,
+    Start,
+)
+
+# (edge, gradient, the process at its other end) -> the gradient as it travels, or as the engine takes it.
+Translate = Callable[[EdgeId, Any, str], Any]
+
+
+class Part:
+    """What one process does in one pass. All but `inbox` belongs to one thread at a time.
+
+        part.begin(...)                     at first contact
+        part.inbox.append((sender, m))      a message came
+        part.step()                         until it returns None: there is no work
+        part.settle()                       then; what it says may bring new work
+
+    `step` and `settle` return what to send to other processes.
+
+    Arguments:
+        me, initiator: names of processes.
+        record: the pass itself is recorded (`create_graph`).
+        retain: the graph is kept for another pass.
+        pack, unpack: what happens to a gradient that leaves this process over an edge, and to one that came.
+
+    Attributes:
+        inbox: messages that came, with their senders. Any thread may append.
+        gradients: of the variables of this process, as far as they are complete.
+        outcome: at the initiator, how the pass ended.
+    """
+
+    def __init__(
+        self,
+        me: str,
+        initiator: str,
+        *,
+        record: bool = False,
+        retain: bool = False,
+        pack: Translate | None = None,
+        unpack: Translate | None = None,
+    ) -> None:
+        self.me = me
+        self.inbox: deque[tuple[str, Message]] = deque()
+        self.gradients: dict[Node, Any] = {}
+        self.outcome: Complete | Broken | None = None
+        self._participant = Participant(me, initiator)
+        self._engine = Pass(self._complete, record=record, retain=retain, awaited=lambda node: isinstance(node, Recv))
+        self._record = record
+        self._pack = pack or _as_it_is
+        self._unpack = unpack or _as_it_is
+        self._outbox: dict[str, list[tuple[EdgeId, Any]]] = {}
+        # What the mark has reached; None before it came by.
+        self._marked: set[Node] | None = None
+        self._roots: dict[int, Tensor] = {}
+        self._sends: Mapping[EdgeId, Send] = {}
+        self._recvs: Mapping[EdgeId, Recv] = {}
+        # Given up at the first message, unless that is a mark.
+        self._unreached: list[Recv] = []
+        self._dead: list[EdgeId] = []
+
+    # ---- first contact -----------------------------------------------------------------------------------------------
+
+    def begin(
+        self,
+        roots: dict[int, Tensor],
+        sends: Mapping[EdgeId, Send],
+        recvs: Mapping[EdgeId, Recv],
+        dead: Iterable[EdgeId] = (),
+    ) -> list[EdgeId]:
+        """Counts over the roots and sends of this moment, for the whole pass.
+
+        Arguments:
+            roots: of this process, by position among all roots.
+            sends, recvs: all ends of edges that this process has in the context.
+            dead: edges that the initiator knows to lead to none of its roots and sends.
+
+        Returns:
+            edges into this process that lead to no root and no send.
+        """
+        self._roots, self._sends, self._recvs = roots, sends, recvs
+        nodes = [(require_node(tensor, f"root {k}"), k) for k, tensor in sorted(roots.items())]
+        self._engine.expect(nodes, sends.values())
+        reached = self._engine.reached
+        unreached = [recv for recv in recvs.values() if recv not in reached]
+        if self.me != self._participant.initiator:
+            self._unreached = unreached
+            self._dead = [edge for edge in dead if edge in sends]
+        return [recv.edge for recv in unreached]
+
+    # ---- work --------------------------------------------------------------------------------------------------------
+
+    def step(self) -> list[Outgoing] | None:
+        """Does the most urgent thing there is to do and returns what is to be sent. None: there is nothing to do.
+
+        Gradients that others wait for leave before time is spent on any other.
+        """
+        if self.inbox:
+            return self._receive(*self.inbox.popleft())
+        if self._outbox and not self._engine.hurried:
+            return self._flush()
+        return [] if self._engine.run_one() else None
+
+    def _receive(self, sender: str, message: Message) -> list[Outgoing]:
+        if isinstance(message, Acknowledgement):
+            self._participant.acknowledged(message.count, message.waiting, message.met)
+            return []
+        if sender != self.me:
+            self._participant.engaged(sender)
+        if not isinstance(message, Mark):
+            self._give_up_early()
+        match message:
+            case Start(seeds, others):
+                self._seed(seeds)
+                return self._posted([(peer, Start(theirs)) for peer, theirs in others.items()])
+            case Gradients(gradients):
+                self._deliver(sender, gradients)
+            case Mark(reached, begin):
+                return self._mark(reached, begin)
+            case Resume():
+                self._give_up([edge for edge, send in self._sends.items() if send not in (self._marked or ())])
+        return []
+
+    def _seed(self, seeds: dict[int, Any]) -> None:
+        for position, gradient in seeds.items():
+            tensor = self._roots[position]
+            seed = seed_for(tensor, gradient, self._record)
+            self._engine.seed(require_node(tensor, f"root {position}"), position, seed)
+
+    def _deliver(self, sender: str, gradients: list[tuple[EdgeId, Any]]) -> None:
+        for edge, gradient in gradients:
+            send = self._sends.get(edge)
+            if send is not None and send in self._engine.reached:
+                self._engine.seed(send, 0, None if gradient is None else self._unpack(edge, gradient, sender))
+            elif gradient is not None:
+                raise ContextError(f"a gradient came for the {edge}, which this pass does not wait for")
+
+    def _give_up_early(self) -> None:
+        """What can be known at first contact. After a mark it is the mark that says so."""
+        unreached, self._unreached = self._unreached, []
+        dead, self._dead = self._dead, []
+        if self._marked is None:
+            for recv in unreached:
+                self._complete(recv, None)
+            self._give_up(dead)
+
+    def _give_up(self, edges: Iterable[EdgeId]) -> None:
+        """These sends will get nothing in this pass."""
+        for edge in edges:
+            send = self._sends[edge]
+            if send in self._engine.reached:
+                self._engine.seed(send, 0, None)
+
+    # ---- gradients that are complete ---------------------------------------------------------------------------------
+
+    def _complete(self, node: Node, gradient: Any) -> None:
+        """The graph of this process ends at `node`, and its gradient is complete."""
+        if isinstance(node, Recv):
+            if self._recvs.get(node.edge) is node:
+                # After the mark, the other end drops what was not marked by itself.
+                if gradient is not None or self._marked is None or node in self._marked:
+                    self._outbox.setdefault(node.peer, []).append((node.edge, gradient))
+            elif gradient is not None:
+                raise ContextClosed(
+                    f"a gradient would leave {self.me} over the {node.edge}, where a tensor of shape {node.shape} came "
+                    f"from {node.peer} in a context that has been released or is another; detach() what is kept from "
+                    "one context to the next"
+                )
+        elif gradient is not None:
+            assert isinstance(node, Leaf), f"a graph ends in variables and edges, not in {node}"
+            self.gradients[node] = gradient
+
+    def _flush(self) -> list[Outgoing]:
+        """What is complete, one message for each process."""
+        outbox, self._outbox = self._outbox, {}
+        return self._posted(
+            [
+                (peer, Gradients([(edge, self._pack(edge, gradient, peer)) for edge, gradient in gradients]))
+                for peer, gradients in outbox.items()
+            ]
+        )
+
+    def _posted(self, messages: list[Outgoing]) -> list[Outgoing]:
+        """Counts messages that engage others. This process's own take the short way."""
+        self.inbox.extend(message for message in messages if message[0] == self.me)
+        others = [message for message in messages if message[0] != self.me]
+        self._participant.sent(len(others))
+        return others
+
+    # ---- the mark ----------------------------------------------------------------------------------------------------
+
+    def _mark(self, reached: list[EdgeId], begin: bool) -> list[Outgoing]:
+        """Marks sends, and live nodes, and all they lead to; where that leaves the process, the mark goes on
+        elsewhere."""
+        if self._marked is None:
+            self._marked = set()
+        marked, involved = self._marked, self._engine.reached
+        stack: list[Node] = [self._sends[edge] for edge in reached]
+        if begin:
+            stack += self._engine.holding()
+        crossing: dict[str, list[EdgeId]] = {}
+        while stack:
+            node = stack.pop()
+            if node in marked or node not in involved:
+                continue
+            marked.add(node)
+            stack.extend(parent for parent in node.inputs if parent is not None)
+            if isinstance(node, Recv) and self._recvs.get(node.edge) is node:
+                if node.peer == self.me:
+                    stack.append(self._sends[node.edge])
+                else:
+                    crossing.setdefault(node.peer, []).append(node.edge)
+        return self._posted([(peer, Mark(edges)) for peer, edges in crossing.items()])
+
+    # ---- rest --------------------------------------------------------------------------------------------------------
+
+    def settle(self) -> list[Outgoing]:
+        """There is no work here: acknowledges what can be acknowledged and, at the initiator, decides how to go on."""
+        due, decision = self._participant.worked(self._engine.waiting)
+        messages: list[Outgoing] = [*due]
+        match decision:
+            case BeginMark(met):
+                messages += self._posted([(peer, Mark([], begin=True)) for peer in met])
+            case BeginResume(met):
+                messages += self._posted([(peer, Resume()) for peer in met])
+            case Complete() | Broken():
+                self.outcome = decision
+        return messages
+
+    def statistics(self) -> dict[str, Any]:
+        """What operators see of a pass that does not end."""
+        return {"waiting": self._engine.waiting, **self._participant.statistics()}
+
+    def __repr__(self) -> str:
+        return f"<Part of {self.me}: {self._engine.waiting} nodes wait, {self._participant!r}>"
+
+
+def _as_it_is(edge: EdgeId, gradient: Any, peer: str) -> Any:
+    return gradient

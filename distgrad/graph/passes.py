@@ -1,0 +1,101 @@
+"""Messages of backward passes, on their way to this process's part of the pass they belong to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from distgrad.errors import ContextClosed, DistgradError
+from distgrad.transport.interfaces import Link
+from distgrad.wire import error_from_pb, error_to_pb, pb
+
+from .backward import LocalPass, flood_abort
+from .share import Share
+
+if TYPE_CHECKING:
+    from .process import Process
+
+
+class Passes:
+    """Finds or makes the part of this process in a pass, and ends it."""
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+        self.messages: dict[type, Callable[[Link, Any, list[Any]], None]] = {
+            pb.Start: self._engaging,
+            pb.Gradients: self._engaging,
+            pb.Mark: self._engaging,
+            pb.Resume: self._engaging,
+            pb.PassAck: self._acknowledgement,
+            pb.Abort: self._abort,
+        }
+
+    def _engaging(self, link: Link, body: Any, arrays: list[Any]) -> None:
+        """A message that may be the first of its pass here, and that its sender waits to hear of."""
+        header = body.header
+        try:
+            local = self._part(header)
+            if local is not None:
+                local.receive(link.peer.name, local.from_wire(body, arrays))
+        except ContextClosed as error:
+            # Ordinary: it crossed with the release of its context. The sender must not wait for ever.
+            abort = pb.Abort(context=header.context.id, number=header.number)
+            abort.error.CopyFrom(error_to_pb(error, self._process.name, "backward"))
+            self._process.send(link.peer.name, abort)
+        except Exception as error:  # a malformed message ends its pass, not the link's thread
+            self._refuse(header, error)
+
+    def _part(self, header: pb.Pass) -> LocalPass | None:
+        """The part of this process in a pass, made at first contact. None for a pass that has ended here."""
+        share = self._process.shares.meet(header.context)
+        with share.lock:
+            share.check_open()
+            if header.number in share.ended:
+                return None
+            local = share.passes.get(header.number)
+            if local is None:
+                local = share.passes[header.number] = LocalPass(self._process, share, header)
+            return local
+
+    def _refuse(self, header: pb.Pass, error: Exception) -> None:
+        local = self._find(header.context.id, header.number)
+        if local is not None:
+            local.abort(error_from_pb(error_to_pb(error, self._process.name, "backward")))
+
+    def _find(self, context: str, number: int) -> LocalPass | None:
+        share = self._process.shares.get(context)
+        return share.passes.get(number) if share is not None else None
+
+    def _acknowledgement(self, link: Link, body: pb.PassAck, arrays: list[Any]) -> None:
+        local = self._find(body.context, body.number)
+        if local is not None:
+            local.receive(link.peer.name, local.from_wire(body, arrays))
+
+    def _abort(self, link: Link, body: pb.Abort, arrays: list[Any]) -> None:
+        """A pass has failed somewhere. It is told on from here once, also when this process had not met it yet."""
+        share = self._process.shares.get(body.context)
+        if share is None:
+            return
+        error = error_from_pb(body.error)
+        with share.lock:
+            local = share.passes.get(body.number)
+            news = local is None and body.number not in share.ended
+            if news:
+                share.ended.add(body.number)
+        if local is not None:
+            local.abort(error)
+        elif news:
+            flood_abort(self._process, share, body.number, error)
+
+    def abort_all(self, share: Share, error: DistgradError) -> None:
+        """A process that this one shares the context with is gone."""
+        for local in list(share.passes.values()):
+            local.abort(error)
+
+    def finish(self, link: Link, body: pb.Finish, arrays: list[Any], reply: Callable[..., None]) -> None:
+        """A pass has ended everywhere: its gradients become part of the context."""
+        local = self._find(body.context, body.number)
+        if local is None:
+            raise ContextClosed(f"pass {body.number} of context {body.context} is not known here: it was aborted")
+        local.finish()
+        reply(pb.Empty())

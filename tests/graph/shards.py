@@ -1,0 +1,167 @@
+"""Shards that the tests of the graph place on workers. Every public method can be called; `outputs` says which return
+several references."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+
+import distgrad as dg
+from distgrad.autograd.tensor import Tensor
+
+
+def parameter(seed: int, *shape: int, dtype: Any = np.float64) -> Tensor:
+    """A variable of random numbers that depend on the seed alone."""
+    return dg.tensor(np.random.default_rng(seed).standard_normal(shape), dtype=dtype, requires_grad=True)
+
+
+class Dense:
+    """tanh(w x + b), and what else one does to a vector of three."""
+
+    outputs: ClassVar[dict[str, int]] = {"split": 2, "three": 3}
+
+    def __init__(self, seed: int = 0, dtype: Any = np.float64) -> None:
+        self.w = parameter(seed, 3, 3, dtype=dtype)
+        self.b = parameter(seed + 100, 3, dtype=dtype)
+
+    def forward(self, x: Any) -> Any:
+        return dg.ops.tanh(self.w @ x + self.b)
+
+    def loss(self, x: Any, target: Any = 0.0) -> Any:
+        return ((self.w @ x - target) ** 2).sum()
+
+    def total(self, x: Any) -> Any:
+        return (x * x * self.b).sum()
+
+    def add(self, x: Any, y: Any, *more: Any) -> Any:
+        total = x + y
+        for item in more:
+            total = total + item
+        return total * self.b
+
+    def split(self, x: Any) -> Any:
+        h = self.w @ x
+        return dg.ops.sin(h), dg.ops.cos(h)
+
+    def three(self, x: Any) -> Any:
+        return [x * self.b, x + self.b, (self.w @ x).sum()]
+
+    def tree(self, x: Any) -> Any:
+        return {"twice": x * 2.0, "rest": [x * self.b, (x.sum(), "text", None, 3)], "constant": np.arange(3.0)}
+
+    def of_tree(self, tree: Any, *, scale: float = 1.0, label: str = "", nothing: Any = None) -> Any:
+        assert nothing is None
+        first, (second, number) = tree["items"]
+        return (first * second * self.b).sum() * scale * number + len(label)
+
+    def detached(self, x: Any) -> Any:
+        return (self.w @ x).detach()
+
+    def constant(self, x: Any) -> Any:
+        return np.ones(3)
+
+    def ignores(self, x: Any, y: Any) -> Any:
+        return self.w @ y
+
+    def square_without_grad(self, x: Any) -> Any:
+        with dg.no_grad():
+            return self.w @ x
+
+    def weight(self) -> Any:
+        return self.w
+
+    def bias(self) -> Any:
+        return self.b
+
+    def times(self, w: Any, x: Any) -> Any:
+        return w @ x
+
+    def identity(self, x: Any) -> Any:
+        return x
+
+    def pick(self, x: Any, index: Any, k: int = 0) -> Any:
+        return x[np.asarray(index.data)] * self.b[k]
+
+    def fail(self, x: Any) -> Any:
+        raise ValueError(f"no luck with shape {x.shape}")
+
+    def matmul_wrong(self, x: Any) -> Any:
+        return self.w @ dg.ops.concatenate([x, x])
+
+
+class Router:
+    """Calls the shards it is handed."""
+
+    def __init__(self, seed: int = 0) -> None:
+        self.v = parameter(seed + 200, 3)
+        self.kept: Any = None
+
+    def through(self, x: Any, *shards: Any) -> Any:
+        """Forwards a reference: it does not wait for the last call."""
+        ref = shards[0].forward(x * self.v)
+        for shard in shards[1:]:
+            ref = shard.forward(ref)
+        return ref
+
+    def through_waiting(self, x: Any, *shards: Any) -> Any:
+        for shard in shards:
+            x = shard.forward(x * self.v).get()
+        return x * self.v
+
+    def both(self, x: Any, first: Any, second: Any) -> Any:
+        """Two references forwarded within a tree, beside a value of its own."""
+        return {"first": first.forward(x), "second": [second.forward(x * self.v)], "own": x + self.v}
+
+    def rally(self, x: Any, me: Any, other: Any, left: int) -> Any:
+        """Calls the other, which calls back, until nothing is left."""
+        if left == 0:
+            return x * self.v
+        return other.rally(dg.ops.sin(x), other, me, left - 1).get() + x
+
+    def itself(self, x: Any, me: Any, left: int) -> Any:
+        return x * self.v if left == 0 else me.itself(x + 1.0, me, left - 1).get() * self.v
+
+    def catches(self, x: Any, shard: Any) -> Any:
+        h = x * self.v
+        try:
+            return shard.fail(h).get()
+        except dg.DistgradError as error:
+            return h + len(error.original_message)  # type: ignore[attr-defined]
+
+    def keep_and_fail(self, x: Any) -> Any:
+        self.kept = dg.ops.exp(x * self.v)
+        raise RuntimeError("kept it, though")
+
+    def use_kept(self, y: Any) -> Any:
+        return (self.kept * y).sum()
+
+    def fails_below(self, x: Any, *shards: Any) -> Any:
+        """Goes through shards[0], [1], ... and fails at the last."""
+        if len(shards) == 1:
+            return shards[0].fail(x).get()
+        return shards[0].fails_below(x, *shards[1:]).get()
+
+    def unused_call(self, x: Any, shard: Any) -> Any:
+        shard.forward(x)
+        return x * self.v
+
+    def tie(self, owner: Any, x: Any) -> Any:
+        """Uses a parameter of another shard as its own."""
+        return owner.weight().get() @ (x * self.v)
+
+
+class Table:
+    """An embedding."""
+
+    def __init__(self, seed: int = 0, dtype: Any = np.float64) -> None:
+        self.table = parameter(seed + 300, 10, 3, dtype=dtype)
+
+    def rows(self, indices: Any) -> Any:
+        return dg.ops.take(self.table, indices, axis=0)
+
+    def identity_rows(self, table: Any, indices: Any) -> Any:
+        return dg.ops.take(table, indices, axis=0)
+
+    def whole(self) -> Any:
+        return self.table
