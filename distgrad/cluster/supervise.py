@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from distgrad.coordinator.child import TrainingOrders
-from distgrad.coordinator.job import Job
+from distgrad.coordinator.job import Job, describe, open_job
 from distgrad.errors import DistgradError, WorkerLost
 from distgrad.transport.settings import TransportSettings
 from distgrad.worker.child import WorkerOrders
@@ -33,13 +33,13 @@ class Training:
     """What `distgrad train` was asked for.
 
     Attributes:
-        job: as it will run.
-        overrides, workers: that made it so; see `open_job`.
+        file: of the job.
+        overrides, workers: what differs from the file; see `open_job`.
         resume: continue from the newest checkpoint.
         fresh: remove what an earlier run has left.
     """
 
-    job: Job
+    file: Path
     overrides: tuple[str, ...] = ()
     workers: int | None = None
     resume: bool = False
@@ -50,19 +50,21 @@ def train(training: Training, report: Callable[[Event], None]) -> None:
     """Trains a job to its end. Whatever happens, no process, socket or temporary file is left.
 
     Arguments:
-        report: told of what happens: "placed", "resumed", "step", "evaluated", "saved", and "done" at the end.
+        report: told of what happens: "job", "placed", "resumed", "step", "evaluated", "saved", and "done" at the end.
 
     Raises:
         WorkerLost: a process ended; the message names it, its number and signal, and its log.
         Interrupted: Ctrl-C, or another signal to end.
         DistgradError: the job cannot be trained, for example ConfigError or RemoteError.
     """
+    job = open_job(training.file, training.overrides, training.workers)
+    report({"event": "job", "text": describe(job)})
     heard: queue.SimpleQueue[Message] = queue.SimpleQueue()
     with ending_signals(heard.put), run_directory() as directory:
-        logs = _log_directory(training.job, directory)
-        children = Children(logs, training.job.cluster.blas_threads, lambda child, event: heard.put((child, event)))
+        logs = _log_directory(job, directory)
+        children = Children(logs, job.cluster.blas_threads, lambda child, event: heard.put((child, event)))
         with children:
-            _Run(training, directory, children, heard).follow(report)
+            _Run(training, job, directory, children, heard).follow(report)
 
 
 Message = signal.Signals | tuple[Child, Event]
@@ -72,13 +74,19 @@ class _Run:
     """The processes of one job, from their start to the first of them that ends."""
 
     def __init__(
-        self, training: Training, directory: Path, children: Children, heard: queue.SimpleQueue[Message]
+        self,
+        training: Training,
+        job: Job,
+        directory: Path,
+        children: Children,
+        heard: queue.SimpleQueue[Message],
     ) -> None:
         self._training = training
+        self._job = job
         self._directory = directory
         self._children = children
         self._heard = heard
-        self._settings = TransportSettings(cluster=training.job.name, token=secrets.token_hex(16))
+        self._settings = TransportSettings(cluster=job.name, token=secrets.token_hex(16))
 
     def follow(self, report: Callable[[Event], None]) -> None:
         self._start()
@@ -102,12 +110,12 @@ class _Run:
         """Starts all processes, so that all import their modules at once; the coordinator alone gets its orders."""
         training = self._training
         coordinator = self._children.start(COORDINATOR, "distgrad.coordinator")
-        for name in training.job.cluster.workers:
+        for name in self._job.cluster.workers:
             self._children.start(name, "distgrad.worker")
         coordinator.begin(
             TrainingOrders(
                 **self._common(COORDINATOR),
-                job=str(training.job.file.resolve()),
+                job=str(training.file.resolve()),
                 overrides=training.overrides,
                 workers=training.workers,
                 resume=training.resume,
@@ -116,8 +124,8 @@ class _Run:
         )
 
     def _start_workers(self, coordinator: str) -> None:
-        programs = str(self._training.job.cluster.programs.resolve())
-        for name in self._training.job.cluster.workers:
+        programs = str(self._job.cluster.programs.resolve())
+        for name in self._job.cluster.workers:
             child = self._children.get(name)
             assert child is not None
             child.begin(WorkerOrders(**self._common(name), coordinator=coordinator, programs=programs))
@@ -152,22 +160,18 @@ class _Run:
         for child, event in bad:
             if event["event"] == "exited" and event["code"] != 0 and child.name not in told:
                 return self._lost(child)
-        for child, event in bad:
-            if event["event"] == "failed":
-                return failure(event)
+        for event in told.values():
+            return failure(event)
         return self._lost(child)
 
     def _lost(self, child: Child) -> DistgradError:
         what = child.name if child.name == COORDINATOR else f"worker {child.name}"
-        message = f"{what} is lost: {how_it_ended(child)}"
-        checkpoint = self._training.job.checkpoint
+        lines = [f"{what} is lost: {how_it_ended(child)}"]
         if tail := child.tail():
-            message += f". Its log ends:\n{tail}"
-        if checkpoint is not None:
-            message += (
-                f"\nWhat was saved is in {checkpoint.directory}; continue with --resume. Logs: {child.log.parent}"
-            )
-        return WorkerLost(message)
+            lines.append(f"the end of its log, {child.log}:\n{tail}")
+        if self._job.checkpoint is not None:
+            lines.append(f"what was saved is in {self._job.checkpoint.directory}: continue with --resume")
+        return WorkerLost("\n".join(lines))
 
 
 def _log_directory(job: Job, temporary: Path) -> Path:

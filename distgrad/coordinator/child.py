@@ -12,7 +12,7 @@ from distgrad.worker.child import Orders, Parent
 
 from .checkpoint import latest_checkpoint, remove_checkpoints
 from .client import Client
-from .job import Job, open_job
+from .job import open_job
 from .server import Coordinator
 from .trainer import Trainer
 

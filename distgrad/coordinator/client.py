@@ -6,6 +6,7 @@ import itertools
 import secrets
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from distgrad.errors import ConfigError, Timeout
@@ -17,6 +18,25 @@ from distgrad.transport.interfaces import Identity, Lanes
 from distgrad.transport.settings import TransportSettings
 from distgrad.wire import decode_value, encode_value, pb
 from distgrad.worker.member import COORDINATOR, Membership
+
+
+@dataclass(frozen=True)
+class WorkerStatus:
+    """A worker at one moment.
+
+    Attributes:
+        state: "alive", "lost" or "left".
+        reason: why it is no longer alive.
+        counts: how many contexts, values, calls, links, ... it holds; empty when it cannot be asked.
+    """
+
+    name: str
+    address: str
+    pid: int
+    incarnation: int
+    state: str
+    reason: str
+    counts: Mapping[str, int]
 
 
 class PlacedShard(ShardHandle):
@@ -130,10 +150,18 @@ class Client:
     # ---- members -----------------------------------------------------------------------------------------------------
 
     @property
-    def workers(self) -> list[pb.Member]:
-        """The workers as they are now: name, incarnation, address, pid, state ("alive", "lost"), reason."""
+    def workers(self) -> list[WorkerStatus]:
+        """The workers as they are now, those that are gone included."""
         reply, _ = self.process.ask(COORDINATOR, pb.ListMembers())
-        return [member for member in reply.members if member.role == "worker"]
+        workers = [member for member in reply.members if member.role == "worker"]
+        asked = {w.name: self.process.request(w.name, pb.Statistics()) for w in workers if w.state == "alive"}
+        for name, promise in asked.items():
+            self.process.executor.wait(promise, what=f"the counts of {name}")
+        counts = {name: dict(promise.result()[0].counts) for name, promise in asked.items() if promise.error is None}
+        return [
+            WorkerStatus(w.name, w.address, w.pid, w.incarnation, w.state, w.reason, counts.get(w.name, {}))
+            for w in workers
+        ]
 
     def counts(self, process: str) -> dict[str, int]:
         """How many contexts, values, edges, links, ... a process holds now."""

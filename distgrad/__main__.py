@@ -1,0 +1,5 @@
+"""`python -m distgrad`: the command line."""
+
+from distgrad.cli import main
+
+main()

@@ -1,0 +1,21 @@
+"""`distgrad status`"""
+
+from __future__ import annotations
+
+import click
+from rich.console import Console
+
+from distgrad.coordinator.client import Client
+from distgrad.show.members import members_table
+from distgrad.transport.settings import TransportSettings
+
+from .options import link_options
+
+
+@click.command()
+@click.argument("address", metavar="HOST:PORT")
+@link_options
+def status(address: str, settings: TransportSettings) -> None:
+    """Shows the workers of the cluster whose coordinator is at HOST:PORT."""
+    with Client(address, settings) as client:
+        Console().print(members_table(client.workers))

@@ -1,0 +1,34 @@
+"""`distgrad train JOB.toml`"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from distgrad.cluster.supervise import Training
+from distgrad.cluster.supervise import train as run
+from distgrad.show.progress import DISPLAYS
+
+
+@click.command()
+@click.argument("job", type=click.Path(path_type=Path))
+@click.option("--workers", metavar="N", type=int, help="Train on N workers instead of those the file names.")
+@click.option("--resume", is_flag=True, help="Continue from the newest checkpoint.")
+@click.option("--fresh", is_flag=True, help="Begin anew, removing the checkpoints of an earlier run.")
+@click.option(
+    "--set", "overrides", metavar="A.B=VALUE", multiple=True, help="Replace a value of the file; may be repeated."
+)
+@click.option("--quiet", "display", flag_value="quiet", help="Print the last line only.")
+@click.option("--json", "display", flag_value="json", help="Print events, a JSON object a line.")
+def train(
+    job: Path, workers: int | None, resume: bool, fresh: bool, overrides: tuple[str, ...], display: str | None
+) -> None:
+    """Trains the job in the file JOB on worker processes of this machine."""
+    if resume and fresh:
+        raise click.UsageError("--resume continues an earlier run and --fresh removes it: choose one")
+    training = Training(job, overrides, workers, resume, fresh)
+    console = Console()
+    with DISPLAYS[display or ("bar" if console.is_terminal else "plain")](console) as show:
+        run(training, show)
