@@ -1,7 +1,8 @@
 """Array namespaces under NumPy's names, so that one text of a rule runs on all of them.
 
-Rules are written in NumPy's vocabulary: `xp.arcsin`, `xp.concatenate`, `xp.var(x, ddof=1)`. CuPy speaks it itself. A namespace of the array
-API standard (https://data-apis.org/array-api) has other names for some functions and lacks others; `Standard` translates.
+Rules are written in NumPy's vocabulary: `xp.arcsin`, `xp.concatenate`, `xp.var(x, ddof=1)`. CuPy speaks it itself. A
+namespace of the array API standard (https://data-apis.org/array-api) has other names for some functions and lacks
+others; `Standard` translates.
 """
 
 from __future__ import annotations
@@ -219,9 +220,7 @@ def heaviside(xp: Any, x: Any, y: Any) -> Any:
 
 
 @_adapted
-def nan_to_num(
-    xp: Any, x: Any, nan: float = 0.0, posinf: float | None = None, neginf: float | None = None
-) -> Any:
+def nan_to_num(xp: Any, x: Any, nan: float = 0.0, posinf: float | None = None, neginf: float | None = None) -> Any:
     limits = xp.finfo(x.dtype)
     x = xp.where(xp.isnan(x), nan, x)
     x = xp.where(x == math.inf, limits.max if posinf is None else posinf, x)

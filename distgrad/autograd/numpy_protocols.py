@@ -1,8 +1,8 @@
-"""NumPy's own functions on tensors: `np.sin(t)`, `np.sum(t, axis=0)`, `np.linalg.norm(t)`, attached by importing this file.
+"""NumPy's own functions on tensors: `np.sin(t)`, `np.sum(t, axis=0)`, `np.linalg.norm(t)`. Importing attaches them.
 
-NumPy hands a call to `__array_ufunc__` or `__array_function__` when a tensor is among its arguments (NEP 13, NEP 18). Both look up the
-operation of the same name in `dg.ops`; there is one table, so what `dg.ops` has, NumPy's spelling has too. What it lacks is refused with a
-message, never computed on bare arrays, which would lose the gradient.
+NumPy hands a call to `__array_ufunc__` or `__array_function__` when a tensor is among its arguments (NEP 13, NEP 18).
+Both look up the operation of the same name in `dg.ops`; there is one table, so what `dg.ops` has, NumPy's spelling has
+too. What it lacks is refused with a message, never computed on bare arrays, which would lose the gradient.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import inspect
 import sys
 from collections.abc import Callable
 from functools import cache
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -62,7 +62,7 @@ ACCUMULATE = {"add": "cumsum", "multiply": "cumprod"}
 
 
 def _table() -> dict[Function, Any]:
-    """NumPy's functions that are no ufuncs -> our operations of the same names, from numpy, numpy.linalg or numpy.fft."""
+    """Functions of numpy, numpy.linalg and numpy.fft that are no ufuncs -> our operations of the same names."""
     table: dict[Function, Any] = {}
     for name in ops.__all__:
         for home in (np, np.linalg, np.fft):
@@ -154,9 +154,9 @@ def _known(name: str, operation: Any, params: dict[str, Any]) -> dict[str, Any]:
 
 
 class _Idle:
-    """Pairs of a parameter and the value of it that changes nothing. Values may be arrays, so they are compared by identity."""
+    """Parameters with the values that change nothing; compared by identity, as values may be arrays."""
 
-    _VALUES: dict[str, tuple[Any, ...]] = {
+    _VALUES: ClassVar[dict[str, tuple[Any, ...]]] = {
         "where": (True,),
         "dtype": (None,),
         "casting": ("same_kind",),
@@ -179,14 +179,15 @@ _IDLE = _Idle()
 
 def _refuse(name: str) -> Any:
     raise TypeError(
-        f"{name} is not differentiable here: dg.ops has no function of that name. Write it with functions that dg.ops has, give "
-        "it derivatives of its own with dg.custom_vjp, or leave the graph with .numpy() (tensor.detach().numpy())"
+        f"{name} is not differentiable here: dg.ops has no function of that name. Write it with functions that dg.ops "
+        "has, give it derivatives of its own with dg.custom_vjp, or leave the graph with .numpy()"
     )
 
 
 def _refuse_out(name: str) -> Any:
     raise InPlaceError(
-        f"{name}(out=...) would write into an array, and a tensor is among its operands; leave out= away and use the result"
+        f"{name}(out=...) would write into an array, and a tensor is among its operands; leave out= away and use "
+        "the result"
     )
 
 
@@ -194,13 +195,14 @@ def _array(self: Tensor, dtype: Any = None, copy: bool | None = None) -> Any:
     """`np.asarray(t)`, for tensors without history."""
     if isinstance(self, Boxed):
         raise GradientError(
-            f"a value inside a transform (a {type(self).__name__.lower()}) cannot become a NumPy array: the transform would lose sight "
-            "of it. Use functions of dg.ops or NumPy on the value itself"
+            f"a value inside a transform (a {type(self).__name__.lower()}) cannot become a NumPy array: the transform "
+            "would lose sight of it. Use functions of dg.ops or NumPy on the value itself"
         )
     if self.requires_grad:
         raise GradientError(
-            "a tensor that requires grad does not turn into a NumPy array by itself, as its gradient would be lost; ask for the array "
-            "with .numpy(), or for a tensor outside the graph with .detach(). (To join tensors, use dg.ops.stack.)"
+            "a tensor that requires grad does not turn into a NumPy array by itself, as its gradient would be lost; "
+            "ask for the array with .numpy(), or for a tensor outside the graph with .detach(). To join tensors, use "
+            "dg.ops.stack"
         )
     return np.array(self.data, dtype=dtype, copy=copy)
 

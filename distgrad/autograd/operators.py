@@ -1,6 +1,7 @@
 """Python's operators and NumPy's methods on tensors, attached from tables. Importing this file attaches them.
 
-In-place operators are not defined, so Python computes `x = x + y` for `x += y`: the name is bound anew and nothing is overwritten.
+In-place operators are not defined, so Python computes `x = x + y` for `x += y`: the name is bound anew and nothing is
+overwritten.
 """
 
 from __future__ import annotations
@@ -37,8 +38,8 @@ UNARY = {"neg": "negative", "pos": "positive", "abs": "abs", "invert": "invert"}
 
 # Methods under the names of their operations.
 METHODS = """
-    all any argmax argmin argsort astype clip compress conj copy count_nonzero cumprod cumsum diagonal dot max mean min nonzero prod
-    ptp ravel repeat round searchsorted squeeze std sum swapaxes take trace var
+    all any argmax argmin argsort astype clip compress conj copy count_nonzero cumprod cumsum diagonal dot max mean min
+    nonzero prod ptp ravel repeat round searchsorted squeeze std sum swapaxes take trace var
 """.split()  # noqa: SIM905
 
 
@@ -89,7 +90,7 @@ for _name in METHODS:
     _attach(_name, _method(_operation(_name)), _doc(_operation(_name)))
 
 
-# ---- what is no entry of a table --------------------------------------------------------------------------------------
+# ---- what is no entry of a table -------------------------------------------------------------------------------------
 
 
 def _divmod(self: Tensor, other: Any) -> tuple[Tensor, Tensor]:
@@ -141,7 +142,8 @@ def _flatten(self: Tensor) -> Tensor:
 
 def _unpacked(arguments: tuple[Any, ...]) -> Any:
     """(2, 3) for the arguments 2, 3 and for the one argument (2, 3) alike."""
-    return arguments[0] if len(arguments) == 1 and (arguments[0] is None or isinstance(arguments[0], tuple | list)) else arguments
+    alone = len(arguments) == 1 and (arguments[0] is None or isinstance(arguments[0], tuple | list))
+    return arguments[0] if alone else arguments
 
 
 for _name, _function in {

@@ -1,8 +1,9 @@
-"""Differentiable functions under NumPy's names: `dg.ops.sin(x)`, `dg.ops.sum(x, axis=0)`, and the fused ones of neural networks.
+"""Differentiable functions under NumPy's names: `dg.ops.sin(x)`, `dg.ops.sum(x, axis=0)`, and the fused ones of neural
+networks.
 
-Every entry takes tensors, arrays and numbers, and returns tensors. The list is the table of primitives and what is composed of them; a
-file put in `rules/` is entered by being there. This module is also the namespace `xp` of rules that run on tensors, so it has NumPy's
-constants and dtypes too.
+Every entry takes tensors, arrays and numbers, and returns tensors. The list is the table of primitives and what is
+composed of them; a file put in `rules/` is entered by being there. This module is also the namespace `xp` of rules that
+run on tensors, so it has NumPy's constants and dtypes too.
 """
 
 from __future__ import annotations

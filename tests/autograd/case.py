@@ -1,4 +1,6 @@
-"""One sample of a primitive with its operands drawn: a function of its differentiable operands, and random directions for it."""
+"""One sample of a primitive with its operands drawn: a function of its differentiable operands, and random directions
+for it.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""What the gradient is where there is none: the conventions at kinks and edges, pinned one by one (they are PyTorch's)."""
+"""What the gradient is where there is none: the conventions at kinks and edges, pinned one by one (they are
+PyTorch's).
+"""
 
 from __future__ import annotations
 
@@ -95,7 +97,7 @@ def test_the_gradient_at_a_kink_follows_the_convention(case: str) -> None:
 
 
 def test_the_second_derivative_of_sinc_at_zero_is_that_of_its_series() -> None:
-    assert dg.grad(dg.grad(ops.sinc))(0.0) == pytest.approx(-np.pi**2 / 3)
+    assert dg.grad(dg.grad(ops.sinc))(0.0) == pytest.approx(-(np.pi**2) / 3)
 
 
 def test_the_second_derivative_of_logaddexp_at_equal_operands_is_a_quarter() -> None:

@@ -1,4 +1,6 @@
-"""Every primitive of the table, by independent judges: NumPy, finite differences, the complex step, PyTorch, another namespace."""
+"""Every primitive of the table, by independent judges: NumPy, finite differences, the complex step, PyTorch, another
+namespace.
+"""
 
 from __future__ import annotations
 
@@ -97,7 +99,9 @@ def test_single_precision_is_kept(name: str) -> None:
             value, pull = dg.vjp(single.smooth, *single.xs)
             oracle = numpy_oracle(single)
             for y, e in zip(value, results(expected if oracle is None else oracle), strict=False):
-                assert y.dtype == np.asarray(e).dtype if oracle is not None else y.dtype.itemsize * 2 == e.dtype.itemsize
+                assert (
+                    y.dtype == np.asarray(e).dtype if oracle is not None else y.dtype.itemsize * 2 == e.dtype.itemsize
+                )
             narrow = tuple(v.astype(y.dtype) for v, y in zip(cotangents, value, strict=True))
             for x, found, e in zip(single.xs, pull(narrow), gradients, strict=True):
                 assert found.dtype == x.dtype
@@ -119,7 +123,9 @@ def test_the_vjp_agrees_with_central_differences(name: str) -> None:
                 assert g.dtype == x.dtype
             along = case.directions(case.xs)
             numerical = case.numerical(along)
-            assert close(inner(along, gradients), inner(cotangents, numerical), size(numerical) * sum(v.size for v in value))
+            assert close(
+                inner(along, gradients), inner(cotangents, numerical), size(numerical) * sum(v.size for v in value)
+            )
 
 
 @every_differentiable

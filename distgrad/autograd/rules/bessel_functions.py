@@ -1,7 +1,7 @@
 """Modified Bessel functions of the first kind, of whole order.
 
-Source: M. Abramowitz and I. Stegun, "Handbook of Mathematical Functions", 9.6.10 (power series, all of whose terms are positive), 9.7.1
-(asymptotic series) and 9.6.26 (derivative).
+Source: M. Abramowitz and I. Stegun, "Handbook of Mathematical Functions", 9.6.10 (power series, all of whose terms are
+positive), 9.7.1 (asymptotic series) and 9.6.26 (derivative).
 """
 
 from __future__ import annotations

@@ -25,19 +25,21 @@ cumsum = primitive(
     "cumsum",
     _cumsum,
     vjps=[
-        lambda xp, g, ans, x, *, axis=None, dtype=None: xp.reshape(_from_the_end(xp, g, 0 if axis is None else axis), x.shape)
+        lambda xp, g, ans, x, *, axis=None, dtype=None: xp.reshape(
+            _from_the_end(xp, g, 0 if axis is None else axis), x.shape
+        )
     ],
     jvp="linear",
     save="nothing",
-    doc="Running sum along `axis`, of all the elements in order when it is None; the vjp is the running sum from the end.",
+    doc="Running sum along `axis`, of all the elements when it is None; the vjp is the running sum from the end.",
 )
 
 
-# ---- running product --------------------------------------------------------------------------------------------------
+# ---- running product -------------------------------------------------------------------------------------------------
 
 
 def _shifted(xp: Any, x: Any, by: int, axis: int, fill: float) -> Any:
-    """Each element replaced by the one `by` places before it (after it, for negative `by`); `fill` where there is none."""
+    """Each element replaced by the one `by` places before it (for negative `by`, after it), else by `fill`."""
     n = x.shape[axis]
     kept = [slice(None)] * len(x.shape)
     kept[axis] = slice(0, max(n - by, 0)) if by > 0 else slice(min(-by, n), None)
@@ -51,8 +53,9 @@ def _shifted(xp: Any, x: Any, by: int, axis: int, fill: float) -> Any:
 def _recurrence(xp: Any, a: Any, b: Any, axis: int, step: int) -> Any:
     """The solution of s[i] = b[i] + a[i]·s[i - step] along `axis`, for step 1 or -1.
 
-    Pairs (a, b) stand for affine maps; composing each with the one 1, 2, 4, ... places further gives all prefixes in log n rounds (D. Hillis and G.
-    Steele, "Data parallel algorithms", 1986). There is no division, so zeros among the a are harmless.
+    Pairs (a, b) stand for affine maps; composing each with the one 1, 2, 4, ... places further gives all prefixes in
+    log n rounds (D. Hillis and G. Steele, "Data parallel algorithms", 1986). There is no division, so zeros among the a
+    are harmless.
     """
     by = step
     while abs(by) < b.shape[axis]:
@@ -86,11 +89,11 @@ cumprod = primitive(
     _cumprod,
     vjps=[_cumprod_vjp],
     jvp=_cumprod_jvp,
-    doc="Running product along `axis`, of all the elements in order when it is None; derivatives are right with zeros too.",
+    doc="Running product along `axis`, of all the elements when it is None; derivatives are right with zeros too.",
 )
 
 
-# ---- neighbours -------------------------------------------------------------------------------------------------------
+# ---- neighbours ------------------------------------------------------------------------------------------------------
 
 
 def _along(axis: int, part: slice) -> tuple[Any, ...]:
@@ -108,7 +111,7 @@ def diff(x: Any, n: int = 1, axis: int = -1) -> Any:
 
 @composite
 def trapezoid(y: Any, x: Any = None, dx: Any = 1.0, axis: int = -1) -> Any:
-    """The integral of samples y along `axis`, at the places x (of y's shape, or one axis of its length) or `dx` apart."""
+    """The integral of samples y along `axis`, `dx` apart or at the places x (of y's shape, or of its one axis)."""
     xp = ops()
     y = xp.asarray(y)
     if x is not None:

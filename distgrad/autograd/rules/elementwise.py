@@ -1,7 +1,8 @@
 """Arithmetic, exponentials, logarithms, trigonometry: one value in, one value out, for each element.
 
-Most rules are tables of partial derivatives (`elementwise`). Where a vjp can do with fewer operations than a multiplication by the
-derivative, or the function is not complex-analytic (abs, sign, real, ...), the rules are written out.
+Most rules are tables of partial derivatives (`elementwise`). Where a vjp can do with fewer operations than a
+multiplication by the derivative, or the function is not complex-analytic (abs, sign, real, ...), the rules are written
+out.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ def ratio(xp: Any, a: Any, b: Any) -> Any:
     return xp.where(zero, 0.0, a / xp.where(zero, 1.0, b))
 
 
-# ---- arithmetic -------------------------------------------------------------------------------------------------------
+# ---- arithmetic ------------------------------------------------------------------------------------------------------
 
 add = primitive(
     "add",
@@ -169,7 +170,7 @@ floor_divide = elementwise(
     doc="floor(x/y); derivative 0.",
 )
 
-# ---- absolute value, sign and the parts of complex numbers ------------------------------------------------------------
+# ---- absolute value, sign and the parts of complex numbers -----------------------------------------------------------
 # For w = f(z) that is not analytic the vjp is that of (re, im) -> (re, im), read as one complex number.
 
 
@@ -240,9 +241,11 @@ angle = primitive(
     doc="The argument of a complex number, in radians; of a real one 0 or π, with derivative 0.",
 )
 
-# ---- exponentials and logarithms --------------------------------------------------------------------------------------
+# ---- exponentials and logarithms -------------------------------------------------------------------------------------
 
-exp = elementwise("exp", lambda xp, x: xp.exp(x), [lambda xp, ans, x: ans], save="output", doc="eˣ, its own derivative.")
+exp = elementwise(
+    "exp", lambda xp, x: xp.exp(x), [lambda xp, ans, x: ans], save="output", doc="eˣ, its own derivative."
+)
 exp2 = elementwise(
     "exp2", lambda xp, x: xp.exp2(x), [lambda xp, ans, x: _LN2 * ans], save="output", doc="2ˣ; derivative 2ˣ·ln 2."
 )
@@ -319,12 +322,16 @@ xlogy = elementwise(
     doc="x·log y, 0 where x is 0; derivatives log y and x/y, 0 where the factor x is 0 and y too.",
 )
 
-# ---- trigonometric and hyperbolic -------------------------------------------------------------------------------------
+# ---- trigonometric and hyperbolic ------------------------------------------------------------------------------------
 
 sin = elementwise("sin", lambda xp, x: xp.sin(x), [lambda xp, ans, x: xp.cos(x)], doc="sin x.")
 cos = elementwise("cos", lambda xp, x: xp.cos(x), [lambda xp, ans, x: -xp.sin(x)], doc="cos x.")
 tan = elementwise(
-    "tan", lambda xp, x: xp.tan(x), [lambda xp, ans, x: 1 + ans * ans], save="output", doc="tan x; derivative 1 + tan²x."
+    "tan",
+    lambda xp, x: xp.tan(x),
+    [lambda xp, ans, x: 1 + ans * ans],
+    save="output",
+    doc="tan x; derivative 1 + tan²x.",
 )
 arcsin = elementwise(
     "arcsin",
@@ -396,7 +403,7 @@ arctanh = elementwise(
 
 
 def _sinc_derivative(xp: Any, ans: Any, x: Any) -> Any:
-    """(cos πx - sinc x) / x; near 0, where that cancels, its power series π·Σ (-1)ᵏ 2k uᵏ⁻¹·(πx)/(2k + 1)!, u = (πx)²."""
+    """(cos πx - sinc x) / x; near 0, where that cancels, its power series π·z·Σ (-1)ᵏ 2k z²ᵏ⁻²/(2k + 1)!, z = πx."""
     near = xp.abs(x) < 0.15
     z = math.pi * xp.where(near, x, 0.0)
     u = z * z
@@ -427,7 +434,7 @@ rad2deg = primitive(
     doc="Radians to degrees.",
 )
 
-# ---- storage ----------------------------------------------------------------------------------------------------------
+# ---- storage ---------------------------------------------------------------------------------------------------------
 
 astype = primitive(
     "astype",

@@ -1,16 +1,14 @@
 """erf, erfc and the inverse of erf.
 
-Sources: W. J. Cody, "Rational Chebyshev approximations for the error function", Math. Comp. 23 (1969), the coefficients of netlib's
-`calerf`; M. J. Wichura, "The percentage points of the normal distribution", Applied Statistics 37 (1988), AS 241.
-Relative errors are below 1e-15 in float64.
+Sources: W. J. Cody, "Rational Chebyshev approximations for the error function", Math. Comp. 23 (1969), the coefficients
+of netlib's `calerf`; M. J. Wichura, "The percentage points of the normal distribution", Applied Statistics 37 (1988),
+AS 241. Relative errors are below 1e-15 in float64.
 """
 
 from __future__ import annotations
 
 import math
 from typing import Any
-
-import numpy as np
 
 from ..primitive import elementwise
 from .regions import by_region, kernel, monic, polynomial
@@ -34,10 +32,16 @@ _D = (
 )  # fmt: skip
 # y ≥ 4: erfc(y) = exp(-y²)/y·(1/√π - z·P(z)/Q(z)), z = 1/y².
 _P = (
-    1.63153871373020978e-2, 3.05326634961232344e-1, 3.60344899949804439e-1, 1.25781726111229246e-1, 1.60837851487422766e-2,
-    6.58749161529837803e-4,
+    1.63153871373020978e-2, 3.05326634961232344e-1, 3.60344899949804439e-1, 1.25781726111229246e-1,
+    1.60837851487422766e-2, 6.58749161529837803e-4,
 )  # fmt: skip
-_Q = (2.56852019228982242e0, 1.87295284992346047e0, 5.27905102951428412e-1, 6.05183413124413191e-2, 2.33520497626869185e-3)
+_Q = (
+    2.56852019228982242e0,
+    1.87295284992346047e0,
+    5.27905102951428412e-1,
+    6.05183413124413191e-2,
+    2.33520497626869185e-3,
+)
 
 _SMALL = 0.46875
 

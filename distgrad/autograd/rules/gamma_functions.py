@@ -1,8 +1,9 @@
 """gammaln, digamma, polygamma.
 
-Sources: S. L. Moshier, Cephes (`lgam`: a rational function on [2, 3] and Stirling's series); J. Maddock, Boost.Math (`digamma` on
-[1, 2], with the root split in three); M. Abramowitz and I. Stegun, "Handbook of Mathematical Functions", 6.3–6.4 (recurrence, reflection,
-asymptotic series). Arguments are real; at the poles 0, -1, -2, ... the values are infinite or nan as SciPy's.
+Sources: S. L. Moshier, Cephes (`lgam`: a rational function on [2, 3] and Stirling's series); J. Maddock, Boost.Math
+(`digamma` on [1, 2], with the root split in three); M. Abramowitz and I. Stegun, "Handbook of Mathematical Functions",
+6.3–6.4 (recurrence, reflection, asymptotic series). Arguments are real; at the poles 0, -1, -2, ... the values are
+infinite or nan as SciPy's.
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ vector_norm = weighted(
     "vector_norm",
     _vector_norm,
     _norm_weights,
-    doc="(Σ |x|^ord)^(1/ord) over `axis`, all the elements by default; ord may be ±inf or 0. The derivative at the zero vector is 0.",
+    doc="(Σ |x|^ord)^(1/ord) over `axis` or of all elements; ord may be ±inf or 0. Derivative 0 at the zero vector.",
 )
 
 
@@ -62,10 +62,10 @@ def norm(x: Any, ord: float | str | None = None, axis: Any = None, keepdims: boo
     if axis is None and ord is None:
         return xp.vector_norm(x, axis=None, keepdims=keepdims)
     axes = axes_of(axis, ndim)
-    if axis is None and ndim not in (1, 2) or len(axes) not in (1, 2):
+    if (axis is None and ndim not in (1, 2)) or len(axes) not in (1, 2):
         raise ValueError(
-            f"norm(ord={ord!r}, axis={axis!r}) of an array of {ndim} axes: pass one axis for vectors, two for matrices, "
-            "or dg.ops.vector_norm for the norm of all elements"
+            f"norm(ord={ord!r}, axis={axis!r}) of an array of {ndim} axes: pass one axis for vectors, two for "
+            "matrices, or use dg.ops.vector_norm for the norm of all elements"
         )
     if len(axes) == 1:
         return xp.vector_norm(x, axis=axes[0], keepdims=keepdims, ord=2 if ord is None else ord)

@@ -1,6 +1,7 @@
 """Sums, products, extrema and moments over axes.
 
-`axis` is an int, a tuple of ints, or None for all; `keepdims` keeps the reduced axes with length one. Names shadow Python's, as NumPy's do.
+`axis` is an int, a tuple of ints, or None for all; `keepdims` keeps the reduced axes with length one. Names shadow
+Python's, as NumPy's do.
 """
 
 from __future__ import annotations
@@ -85,11 +86,11 @@ def weighted(name: str, forward: Rule, weights: Rule, doc: str) -> Primitive:
     return primitive(name, forward, vjps=[vjp], jvp=jvp, doc=doc)
 
 
-# ---- extrema ----------------------------------------------------------------------------------------------------------
+# ---- extrema ---------------------------------------------------------------------------------------------------------
 
 
 def first_or_shared(xp: Any, ties: Any, dtype: Any, axis: Any) -> Any:
-    """Weights of the elements that tie for an extremum: along one axis the first takes all, over several each takes its share."""
+    """Weights of the elements that tie for an extremum: along one axis the first takes all, over several all share."""
     if isinstance(axis, int | np.integer):
         first = xp.expand_dims(xp.argmax(xp.astype(ties, xp.int8), axis=axis), axis)
         along = [1] * len(ties.shape)
@@ -117,11 +118,11 @@ min = weighted(
     doc="Minimum. Ties over all elements (or several axes) share the gradient; along one axis the first takes it.",
 )
 
-# ---- products and exponentials ----------------------------------------------------------------------------------------
+# ---- products and exponentials ---------------------------------------------------------------------------------------
 
 
 def _others(xp: Any, x: Any, axis: Any) -> Any:
-    """For each element the product of all the others, right with any number of zeros: what stands before times what stands after."""
+    """For each element the product of what stands before times that of what stands after: no division by zeros."""
     axes = axes_of(axis, len(x.shape))
     stay = tuple(a for a in range(len(x.shape)) if a not in axes)
     order = (*stay, *axes)
@@ -170,7 +171,7 @@ logsumexp = weighted(
     doc="log Σ eˣ, without overflow; the derivative is softmax(x), and 0 where the result is -inf.",
 )
 
-# ---- moments ----------------------------------------------------------------------------------------------------------
+# ---- moments ---------------------------------------------------------------------------------------------------------
 
 
 def _freedom(shape: tuple[int, ...], axis: Any, ddof: float, correction: float | None) -> float:

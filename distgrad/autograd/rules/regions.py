@@ -1,8 +1,8 @@
 """How kernels of special functions are put together: polynomials, and different formulas in different regions.
 
-Special functions are computed by our own kernels whether SciPy is installed or not, so that a gradient has the same bits on every worker.
-The kernels are written over `xp`, so they run on any array namespace, and compute in the precision of their operand (float32
-for half precision).
+Special functions are computed by our own kernels whether SciPy is installed or not, so that a gradient has the same
+bits on every worker. The kernels are written over `xp`, so they run on any array namespace, and compute in the
+precision of their operand (float32 for half precision).
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ def monic(x: Any, coefficients: Sequence[float]) -> Any:
 def by_region(xp: Any, x: Any, regions: Sequence[tuple[Any, Kernel]]) -> Any:
     """The kernel of each region where its mask holds; the masks are disjoint and cover x, nan may fall in any.
 
-    On NumPy each kernel sees only its own elements. Elsewhere all kernels run on all elements, the foreign ones replaced by one of the
-    region's own.
+    On NumPy each kernel sees only its own elements. Elsewhere all kernels run on all elements, the foreign ones
+    replaced by one of the region's own.
     """
     if xp is np:
         out = np.empty_like(x)

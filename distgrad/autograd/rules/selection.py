@@ -6,7 +6,7 @@ from typing import Any
 
 from ..primitive import elementwise, primitive
 
-# ---- selection --------------------------------------------------------------------------------------------------------
+# ---- selection -------------------------------------------------------------------------------------------------------
 
 
 def masked(xp: Any, g: Any, mask: Any) -> Any:
@@ -110,8 +110,8 @@ where = primitive(
     ],
     jvp="same",
     save="inputs",
-    doc="x where the condition holds, else y. Both branches are computed; an infinite derivative in the branch that was not "
-    "taken gives nan, so keep its argument in its domain by another where.",
+    doc="x where the condition holds, else y. Both branches are computed; an infinite derivative in the branch that "
+    "was not taken gives nan, so keep its argument in its domain by another where.",
 )
 copysign = elementwise(
     "copysign",
@@ -125,9 +125,7 @@ nan_to_num = primitive(
     lambda xp, x, *, copy=True, nan=0.0, posinf=None, neginf=None: xp.nan_to_num(
         x, nan=nan, posinf=posinf, neginf=neginf
     ),
-    vjps=[
-        lambda xp, g, ans, x, *, copy=True, nan=0.0, posinf=None, neginf=None: xp.where(xp.isfinite(x), g, 0.0)
-    ],
+    vjps=[lambda xp, g, ans, x, *, copy=True, nan=0.0, posinf=None, neginf=None: xp.where(xp.isfinite(x), g, 0.0)],
     jvp="same",
     save="inputs",
     doc="x with nan and infinities replaced; derivative 1 at finite elements, else 0.",
@@ -140,7 +138,7 @@ heaviside = elementwise(
     doc="0, y or 1 for x below, at or above 0; derivatives 0 by x, 1 by y where x = 0.",
 )
 
-# ---- without gradient -------------------------------------------------------------------------------------------------
+# ---- without gradient ------------------------------------------------------------------------------------------------
 # Piecewise constant, or not real-valued. What they return is outside any graph.
 
 
@@ -191,10 +189,14 @@ _no_gradient("isfinite", lambda xp, x: xp.isfinite(x), "Is neither nan nor an in
 _no_gradient("signbit", lambda xp, x: xp.signbit(x), "Has its sign bit set; true for -0.0.")
 
 _no_gradient(
-    "argmax", lambda xp, x, *, axis=None, keepdims=False: xp.argmax(x, axis=axis, keepdims=keepdims), "Index of the maximum."
+    "argmax",
+    lambda xp, x, *, axis=None, keepdims=False: xp.argmax(x, axis=axis, keepdims=keepdims),
+    "Index of the maximum.",
 )
 _no_gradient(
-    "argmin", lambda xp, x, *, axis=None, keepdims=False: xp.argmin(x, axis=axis, keepdims=keepdims), "Index of the minimum."
+    "argmin",
+    lambda xp, x, *, axis=None, keepdims=False: xp.argmin(x, axis=axis, keepdims=keepdims),
+    "Index of the minimum.",
 )
 _no_gradient(
     "argsort",

@@ -51,8 +51,8 @@ def average(x: Any, axis: Any = None, weights: Any = None, returned: bool = Fals
         axes = axes_of(axis, len(x.shape))
         if axis is None or len(axes) != 1 or weights.shape != (x.shape[axes[0]],):
             raise ValueError(
-                f"average() got weights of shape {weights.shape} for x of shape {x.shape} and axis={axis!r}; they must have "
-                "the shape of x, or the length of the one axis"
+                f"average() got weights of shape {weights.shape} for x of shape {x.shape} and axis={axis!r}; they must "
+                "have the shape of x, or the length of the one axis"
             )
         weights = xp.reshape(weights, tuple(-1 if a == axes[0] else 1 for a in range(len(x.shape))))
         weights = xp.broadcast_to(weights, x.shape)
@@ -61,16 +61,17 @@ def average(x: Any, axis: Any = None, weights: Any = None, returned: bool = Fals
     return (value, total) if returned else value
 
 
-# ---- order statistics -------------------------------------------------------------------------------------------------
+# ---- order statistics ------------------------------------------------------------------------------------------------
 
 
 @composite
 def median(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
-    """The middle element in sorted order, the mean of the two middle ones of an even number; nan where there is a nan."""
+    """The middle element in sorted order, or the mean of the two middle ones; nan where there is a nan."""
     return quantile(x, 0.5, axis=axis, keepdims=keepdims)
 
 
-# How a position between two neighbours is weighted: the share of the upper one, given the position's fraction and whole part.
+# How a position between two neighbours is weighted: the share of the upper one, given the position's fraction and whole
+# part.
 _METHODS = {
     "linear": lambda fraction, whole: fraction,
     "lower": lambda fraction, whole: 0.0,

@@ -1,7 +1,7 @@
 """Sample inputs of every primitive, one file a family; `test_table.py` walks the table of primitives over them.
 
-A file holds `SAMPLES: dict[str, list[Sample]]`, by name of the primitive. A primitive without samples fails the table test.
-Keep arrays small: each sample is run some thirty times.
+A file holds `SAMPLES: dict[str, list[Sample]]`, by name of the primitive. A primitive without samples fails the table
+test. Keep arrays small: each sample is run some thirty times.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ class Sample:
     """One call of a primitive, `op(*args, **params)`, and who else knows its value.
 
     Attributes:
-        args: for each operand a shape (a tuple: drawn uniformly from its `domain`), an array, a number, or a function of
-            a `numpy.random.Generator` (for operands that must be positive definite, sorted, without ties, ...).
+        args: for each operand a shape (a tuple: drawn uniformly from its `domain`), an array, a number, or a function
+            of a `numpy.random.Generator` (for operands that must be positive definite, sorted, without ties, ...).
         params: keyword parameters.
         domain: (low, high) of the drawn operands, or a list of one pair for each operand. Stay away from kinks.
         expected: the value by an independent implementation, `expected(*arrays, **params)`. None: NumPy's function of

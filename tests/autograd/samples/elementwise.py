@@ -88,8 +88,10 @@ SAMPLES = {
     "logaddexp2": binary(-3, 3, torch="logaddexp2"),
     "sigmoid": unary(-4, 4, expected=scipy.special.expit, torch="sigmoid") + unary(-800, -700, torch="sigmoid"),
     "logit": unary(0.1, 0.9, expected=scipy.special.logit, torch="logit"),
-    "xlogy": binary(0.5, 2, expected=scipy.special.xlogy, torch="xlogy")
-    + [Sample([np.array([0.0, 0.0, 2.0]), np.array([0.5, 3.0, 1.0])], expected=scipy.special.xlogy, torch="xlogy")],
+    "xlogy": [
+        *binary(0.5, 2, expected=scipy.special.xlogy, torch="xlogy"),
+        Sample([np.array([0.0, 0.0, 2.0]), np.array([0.5, 3.0, 1.0])], expected=scipy.special.xlogy, torch="xlogy"),
+    ],
     "sin": unary(-4, 4, torch="sin", analytic=True) + unary_complex("sin"),
     "cos": unary(-4, 4, torch="cos", analytic=True) + unary_complex("cos"),
     "tan": unary(-1.2, 1.2, torch="tan", analytic=True) + unary_complex("tan"),
