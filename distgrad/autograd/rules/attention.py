@@ -165,8 +165,8 @@ def _attention_shared(
     if residual is not None:
         dq, dk, dv = (_empty(a, a.shape[-1]) for a in (q, k, v))
         dmask = None if mask is None or _is_boolean(mask) else np.empty_like(residual)
-        heads = [_heads(a) for a in (g, q, k, v)]
-        attend_vjp(*heads, residual, scale, _heads(dq), _heads(dk), _heads(dv), dmask)
+        outs = _heads(dq), _heads(dk), _heads(dv)
+        attend_vjp(_heads(g), _heads(q), _heads(k), _heads(v), residual, scale, *outs, dmask)
         return dq, dk, dv, None if dmask is None else dmask.reshape(*q.shape[:-1], k.shape[-2])
     g, q, k, v = (widen(xp, a) for a in (g, q, k, v))
     weights = _weights(xp, q, k, mask, causal, scale)

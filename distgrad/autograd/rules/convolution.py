@@ -14,6 +14,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from distgrad.errors import GradientError
 
 from ..primitive import Primitive, composite, ops, primitive
@@ -126,8 +128,17 @@ def _convolve(xp: Any, x: Any, weight: Any, w: Window, groups: int) -> Any:
     padded = pad_image(xp, x, w.padding)
     for part in _batches(x.shape[0], groups * inputs * rows * columns):
         patches = _grouped(xp, gather(xp, padded[part, ...], w, rows, columns), groups, rows * columns)
-        out[part, ...] = xp.reshape(xp.matmul(matrix, patches), (-1, outputs, rows, columns))
+        _matmul_into(xp, matrix, patches, out, part)
     return out
+
+
+def _matmul_into(xp: Any, matrix: Any, patches: Any, out: Any, part: slice) -> None:
+    """Writes matrix · patches into a part of the batch of `out`; on NumPy without a copy."""
+    if xp is np:
+        examples = out[part]
+        np.matmul(matrix, patches, out=examples.reshape(*patches.shape[:2], -1, patches.shape[-1]))
+    else:
+        out[part, ...] = xp.reshape(xp.matmul(matrix, patches), (-1, *out.shape[1:]))
 
 
 def _convolve_back(xp: Any, g: Any, weight: Any, w: Window, groups: int, size: Pair) -> Any:
@@ -157,7 +168,12 @@ def _weight_gradient(xp: Any, x: Any, g: Any, w: Window, groups: int) -> Any:
 
 
 def _add_bias(xp: Any, out: Any, bias: Any) -> Any:
-    return out if bias is None else out + xp.reshape(bias, (-1, 1, 1))
+    if bias is None:
+        return out
+    if xp is np and out.dtype == bias.dtype:
+        out += bias.reshape(-1, 1, 1)
+        return out
+    return out + xp.reshape(bias, (-1, 1, 1))
 
 
 def _on(xp: Any, op: Primitive, *args: Any, **params: Any) -> Any:

@@ -264,8 +264,8 @@ def _channel_norm(
 ) -> Any:
     _check_channels("batch_norm" if groups is None else "group_norm", x, weight, bias)
     normal, inverse = _normal_channels(xp, x, groups, eps)
-    shaped = [None if a is None else _per_channel(xp, a, x.ndim) for a in (weight, bias)]
-    return _affine(xp, xp.reshape(normal, x.shape), *shaped, x.dtype), (normal, inverse)
+    scale, shift = (None if a is None else _per_channel(xp, a, x.ndim) for a in (weight, bias))
+    return _affine(xp, xp.reshape(normal, x.shape), scale, shift, x.dtype), (normal, inverse)
 
 
 def _channel_norm_x(

@@ -46,8 +46,29 @@ def _winners(xp: Any, ans: Any, x: Any, w: Window) -> Any:
     return masks
 
 
+def _to_winners(g: Any, ans: Any, x: Any, w: Window) -> Any:
+    """Gives each window's gradient to its largest element: each in turn takes what those before it have left."""
+    rows, columns = ans.shape[2:]
+    (height, width), (top, left) = x.shape[2:], w.padding
+    padded = pad_image(np, x, w.padding, -np.inf)
+    out = np.zeros(padded.shape, x.dtype)
+    rest = g.copy()
+    apart = w.stride[0] >= w.kernel[0] and w.stride[1] >= w.kernel[1]
+    for _, _, down, across in w.taps(rows, columns):
+        won = padded[:, :, down, across] == ans
+        if apart:
+            taken = np.multiply(rest, won, out=out[:, :, down, across])
+        else:
+            taken = rest * won
+            out[:, :, down, across] += taken
+        rest -= taken
+    return out[:, :, top : top + height, left : left + width]
+
+
 def _max_pool2d_vjp(xp: Any, g: Any, ans: Any, x: Any, *, size: Any, stride: Any = None, padding: Any = 0) -> Any:
     w = _window(size, stride, padding)
+    if xp is np:
+        return _to_winners(g, ans, x, w)
     spread = xp.reshape(g, (*g.shape[:2], 1, 1, *g.shape[2:]))
     if xp is not ops():
         return scatter(xp, spread * xp.astype(_winners(xp, ans, x, w), g.dtype), w, x.shape[2:])
