@@ -118,9 +118,15 @@ def _pointwise(op: Primitive, raw: list[Any], batched: list[bool], params: dict[
     return op(*(_widened(a, rank) if own else a for a, own in zip(raw, batched, strict=True)), **params)
 
 
-def _last_axes(op: Primitive, raw: list[Any], batched: list[bool], params: dict[str, Any]) -> Any:
-    """Operations on the last axes of one operand, whatever stands before them."""
-    return op(*raw, **params) if len(raw) == 1 else NotImplemented
+def _first_alone(op: Primitive, raw: list[Any], batched: list[bool], params: dict[str, Any]) -> Any:
+    """Operations on the last axes of the first operand, whatever stands before them."""
+    return op(*raw, **params) if batched[0] and not any(batched[1:]) else NotImplemented
+
+
+def _all_alike(op: Primitive, raw: list[Any], batched: list[bool], params: dict[str, Any]) -> Any:
+    """Operations on the last two axes of all operands."""
+    ranks = {len(a.shape) if own else 0 for a, own in zip(raw, batched, strict=True) if a is not None}
+    return op(*raw, **params) if len(ranks) == 1 and min(ranks) > 2 else NotImplemented
 
 
 def _shifted(axis: Any) -> Any:
@@ -154,19 +160,20 @@ def _along(default: int | None) -> Rule:
     return rule
 
 
-def _axes(*names: str) -> Rule:
-    """Operations of one operand whose parameters of these names are axes."""
+def _axes(**defaults: int) -> Rule:
+    """Operations of one operand that has parameters of these names for axes."""
 
     def rule(op: Primitive, raw: list[Any], batched: list[bool], params: dict[str, Any]) -> Any:
-        if len(raw) != 1 or any(params.get(name) is None for name in names):
-            return NotImplemented
-        return op(raw[0], **{**params, **{name: _shifted(params[name]) for name in names}})
+        return op(raw[0], **{**params, **{name: _shifted(params.get(name, axis)) for name, axis in defaults.items()}})
 
     return rule
 
 
-def _expand_dims(op: Primitive, raw: list[Any], batched: list[bool], params: dict[str, Any]) -> Any:
-    return op(raw[0], axis=_shifted(params["axis"]))
+def _squeeze(op: Primitive, raw: list[Any], batched: list[bool], params: dict[str, Any]) -> Any:
+    axis = params.get("axis")
+    if axis is None:
+        axis = tuple(k for k, n in enumerate(raw[0].shape[1:]) if n == 1)
+    return op(raw[0], axis=_shifted(axis))
 
 
 def _reshape(op: Primitive, raw: list[Any], batched: list[bool], params: dict[str, Any]) -> Any:
@@ -219,9 +226,17 @@ def _matmul(op: Primitive, raw: list[Any], batched: list[bool], params: dict[str
     return xp.squeeze(value, axis=dropped) if dropped else value
 
 
-def _linear(op: Primitive, raw: list[Any], batched: list[bool], params: dict[str, Any]) -> Any:
-    """x @ weight + bias in one: the batch is one more leading axis of x."""
-    return op(*raw, **params) if batched[0] and not any(batched[1:]) else NotImplemented
+def _contract(op: Primitive, raw: list[Any], batched: list[bool], params: dict[str, Any]) -> Any:
+    """einsum, with one more label for the batch."""
+    inputs, output = params["inputs"], params["output"]
+    label = chr(max(map(ord, "".join((*inputs, output, "A")))) + 1)
+    labels = tuple(label + old if own else old for old, own in zip(inputs, batched, strict=True))
+    return op(*raw, inputs=labels, output=label + output)
+
+
+def _embedding(op: Primitive, raw: list[Any], batched: list[bool], params: dict[str, Any]) -> Any:
+    """One table for all examples takes the indices of all at once."""
+    return op(*raw) if not batched[0] else NotImplemented
 
 
 # ---- indexing --------------------------------------------------------------------------------------------------------
@@ -292,41 +307,50 @@ def _rows_of_each(op: Primitive, raw: list[Any], batched: list[bool], params: di
     return op(x, numbers, rows, index=(entries[0], entries[0]))
 
 
-# Operations that act on each element alone, with whatever parameters.
 POINTWISE = """
-    abs absolute add angle arccos arccosh arcsin arcsinh arctan arctan2 arctanh astype bitwise_and bitwise_or bitwise_xor cbrt ceil clip
-    conj conjugate copy copysign cos cosh deg2rad degrees detach digamma divide elu equal erf erfc erfinv exp exp2 expm1 float_power
-    floor floor_divide fmax fmin fmod gammaln gelu greater greater_equal hardtanh heaviside hypot i0 identity imag isclose isfinite
-    isinf isnan leaky_relu less less_equal log log10 log1p log2 logaddexp logaddexp2 logical_and logical_not logical_or logical_xor
-    logit maximum minimum mish multiply nan_to_num negative not_equal polygamma positive power rad2deg radians real reciprocal relu
-    remainder rint round rsqrt selu sigmoid sign signbit silu sin sinc sinh softplus sqrt square subtract tan tanh trunc where xlogy
-""".split()  # noqa: SIM905
-REDUCTIONS = "all any count_nonzero logsumexp max mean min nanmean nansum norm prod ptp std sum var".split()  # noqa: SIM905
-LAST_AXES = "cholesky det eigh eigvalsh inv slogdet svd".split()  # noqa: SIM905
+    abs add angle arccos arccosh arcsin arcsinh arctan arctan2 arctanh astype bessel_i bitwise_and bitwise_or bitwise_xor
+    cbrt ceil clip conj copy copysign cos cosh deg2rad detach digamma divide elu equal erf erfc erfinv exp exp2 expm1
+    float_power floor floor_divide fmax fmin fmod gammaln gelu greater greater_equal hardtanh heaviside hypot i0 imag
+    invert isclose isfinite isinf isnan leaky_relu less less_equal log log10 log1p log2 logaddexp logaddexp2 logical_and
+    logical_not logical_or logical_xor logit maximum minimum mish multiply nan_to_num negative not_equal polygamma
+    positive power rad2deg real reciprocal relu remainder rint round rsqrt selu sigmoid sign signbit silu sin sinc sinh
+    softplus sqrt square subtract tan tanh trunc where xlogy
+"""
+REDUCTIONS = "all any count_nonzero logsumexp max mean min prod std sum var"
+ALONG_ONE_AXIS = "argmax argmin cumprod cumsum flip roll vector_norm"
+ALONG_LAST_AXIS = "argsort fft ifft irfft log_softmax rfft softmax"
+ON_LAST_AXES = """
+    cholesky det eigh_of_hermitian inv layer_norm linear one_hot pinv qr_factors rms_norm slogdet svd_factors tril triu
+"""
+
 
 RULES: dict[str, Rule] = {
-    **dict.fromkeys(POINTWISE, _pointwise),
-    **dict.fromkeys(REDUCTIONS, _reduction),
-    **dict.fromkeys(LAST_AXES, _last_axes),
-    **dict.fromkeys(("argmax", "argmin", "cumprod", "cumsum", "flip", "median", "squeeze"), _along(None)),
-    **dict.fromkeys(("argsort", "log_softmax", "softmax", "sort"), _along(-1)),
-    "broadcast_to": _broadcast_to,
-    "expand_dims": _expand_dims,
-    "index_add": _index(2),
-    "index_get": _index(1),
-    "index_scatter": _index(1),
-    "index_set": _index(2),
-    "join_arrays": _joined,
-    "linear": _linear,
-    "matmul": _matmul,
-    "moveaxis": _axes("source", "destination"),
-    "pad_constant": _pad,
-    "reshape": _reshape,
-    "roll": _along(None),
-    "split_at": _axes("axis"),
-    "stack_arrays": _joined,
-    "swapaxes": _axes("axis1", "axis2"),
-    "transpose": _transpose,
+    name: rule
+    for names, rule in (
+        (POINTWISE, _pointwise),
+        (REDUCTIONS, _reduction),
+        (ALONG_ONE_AXIS, _along(None)),
+        (ALONG_LAST_AXIS, _along(-1)),
+        (ON_LAST_AXES, _first_alone),
+        ("broadcast_to", _broadcast_to),
+        ("contract", _contract),
+        ("diagonal", _axes(axis1=0, axis2=1)),
+        ("embedding", _embedding),
+        ("expand_dims", _axes(axis=0)),
+        ("index_add index_set", _index(2)),
+        ("index_get index_scatter", _index(1)),
+        ("join_arrays stack_arrays", _joined),
+        ("matmul", _matmul),
+        ("moveaxis", _axes(source=0, destination=0)),
+        ("pad_constant", _pad),
+        ("reshape", _reshape),
+        ("scaled_dot_product_attention solve", _all_alike),
+        ("split_at", _axes(axis=0)),
+        ("squeeze", _squeeze),
+        ("swapaxes", _axes(axis1=0, axis2=0)),
+        ("transpose", _transpose),
+    )
+    for name in names.split()
 }
 
 
