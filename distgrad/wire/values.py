@@ -36,12 +36,14 @@ class RefName:
         context: context of the call; empty outside any.
         path: path of the call.
         steps: indices and keys from the call's value to the item meant.
+        incarnation: of the owner; zero when the caller did not know it.
     """
 
     owner: str
     context: str
     path: tuple[int, ...]
     steps: tuple[int | str, ...] = ()
+    incarnation: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +90,7 @@ def encode_value(tree: Any, arrays: list[Array], name: str = "value") -> pb.Valu
 
 
 def ref_to_pb(ref: RefName) -> pb.RefId:
-    message = pb.RefId(owner=ref.owner, context=ref.context, path=ref.path)
+    message = pb.RefId(owner=ref.owner, context=ref.context, path=ref.path, incarnation=ref.incarnation)
     for step in ref.steps:
         if isinstance(step, str):
             message.steps.add(key=step)
@@ -264,7 +266,8 @@ def decode_value(value: pb.Value, arrays: Sequence[Array]) -> Any:
 
 def ref_from_pb(message: pb.RefId) -> RefName:
     """The reference a message names. Raises WireError for a step of no kind."""
-    return RefName(message.owner, message.context, tuple(message.path), tuple(map(_step, message.steps)))
+    steps = tuple(map(_step, message.steps))
+    return RefName(message.owner, message.context, tuple(message.path), steps, message.incarnation)
 
 
 def _step(step: pb.Step) -> int | str:

@@ -115,16 +115,18 @@ class Entry(_message.Message):
     def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[Value, _Mapping]] = ...) -> None: ...
 
 class RefId(_message.Message):
-    __slots__ = ("owner", "context", "path", "steps")
+    __slots__ = ("owner", "context", "path", "steps", "incarnation")
     OWNER_FIELD_NUMBER: _ClassVar[int]
     CONTEXT_FIELD_NUMBER: _ClassVar[int]
     PATH_FIELD_NUMBER: _ClassVar[int]
     STEPS_FIELD_NUMBER: _ClassVar[int]
+    INCARNATION_FIELD_NUMBER: _ClassVar[int]
     owner: str
     context: str
     path: _containers.RepeatedScalarFieldContainer[int]
     steps: _containers.RepeatedCompositeFieldContainer[Step]
-    def __init__(self, owner: _Optional[str] = ..., context: _Optional[str] = ..., path: _Optional[_Iterable[int]] = ..., steps: _Optional[_Iterable[_Union[Step, _Mapping]]] = ...) -> None: ...
+    incarnation: int
+    def __init__(self, owner: _Optional[str] = ..., context: _Optional[str] = ..., path: _Optional[_Iterable[int]] = ..., steps: _Optional[_Iterable[_Union[Step, _Mapping]]] = ..., incarnation: _Optional[int] = ...) -> None: ...
 
 class Step(_message.Message):
     __slots__ = ("index", "key")

@@ -81,14 +81,24 @@ class ContextId(_message.Message):
     def __init__(self, id: _Optional[str] = ..., owner: _Optional[str] = ..., owner_incarnation: _Optional[int] = ..., versions: _Optional[_Mapping[str, int]] = ..., step: _Optional[int] = ..., microbatch: _Optional[int] = ...) -> None: ...
 
 class Done(_message.Message):
-    __slots__ = ("context", "path", "error")
+    __slots__ = ("context", "path", "error", "forwards")
     CONTEXT_FIELD_NUMBER: _ClassVar[int]
     PATH_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
+    FORWARDS_FIELD_NUMBER: _ClassVar[int]
     context: str
     path: _containers.RepeatedScalarFieldContainer[int]
     error: Error
-    def __init__(self, context: _Optional[str] = ..., path: _Optional[_Iterable[int]] = ..., error: _Optional[_Union[Error, _Mapping]] = ...) -> None: ...
+    forwards: _containers.RepeatedCompositeFieldContainer[Forward]
+    def __init__(self, context: _Optional[str] = ..., path: _Optional[_Iterable[int]] = ..., error: _Optional[_Union[Error, _Mapping]] = ..., forwards: _Optional[_Iterable[_Union[Forward, _Mapping]]] = ...) -> None: ...
+
+class Forward(_message.Message):
+    __slots__ = ("part", "origin")
+    PART_FIELD_NUMBER: _ClassVar[int]
+    ORIGIN_FIELD_NUMBER: _ClassVar[int]
+    part: _tensor_pb2.RefId
+    origin: _tensor_pb2.RefId
+    def __init__(self, part: _Optional[_Union[_tensor_pb2.RefId, _Mapping]] = ..., origin: _Optional[_Union[_tensor_pb2.RefId, _Mapping]] = ...) -> None: ...
 
 class Drop(_message.Message):
     __slots__ = ("refs",)
