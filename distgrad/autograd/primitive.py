@@ -34,7 +34,8 @@ from .tape import mode as _mode
 from .tensor import TENSOR_TYPES, Boxed, Tensor, apply_boxed
 
 Rule = Callable[..., Any]
-Save = Literal["all", "inputs", "output", "nothing"]
+# "constants" are the operands without a node, such as index arrays.
+Save = Literal["all", "inputs", "constants", "output", "nothing"]
 Jvp = Rule | Literal["same", "linear", "derived"]
 # Makes a tensor of some tape from a value and its node.
 Wrap = Callable[[Any, Node | None], Any]
@@ -213,14 +214,17 @@ class Primitive:
     ) -> Any:
         """A value, or a tuple of values, with a node."""
         if self.outputs == 1:
-            dtype = value.dtype
+            try:
+                dtype = value.dtype
+            except AttributeError:  # Python computes 1j * numpy.float64(2) itself, to a complex of its own
+                value = np.asarray(value)
+                dtype = value.dtype
             if dtype is not _FLOAT64 and dtype is not _FLOAT32 and not differentiable(dtype):
                 return wrap(value, None)
             return wrap(value, OpNode(self, nodes, raw, params, value, residual, xp, mode))
         node = OpNode(self, nodes, raw, params, value, residual, xp, mode)
         return tuple(
-            wrap(v, Output(node, k, v.shape, v.dtype) if differentiable(v.dtype) else None)
-            for k, v in enumerate(value)
+            wrap(v, Output(node, k, v.shape, v.dtype) if differentiable(v.dtype) else None) for k, v in enumerate(value)
         )
 
     def __repr__(self) -> str:
@@ -325,10 +329,12 @@ class OpNode(Node):
         self.args: tuple[Any, ...] | None
         if op.saves_inputs:
             self.args = tuple(raw)
-        elif None in inputs:
-            self.args = tuple([_spec(a) if n is None else n for a, n in zip(raw, inputs, strict=True)])
-        else:
+        elif None not in inputs:
             self.args = inputs
+        elif op.save == "constants":
+            self.args = tuple([a if n is None else n for a, n in zip(raw, inputs, strict=True)])
+        else:
+            self.args = tuple([_spec(a) if n is None else n for a, n in zip(raw, inputs, strict=True)])
         if op.outputs == 1:
             self.shape = value.shape
             self.dtype = value.dtype

@@ -15,7 +15,7 @@ STEP = 1e-6
 
 
 def check_derivatives(f: Callable[..., Any], *xs: np.ndarray, order: int = 2, tolerance: float = 1e-6) -> None:
-    """Fails unless vjp, jvp and (order 2) the vjp of the vjp of `f`, a function to one tensor, agree with differences."""
+    """Fails unless vjp, jvp and (order 2) the vjp of the vjp of `f`, which gives one tensor, agree with them."""
     rng = np.random.default_rng(0)
     along = [_random(rng, x) for x in xs]
     value = f(*map(Tensor, xs)).numpy()

@@ -17,7 +17,7 @@ LETTERS = "abcd"
 
 @st.composite
 def expressions(draw: st.DrawFn) -> tuple[str, list[tuple[int, ...]]]:
-    """Subscripts with diagonals, ellipses and implicit results, and shapes that go with them, lengths of one among them."""
+    """Subscripts with diagonals, ellipses and implicit results, and shapes that go with them, some lengths one."""
     lengths = {letter: draw(st.integers(0, 3)) for letter in LETTERS}
     spread = draw(st.lists(st.integers(1, 3), max_size=2))
     operands = draw(st.lists(st.text(LETTERS, max_size=4), min_size=1, max_size=3))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
 import hypothesis.extra.numpy as hnp
@@ -101,6 +102,20 @@ def test_tensors_of_integers_and_booleans_are_indices() -> None:
 def test_reading_does_not_copy_what_a_slice_can_show() -> None:
     x = dg.tensor(numbers((4, 2)), requires_grad=True)
     assert np.shares_memory(x[1:3].data, x.data)
+
+
+@pytest.mark.parametrize("index", [1, [0, 2]])
+def test_reading_keeps_the_index_for_the_backward_pass_but_not_the_array(index: Any) -> None:
+    x = dg.tensor(numbers((4, 2)), requires_grad=True)
+    squares = x * x
+    elements = squares[index].sum()
+    array = weakref.ref(squares.data)
+    del squares
+    assert array() is None
+    elements.backward()
+    expected = np.zeros((4, 2))
+    expected[index] = 2 * x.numpy()[index]
+    np.testing.assert_array_equal(x.grad, expected)
 
 
 @pytest.mark.parametrize("index", [5, [0, 5], (0, 0, 0)])

@@ -1,4 +1,4 @@
-"""Linear algebra beyond the table's samples: what does not depend on arbitrary choices, and matrices that are special."""
+"""Linear algebra beyond the table's samples: what depends on no arbitrary choice, and special matrices."""
 
 from __future__ import annotations
 

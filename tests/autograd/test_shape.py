@@ -1,4 +1,4 @@
-"""Joining, splitting and padding as NumPy does, where the table's samples cannot say it: lists of arrays, odd arguments."""
+"""Joining, splitting and padding as NumPy does, where samples cannot say it: lists of arrays, odd arguments."""
 
 from __future__ import annotations
 

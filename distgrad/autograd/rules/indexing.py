@@ -139,8 +139,7 @@ index_get = primitive(
         xp, index_scatter, g, *arrays, index=index, shape=tuple(x.shape)
     ),
     jvp="linear",
-    # The index arrays must be kept; x comes along, but as a rule others hold it too.
-    save="inputs",
+    save="constants",
     doc="x[index]; see `getitem`.",
 )
 index_scatter: Primitive = primitive(
@@ -148,7 +147,7 @@ index_scatter: Primitive = primitive(
     _scatter,
     vjps=lambda i, xp, g, ans, x, *arrays, index, shape: nested(xp, index_get, g, *arrays, index=index),
     jvp="linear",
-    save="inputs",
+    save="constants",
     doc="Zeros of `shape` with x added at the index: the transpose of `index_get`.",
 )
 index_set: Primitive = primitive(
@@ -161,7 +160,7 @@ index_set: Primitive = primitive(
     jvp=lambda xp, tangents, ans, x, value, *arrays, index: index_set(
         *or_zeros(xp, tangents, (x, value)), *arrays, index=index
     ),
-    save="inputs",
+    save="constants",
     doc="A copy of x with `value` at the index; see `set_at`.",
 )
 index_add: Primitive = primitive(
@@ -174,7 +173,7 @@ index_add: Primitive = primitive(
     jvp=lambda xp, tangents, ans, x, value, *arrays, index: index_add(
         *or_zeros(xp, tangents, (x, value)), *arrays, index=index
     ),
-    save="inputs",
+    save="constants",
     doc="A copy of x with `value` added at the index; see `add_at`.",
 )
 
@@ -264,7 +263,7 @@ take_along_axis = primitive(
         )
     ],
     jvp="linear",
-    save="inputs",
+    save="constants",
     doc="x[..., indices[..., j, ...], ...]: along `axis` the elements that `indices` names, place by place on others.",
 )
 add_along_axis: Primitive = primitive(
@@ -272,7 +271,7 @@ add_along_axis: Primitive = primitive(
     _add_along_axis,
     vjps=[lambda xp, g, ans, x, indices, *, shape, axis: xp.take_along_axis(g, indices, axis=axis)],
     jvp="linear",
-    save="inputs",
+    save="constants",
     doc="Zeros of `shape` with x added at `indices` along an axis: the transpose of `take_along_axis`.",
 )
 
@@ -300,7 +299,7 @@ embedding = primitive(
     lambda xp, table, indices: xp.take(table, indices, axis=0),
     vjps=[_embedding_table],
     jvp="linear",
-    save="inputs",
+    save="constants",
     doc="The rows of `table` with the numbers `indices`, an integer array of any shape. The gradient of a table "
     "that is a variable is row-sparse (`Rows`) unless the pass is recorded.",
 )

@@ -175,14 +175,14 @@ def _slogdet_vjp(xp: Any, g: Sequence[Any], ans: Sequence[Any], x: Any) -> Any:
     factor = of_log
     if is_complex(x):
         # The sign turns by the imaginary part of tr(X⁻¹ dX).
-        factor = of_log - xp.imag(xp.conj(of_sign) * ans[0]) * 1j
+        factor = of_log - 1j * xp.imag(xp.conj(of_sign) * ans[0])
     return _at_matrices(xp, factor) * adjoint(xp, linalg(xp).inv(x))
 
 
 def _slogdet_jvp(xp: Any, tangents: Sequence[Any], ans: Sequence[Any], x: Any) -> tuple[Any, Any]:
     trace = xp.einsum("...ij,...ji->...", xp.inv(x), tangents[0])
     if is_complex(x):
-        return ans[0] * (xp.imag(trace) * 1j), xp.real(trace)
+        return ans[0] * (1j * xp.imag(trace)), xp.real(trace)
     return xp.zeros_like(ans[0]), trace
 
 

@@ -72,9 +72,20 @@ moveaxis = primitive(
     save="nothing",
     doc="x with the axes `source` moved to the places `destination`.",
 )
+
+
+def _expand_dims(xp: Any, x: Any, *, axis: Any) -> Any:
+    # What np.expand_dims does, without its two microseconds of checks.
+    if axis == 0:
+        return x[None, ...]
+    if axis == -1:
+        return x[..., None]
+    return xp.expand_dims(x, axis)
+
+
 expand_dims = primitive(
     "expand_dims",
-    lambda xp, x, *, axis: xp.expand_dims(x, axis),
+    _expand_dims,
     vjps=[lambda xp, g, ans, x, *, axis: xp.reshape(g, x.shape)],
     jvp="linear",
     save="nothing",
