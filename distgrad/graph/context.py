@@ -106,7 +106,7 @@ class Context:
             return
         try:
             if kind is None and not self.closed:
-                self._wait_for_calls()
+                self.wait()
         finally:
             self.close()
 
@@ -122,11 +122,12 @@ class Context:
             return
         try:
             if kind is None and not self.closed:
-                await asyncio.to_thread(self._wait_for_calls)
+                await asyncio.to_thread(self.wait)
         finally:
             await asyncio.to_thread(self.close)
 
-    def _wait_for_calls(self) -> None:
+    def wait(self) -> None:
+        """Waits until the calls made in it have ended, and raises the first error nobody has seen."""
         for outcome in list(self._share.issued or ()):
             self._process.executor.wait(outcome.done, what=outcome.label)
             if outcome.done.error is not None and not outcome.observed:

@@ -6,11 +6,11 @@ import contextvars
 import itertools
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 from distgrad.autograd.tape import Frame, mode
-from distgrad.errors import ContextClosed, DistgradError, ProgramError, WireError, WorkerLost
+from distgrad.errors import ContextClosed, DistgradError, PermissionDenied, ProgramError, WireError, WorkerLost
 from distgrad.transport.interfaces import Identity, Lanes, Link
 from distgrad.wire import RefName, pb, ref_to_pb
 
@@ -33,12 +33,15 @@ _log = logging.getLogger(__name__)
 
 Reply = Callable[..., None]
 
+# Answers a request: (body, arrays) -> (reply, arrays).
+Handler = Callable[[Any, list[Any]], tuple[Any, list[Any]]]
+
 
 class Process:
     """A process with its links, compute slot and share of every context.
 
     The layers above enter their own handlers in `messages` (body type -> function of link, body, arrays) and `requests`
-    (the same, with reply), and functions in `on_lost`.
+    (the same, with reply), say with `accept` whom they listen to, and enter functions in `on_lost`.
 
     Arguments:
         identity: who this process is; the address is filled in by `listen`.
@@ -75,6 +78,7 @@ class Process:
         self.outside = Frame((), itertools.count().__next__)
         self._contexts = itertools.count()
         self._forgotten: deque[RefName] = deque()
+        self._accepted: dict[type, frozenset[str]] = {}
         self.messages: dict[type, Callable[[Link, Any, list[Any]], None]] = {
             pb.Call: self.callee.receive,
             pb.Done: self.caller.ended,
@@ -94,7 +98,11 @@ class Process:
         self.identity = self.endpoint.identity
         return bound
 
-    def serve(self, body: type, handler: Callable[[Any, list[Any]], tuple[Any, list[Any]]], priority: Priority) -> None:
+    def accept(self, roles: Collection[str], bodies: Collection[type]) -> None:
+        """Takes messages and requests of these types from processes of these roles only; others from everybody."""
+        self._accepted.update(dict.fromkeys(bodies, frozenset(roles)))
+
+    def serve(self, body: type, handler: Handler, priority: Priority) -> None:
         """Answers requests of one type by a handler (body, arrays) -> (reply, arrays) that runs in the compute slot,
         between calls, where it may touch what calls touch and wait for other processes.
         """
@@ -180,6 +188,7 @@ class Process:
         try:
             if handler is None:
                 raise WireError(f"{self.name} takes no {type(body).__name__}")
+            self._check_role(link, body)
             handler(link, body, arrays)
         except ContextClosed:
             # Ordinary: messages cross with the release of their context.
@@ -192,9 +201,18 @@ class Process:
         try:
             if handler is None:
                 raise WireError(f"{self.name} answers no {type(body).__name__}")
+            self._check_role(link, body)
             handler(link, body, arrays, reply)
         except Exception as error:
             reply(error)
+
+    def _check_role(self, link: Link, body: Any) -> None:
+        roles = self._accepted.get(type(body))
+        if roles is not None and link.peer.role not in roles:
+            raise PermissionDenied(
+                f"{self.name} takes {type(body).__name__} from a {' or '.join(sorted(roles))} only; {link.peer} is a "
+                f"{link.peer.role}"
+            )
 
     def linked(self, link: Link) -> None:
         if link.peer.address:

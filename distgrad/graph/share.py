@@ -164,6 +164,10 @@ class Shares:
             raise ContextClosed(f"context {identifier} is not known here: it was never met or has been released")
         return share
 
+    def released(self, identifier: str) -> bool:
+        """Whether that context was released here."""
+        return identifier in self._gone
+
     def release(self, identifier: str, reason: DistgradError | None = None) -> Share | None:
         """Closes a share and remembers that it is gone. Returns it the first time."""
         with self._lock:
