@@ -155,10 +155,12 @@ class Saved(_message.Message):
     def __init__(self, path: _Optional[str] = ..., bytes: _Optional[int] = ...) -> None: ...
 
 class Restore(_message.Message):
-    __slots__ = ("directory",)
+    __slots__ = ("directory", "job")
     DIRECTORY_FIELD_NUMBER: _ClassVar[int]
+    JOB_FIELD_NUMBER: _ClassVar[int]
     directory: str
-    def __init__(self, directory: _Optional[str] = ...) -> None: ...
+    job: str
+    def __init__(self, directory: _Optional[str] = ..., job: _Optional[str] = ...) -> None: ...
 
 class Restored(_message.Message):
     __slots__ = ("path", "extra", "versions")

@@ -153,7 +153,7 @@ class Heartbeat(_message.Message):
     def __init__(self, progress: _Optional[int] = ..., busy: _Optional[int] = ...) -> None: ...
 
 class Request(_message.Message):
-    __slots__ = ("id", "fetch", "release", "finish", "read_gradients", "statistics", "load_shard", "read_state", "write_state", "prepare", "commit", "withdraw", "adopt", "shutdown", "join", "place", "find_shard", "list_members", "create_optimizer", "update_step", "save", "restore")
+    __slots__ = ("id", "fetch", "release", "finish", "read_gradients", "statistics", "load_shard", "read_state", "write_state", "prepare", "commit", "withdraw", "adopt", "shutdown", "check_state", "join", "place", "find_shard", "list_members", "create_optimizer", "update_step", "save", "restore")
     ID_FIELD_NUMBER: _ClassVar[int]
     FETCH_FIELD_NUMBER: _ClassVar[int]
     RELEASE_FIELD_NUMBER: _ClassVar[int]
@@ -168,6 +168,7 @@ class Request(_message.Message):
     WITHDRAW_FIELD_NUMBER: _ClassVar[int]
     ADOPT_FIELD_NUMBER: _ClassVar[int]
     SHUTDOWN_FIELD_NUMBER: _ClassVar[int]
+    CHECK_STATE_FIELD_NUMBER: _ClassVar[int]
     JOIN_FIELD_NUMBER: _ClassVar[int]
     PLACE_FIELD_NUMBER: _ClassVar[int]
     FIND_SHARD_FIELD_NUMBER: _ClassVar[int]
@@ -190,6 +191,7 @@ class Request(_message.Message):
     withdraw: _worker_pb2.Withdraw
     adopt: _worker_pb2.Adopt
     shutdown: _worker_pb2.Shutdown
+    check_state: _worker_pb2.CheckState
     join: _coordinator_pb2.Join
     place: _coordinator_pb2.Place
     find_shard: _coordinator_pb2.FindShard
@@ -198,7 +200,7 @@ class Request(_message.Message):
     update_step: _coordinator_pb2.UpdateStep
     save: _coordinator_pb2.Save
     restore: _coordinator_pb2.Restore
-    def __init__(self, id: _Optional[int] = ..., fetch: _Optional[_Union[_worker_pb2.Fetch, _Mapping]] = ..., release: _Optional[_Union[_worker_pb2.Release, _Mapping]] = ..., finish: _Optional[_Union[_worker_pb2.Finish, _Mapping]] = ..., read_gradients: _Optional[_Union[_worker_pb2.ReadGradients, _Mapping]] = ..., statistics: _Optional[_Union[_worker_pb2.Statistics, _Mapping]] = ..., load_shard: _Optional[_Union[_worker_pb2.LoadShard, _Mapping]] = ..., read_state: _Optional[_Union[_worker_pb2.ReadState, _Mapping]] = ..., write_state: _Optional[_Union[_worker_pb2.WriteState, _Mapping]] = ..., prepare: _Optional[_Union[_worker_pb2.Prepare, _Mapping]] = ..., commit: _Optional[_Union[_worker_pb2.Commit, _Mapping]] = ..., withdraw: _Optional[_Union[_worker_pb2.Withdraw, _Mapping]] = ..., adopt: _Optional[_Union[_worker_pb2.Adopt, _Mapping]] = ..., shutdown: _Optional[_Union[_worker_pb2.Shutdown, _Mapping]] = ..., join: _Optional[_Union[_coordinator_pb2.Join, _Mapping]] = ..., place: _Optional[_Union[_coordinator_pb2.Place, _Mapping]] = ..., find_shard: _Optional[_Union[_coordinator_pb2.FindShard, _Mapping]] = ..., list_members: _Optional[_Union[_coordinator_pb2.ListMembers, _Mapping]] = ..., create_optimizer: _Optional[_Union[_coordinator_pb2.CreateOptimizer, _Mapping]] = ..., update_step: _Optional[_Union[_coordinator_pb2.UpdateStep, _Mapping]] = ..., save: _Optional[_Union[_coordinator_pb2.Save, _Mapping]] = ..., restore: _Optional[_Union[_coordinator_pb2.Restore, _Mapping]] = ...) -> None: ...
+    def __init__(self, id: _Optional[int] = ..., fetch: _Optional[_Union[_worker_pb2.Fetch, _Mapping]] = ..., release: _Optional[_Union[_worker_pb2.Release, _Mapping]] = ..., finish: _Optional[_Union[_worker_pb2.Finish, _Mapping]] = ..., read_gradients: _Optional[_Union[_worker_pb2.ReadGradients, _Mapping]] = ..., statistics: _Optional[_Union[_worker_pb2.Statistics, _Mapping]] = ..., load_shard: _Optional[_Union[_worker_pb2.LoadShard, _Mapping]] = ..., read_state: _Optional[_Union[_worker_pb2.ReadState, _Mapping]] = ..., write_state: _Optional[_Union[_worker_pb2.WriteState, _Mapping]] = ..., prepare: _Optional[_Union[_worker_pb2.Prepare, _Mapping]] = ..., commit: _Optional[_Union[_worker_pb2.Commit, _Mapping]] = ..., withdraw: _Optional[_Union[_worker_pb2.Withdraw, _Mapping]] = ..., adopt: _Optional[_Union[_worker_pb2.Adopt, _Mapping]] = ..., shutdown: _Optional[_Union[_worker_pb2.Shutdown, _Mapping]] = ..., check_state: _Optional[_Union[_worker_pb2.CheckState, _Mapping]] = ..., join: _Optional[_Union[_coordinator_pb2.Join, _Mapping]] = ..., place: _Optional[_Union[_coordinator_pb2.Place, _Mapping]] = ..., find_shard: _Optional[_Union[_coordinator_pb2.FindShard, _Mapping]] = ..., list_members: _Optional[_Union[_coordinator_pb2.ListMembers, _Mapping]] = ..., create_optimizer: _Optional[_Union[_coordinator_pb2.CreateOptimizer, _Mapping]] = ..., update_step: _Optional[_Union[_coordinator_pb2.UpdateStep, _Mapping]] = ..., save: _Optional[_Union[_coordinator_pb2.Save, _Mapping]] = ..., restore: _Optional[_Union[_coordinator_pb2.Restore, _Mapping]] = ...) -> None: ...
 
 class Reply(_message.Message):
     __slots__ = ("id", "error", "empty", "fetched", "gradients_read", "counts", "shard_loaded", "state_read", "prepared", "joined", "shard_found", "members", "optimizer_created", "updated", "saved", "restored")

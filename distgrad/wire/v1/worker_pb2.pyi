@@ -327,12 +327,10 @@ class ParameterInfo(_message.Message):
     def __init__(self, name: _Optional[str] = ..., dtype: _Optional[str] = ..., shape: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class ReadState(_message.Message):
-    __slots__ = ("shard", "optimizer")
+    __slots__ = ("shard",)
     SHARD_FIELD_NUMBER: _ClassVar[int]
-    OPTIMIZER_FIELD_NUMBER: _ClassVar[int]
     shard: str
-    optimizer: str
-    def __init__(self, shard: _Optional[str] = ..., optimizer: _Optional[str] = ...) -> None: ...
+    def __init__(self, shard: _Optional[str] = ...) -> None: ...
 
 class StateRead(_message.Message):
     __slots__ = ("state", "version")
@@ -343,16 +341,22 @@ class StateRead(_message.Message):
     def __init__(self, state: _Optional[_Union[_tensor_pb2.Value, _Mapping]] = ..., version: _Optional[int] = ...) -> None: ...
 
 class WriteState(_message.Message):
-    __slots__ = ("shard", "optimizer", "state", "version")
+    __slots__ = ("shard", "state", "version")
     SHARD_FIELD_NUMBER: _ClassVar[int]
-    OPTIMIZER_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     shard: str
-    optimizer: str
     state: _tensor_pb2.Value
     version: int
-    def __init__(self, shard: _Optional[str] = ..., optimizer: _Optional[str] = ..., state: _Optional[_Union[_tensor_pb2.Value, _Mapping]] = ..., version: _Optional[int] = ...) -> None: ...
+    def __init__(self, shard: _Optional[str] = ..., state: _Optional[_Union[_tensor_pb2.Value, _Mapping]] = ..., version: _Optional[int] = ...) -> None: ...
+
+class CheckState(_message.Message):
+    __slots__ = ("shard", "arrays")
+    SHARD_FIELD_NUMBER: _ClassVar[int]
+    ARRAYS_FIELD_NUMBER: _ClassVar[int]
+    shard: str
+    arrays: _containers.RepeatedCompositeFieldContainer[ParameterInfo]
+    def __init__(self, shard: _Optional[str] = ..., arrays: _Optional[_Iterable[_Union[ParameterInfo, _Mapping]]] = ...) -> None: ...
 
 class Adopt(_message.Message):
     __slots__ = ("optimizer", "shards", "kind", "settings", "version", "term")
