@@ -6,16 +6,12 @@ arrays in place.
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
 
-from distgrad.errors import GradientError
-
-from ..primitive import Rule, elementwise, ops, primitive
-from .blocks import PART, parts
-from .error_functions import erf
+from ..primitive import elementwise, primitive
+from .blocks import parts
 
 
 def _is_real(x: Any) -> bool:
@@ -33,24 +29,16 @@ def softplus_of(xp: Any, x: Any) -> Any:
     return xp.maximum(x, 0) + xp.log1p(xp.exp(-xp.abs(x)))
 
 
-def erf_of(xp: Any, x: Any) -> Any:
-    """The error function, wherever the rule runs."""
-    return erf(x) if xp is ops() else erf.forward(xp, x)
-
-
-def _jvp_of(derivative: Rule) -> Rule:
-    def jvp(xp: Any, tangents: Any, ans: Any, x: Any, **params: Any) -> Any:
-        return tangents[0] * derivative(xp, ans, x, **params)
-
-    return jvp
-
-
 # ---- piecewise linear ------------------------------------------------------------------------------------------------
 
 
+def _mask(xp: Any, condition: Any, like: Any) -> Any:
+    """1 where `condition` holds, else 0, in the dtype of `like`."""
+    return xp.astype(condition, like.dtype)
+
+
 def _relu_vjp(xp: Any, g: Any, ans: Any, x: Any) -> Any:
-    # A product with the mask: `where` branches at every element and takes ten times as long.
-    return g * (ans > 0) if xp is np else g * xp.astype(ans > 0, g.dtype)
+    return g * (ans > 0) if xp is np else g * _mask(xp, ans > 0, g)
 
 
 relu = primitive(
@@ -65,14 +53,14 @@ relu = primitive(
 leaky_relu = elementwise(
     "leaky_relu",
     lambda xp, x, *, slope=0.01: xp.maximum(x, 0) + slope * xp.minimum(x, 0),
-    [lambda xp, ans, x, *, slope=0.01: xp.where(x > 0, 1.0, slope)],
+    [lambda xp, ans, x, *, slope=0.01: slope + (1 - slope) * _mask(xp, x > 0, x)],
     doc="x where x > 0, slope · x elsewhere; its derivative at 0 is `slope`.",
 )
 
 hardtanh = elementwise(
     "hardtanh",
     lambda xp, x, *, low=-1.0, high=1.0: xp.minimum(xp.maximum(x, low), high),
-    [lambda xp, ans, x, *, low=-1.0, high=1.0: xp.where((x > low) & (x < high), 1.0, 0.0)],
+    [lambda xp, ans, x, *, low=-1.0, high=1.0: _mask(xp, (x > low) & (x < high), x)],
     doc="x kept within [low, high]; its derivative at the bounds is 0.",
 )
 
@@ -84,7 +72,7 @@ def _elu(xp: Any, x: Any, *, alpha: float = 1.0) -> Any:
 
 
 def _elu_derivative(xp: Any, ans: Any, x: Any, *, alpha: float = 1.0) -> Any:
-    return xp.where(x > 0, 1.0, alpha * xp.exp(xp.minimum(x, 0)))
+    return alpha * xp.exp(xp.minimum(x, 0)) + (1 - alpha) * _mask(xp, x > 0, x)
 
 
 elu = elementwise("elu", _elu, [_elu_derivative], doc="x where x > 0, alpha · (exp(x) − 1) elsewhere.")
@@ -159,83 +147,8 @@ silu = primitive(
     "silu",
     _silu,
     vjps=[_silu_vjp],
-    jvp=_jvp_of(_silu_derivative),
+    jvp=lambda xp, tangents, ans, x: tangents[0] * _silu_derivative(xp, ans, x),
     save="inputs",
     residual=True,
     doc="x · sigmoid(x), also called swish.",
-)
-
-# ---- gelu ------------------------------------------------------------------------------------------------------------
-
-_ROOT = math.sqrt(2 / math.pi)
-_CUBIC = 0.044715
-
-
-def _gelu(xp: Any, x: Any, *, approximate: str = "none") -> Any:
-    if approximate == "tanh":
-        return _gelu_tanh(xp, x)
-    if approximate != "none":
-        raise GradientError(f"gelu(approximate={approximate!r}) is unknown; it is 'none' or 'tanh'")
-    return x * _normal_cdf(xp, x), None
-
-
-def _gelu_tanh(xp: Any, x: Any) -> Any:
-    if not _is_real(x):
-        return 0.5 * x * (1 + _gelu_inner(xp, x)), None
-    out, tanh = np.empty(x.shape, x.dtype), np.empty(x.shape, x.dtype)
-    for a, t, o in parts(x, tanh, out):
-        np.multiply(a, a, out=t)
-        t *= _ROOT * _CUBIC
-        t += _ROOT
-        t *= a
-        np.tanh(t, out=t)
-        np.add(t, 1, out=o)
-        o *= a
-        o *= 0.5
-    return out, tanh
-
-
-def _gelu_inner(xp: Any, x: Any) -> Any:
-    return xp.tanh(_ROOT * (x + _CUBIC * x * x * x))
-
-
-def _normal_cdf(xp: Any, x: Any) -> Any:
-    return 0.5 * (1 + erf_of(xp, x * math.sqrt(0.5)))
-
-
-def _gelu_derivative(xp: Any, ans: Any, x: Any, *, approximate: str = "none") -> Any:
-    if approximate == "tanh":
-        t = _gelu_inner(xp, x)
-        return 0.5 * (1 + t) + 0.5 * x * (1 - t * t) * (_ROOT + 3 * _ROOT * _CUBIC * x * x)
-    return _normal_cdf(xp, x) + x * xp.exp(-0.5 * x * x) * (1 / math.sqrt(2 * math.pi))
-
-
-def _gelu_vjp(xp: Any, g: Any, ans: Any, x: Any, *, approximate: str = "none", residual: Any = None) -> Any:
-    if residual is None:
-        return g * _gelu_derivative(xp, ans, x, approximate=approximate)
-    out, spare = np.empty(x.shape, x.dtype), np.empty(min(x.size, PART), x.dtype)
-    for a, t, o, pulled in parts(x, residual, out, g):
-        s = spare[: a.size]
-        np.multiply(a, a, out=o)
-        o *= 1.5 * _ROOT * _CUBIC
-        o += 0.5 * _ROOT
-        o *= a
-        np.multiply(t, t, out=s)
-        np.subtract(1, s, out=s)
-        o *= s
-        np.multiply(t, 0.5, out=s)
-        o += s
-        o += 0.5
-        o *= pulled
-    return out
-
-
-gelu = primitive(
-    "gelu",
-    _gelu,
-    vjps=[_gelu_vjp],
-    jvp=_jvp_of(_gelu_derivative),
-    save="inputs",
-    residual=True,
-    doc="x · Φ(x), Φ the normal distribution; approximate='tanh': its usual approximation (Hendrycks & Gimpel 2016).",
 )

@@ -14,8 +14,9 @@ from distgrad.errors import GradientError
 
 from ..primitive import Rule, composite, ops, primitive
 from .activation import sigmoid_of, softplus_of
+from .blocks import as_rows, row_parts, row_sums
 from .precision import is_half, narrow, widen
-from .softmax import log_softmax_of, shifted, softmax_of
+from .softmax import log_softmax_of, row_tops, softmax_of
 
 
 def reduced(xp: Any, values: Any, reduction: str) -> Any:
@@ -195,16 +196,27 @@ def one_hot_of(xp: Any, labels: Any, classes: int, dtype: Any) -> Any:
 def _cross_entropy(xp: Any, logits: Any, labels: Any, *, reduction: str = "mean") -> Any:
     _check_labels(logits, labels, "cross_entropy")
     wide = widen(xp, logits)
-    if xp is not np:
+    if xp is not np or wide.dtype.char not in "fd":
         return reduced(xp, -_of_label(xp, log_softmax_of(xp, wide, -1), labels), reduction), None
-    scores = shifted(np, wide, -1)
-    own = _of_label(np, scores, labels)
-    np.exp(scores, out=scores)
-    total = np.add.reduce(scores, axis=-1, keepdims=True)
-    values = np.log(total[..., 0])
-    values -= own
-    scores /= total
-    return np.asarray(reduced(np, values, reduction), logits.dtype)[()], scores
+    values, probabilities = _cross_entropy_rows(as_rows(wide), labels.reshape(-1))
+    loss = reduced(np, values.reshape(labels.shape), reduction)
+    return narrow(np, loss, logits.dtype), probabilities.reshape(logits.shape)
+
+
+def _cross_entropy_rows(logits: Any, labels: Any) -> tuple[Any, Any]:
+    """The loss of each row, and the softmax, in one pass over the logits."""
+    values, probabilities = np.empty(len(logits), logits.dtype), np.empty(logits.shape, logits.dtype)
+    start = 0
+    for a, p in row_parts(logits, probabilities):
+        stop = start + len(a)
+        np.subtract(a, row_tops(a), out=p)
+        own = p[np.arange(len(p)), labels[start:stop]]
+        np.exp(p, out=p)
+        total = row_sums(p)
+        np.subtract(np.log(total), own, out=values[start:stop])
+        p *= np.reciprocal(total, out=total)[:, None]
+        start = stop
+    return values, probabilities
 
 
 def _cross_entropy_vjp(

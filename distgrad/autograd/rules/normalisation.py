@@ -33,13 +33,23 @@ def _centred(xp: Any, x: Any, axes: tuple[int, ...], eps: float) -> tuple[Any, A
     """(x − mean) / deviation over `axes`, and 1 / deviation, where deviation² = variance + eps."""
     centred = x - xp.mean(x, axis=axes, keepdims=True)
     inverse = 1 / xp.sqrt(xp.mean(centred * centred, axis=axes, keepdims=True) + eps)
+    if xp is np:
+        centred *= inverse
+        return centred, inverse
     return centred * inverse, inverse
 
 
 def _centred_vjp(xp: Any, g: Any, normal: Any, inverse: Any, axes: tuple[int, ...]) -> Any:
     """Gradient by x of `_centred`: what is left of g without its parts along 1 and along the normalised values."""
-    along = xp.mean(g * normal, axis=axes, keepdims=True)
-    return inverse * (g - xp.mean(g, axis=axes, keepdims=True) - normal * along)
+    product = g * normal
+    along, mean = (xp.mean(a, axis=axes, keepdims=True) for a in (product, g))
+    if xp is np:
+        np.multiply(normal, along, out=product)
+        product += mean
+        np.subtract(g, product, out=product)
+        product *= inverse
+        return product
+    return inverse * (g - mean - normal * along)
 
 
 # ---- layer norm ------------------------------------------------------------------------------------------------------
@@ -54,11 +64,13 @@ def _layer_norm(xp: Any, x: Any, weight: Any = None, bias: Any = None, *, axes: 
 
 
 def _affine(xp: Any, normal: Any, weight: Any, bias: Any, dtype: Any) -> Any:
-    if weight is not None:
-        normal = normal * widen(xp, weight)
+    out = normal if weight is None else normal * widen(xp, weight)
     if bias is not None:
-        normal = normal + widen(xp, bias)
-    return narrow(xp, normal, dtype)
+        if xp is np and out is not normal:
+            out += widen(np, bias)
+        else:
+            out = out + widen(xp, bias)
+    return narrow(xp, out, dtype)
 
 
 def _layer_norm_rows(x: Any, weight: Any, bias: Any, axes: int, eps: float) -> Any:

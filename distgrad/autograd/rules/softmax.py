@@ -6,37 +6,33 @@ from typing import Any
 
 import numpy as np
 
-from ..primitive import primitive
+from ..primitive import ops, primitive
 from .blocks import as_rows, row_parts, row_sums
 from .precision import narrow, widen
 
 
 def shifted(xp: Any, x: Any, axis: int) -> Any:
-    """`x` less its largest value along `axis`, so that exponentials cannot overflow. An infinite maximum is left in
-    place.
+    """`x` less its largest value along `axis`, so that exponentials cannot overflow; an infinite one is left in place.
 
     The shift cancels in every function built on it, so no gradient needs to flow through the maximum.
     """
-    if xp is np:
-        if x.shape[axis] == 0:
-            return x.copy()
-        top = np.max(x, axis=axis, keepdims=True)
-        if not np.isfinite(top).all():
-            top = np.where(np.isfinite(top), top, 0)
-        return np.subtract(x, top)
-    constant = xp.detach(x) if hasattr(xp, "detach") else x
-    if constant.shape[axis] == 0:
+    if x.shape[axis] == 0:
         return x
-    top = xp.max(constant, axis=axis, keepdims=True)
+    top = xp.max(xp.detach(x) if xp is ops() else x, axis=axis, keepdims=True)
     return x - xp.where(xp.isfinite(top), top, xp.zeros_like(top))
 
 
 def softmax_of(xp: Any, x: Any, axis: int) -> Any:
     """Softmax in the dtype of `x`."""
-    if xp is np and axis in (-1, x.ndim - 1) and x.dtype.char in "fd" and x.size:
+    if _along_rows(xp, x, axis):
         return _softmax_rows(x)
     e = xp.exp(shifted(xp, x, axis))
     return e / xp.sum(e, axis=axis, keepdims=True)
+
+
+def _along_rows(xp: Any, x: Any, axis: int) -> bool:
+    """Whether the fused path applies: a NumPy array, along its last axis."""
+    return xp is np and x.ndim > 0 and axis in (-1, x.ndim - 1) and x.dtype.char in "fd" and x.size > 0
 
 
 def _softmax_rows(x: Any) -> Any:
@@ -46,12 +42,17 @@ def _softmax_rows(x: Any) -> Any:
     return out
 
 
-def softmax_rows(scores: Any, out: Any) -> None:
-    """Softmax over the last axis into `out`, which may be `scores` itself; small enough for the cache, NumPy only."""
+def row_tops(scores: Any) -> Any:
+    """The largest value along the last axis, kept as an axis; 0 in place of infinity."""
     top = np.maximum.reduce(scores, axis=-1, keepdims=True)
     if np.isinf(top).any():
         top[np.isinf(top)] = 0
-    np.subtract(scores, top, out=out)
+    return top
+
+
+def softmax_rows(scores: Any, out: Any) -> None:
+    """Softmax over the last axis into `out`, which may be `scores` itself; small enough for the cache, NumPy only."""
+    np.subtract(scores, row_tops(scores), out=out)
     np.exp(out, out=out)
     total = row_sums(out)
     np.reciprocal(total, out=total)
@@ -60,12 +61,19 @@ def softmax_rows(scores: Any, out: Any) -> None:
 
 def log_softmax_of(xp: Any, x: Any, axis: int) -> Any:
     """Logarithm of the softmax in the dtype of `x`."""
-    if xp is not np:
-        s = shifted(xp, x, axis)
-        return s - xp.log(xp.sum(xp.exp(s), axis=axis, keepdims=True))
-    s = shifted(np, x, axis)
-    s -= np.log(np.add.reduce(np.exp(s), axis=axis, keepdims=True))
-    return s
+    if _along_rows(xp, x, axis):
+        return _log_softmax_rows(x)
+    s = shifted(xp, x, axis)
+    return s - xp.log(xp.sum(xp.exp(s), axis=axis, keepdims=True))
+
+
+def _log_softmax_rows(x: Any) -> Any:
+    out = np.empty(x.shape, x.dtype)
+    for a, o in row_parts(as_rows(x), as_rows(out)):
+        np.subtract(a, row_tops(a), out=o)
+        total = row_sums(np.exp(o))
+        o -= np.log(total, out=total)[:, None]
+    return out
 
 
 def _softmax(xp: Any, x: Any, *, axis: int = -1) -> Any:
@@ -75,7 +83,7 @@ def _softmax(xp: Any, x: Any, *, axis: int = -1) -> Any:
 def softmax_vjp(xp: Any, g: Any, ans: Any, x: Any, *, axis: int = -1) -> Any:
     """Gradient of softmax, from its value `ans`: ans · (g − Σ ans · g)."""
     g, ans = widen(xp, g), widen(xp, ans)
-    if xp is np and axis in (-1, g.ndim - 1) and g.size:
+    if _along_rows(xp, g, axis) and ans.dtype == g.dtype:
         out = np.empty(g.shape, g.dtype)
         for pulled, s, o in row_parts(as_rows(g), as_rows(ans), as_rows(out)):
             np.subtract(pulled, np.vecdot(pulled, s)[:, None], out=o)
@@ -100,12 +108,14 @@ def _log_softmax(xp: Any, x: Any, *, axis: int = -1) -> Any:
 
 def _log_softmax_vjp(xp: Any, g: Any, ans: Any, x: Any, *, axis: int = -1) -> Any:
     g, ans = widen(xp, g), widen(xp, ans)
-    total = xp.sum(g, axis=axis, keepdims=True)
-    if xp is np:
-        out = np.exp(ans)
-        out *= total
-        return np.subtract(g, out, out=out)
-    return g - xp.exp(ans) * total
+    if _along_rows(xp, g, axis) and ans.dtype == g.dtype:
+        out = np.empty(g.shape, g.dtype)
+        for pulled, s, o in row_parts(as_rows(g), as_rows(ans), as_rows(out)):
+            np.exp(s, out=o)
+            o *= row_sums(pulled)[:, None]
+            np.subtract(pulled, o, out=o)
+        return out
+    return g - xp.exp(ans) * xp.sum(g, axis=axis, keepdims=True)
 
 
 def _log_softmax_jvp(xp: Any, tangents: Any, ans: Any, x: Any, *, axis: int = -1) -> Any:
