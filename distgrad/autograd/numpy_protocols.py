@@ -11,7 +11,7 @@ import inspect
 import sys
 from collections.abc import Callable
 from functools import cache
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NoReturn
 
 import numpy as np
 
@@ -96,7 +96,7 @@ def _array_ufunc(self: Tensor, ufunc: np.ufunc, method: str, *inputs: Any, out: 
         _refuse_out(name)
     operation = _ufunc_operation(ufunc)
     if ufunc is np.divmod and method == "__call__":
-        return divmod(*inputs)
+        return divmod(inputs[0], inputs[1])
     if operation is None:
         _refuse(name)
     if method == "__call__":
@@ -110,7 +110,7 @@ def _array_ufunc(self: Tensor, ufunc: np.ufunc, method: str, *inputs: Any, out: 
     if method == "outer":
         x, y = map(ops.asarray, inputs)
         return operation(ops.reshape(x, shape=(*x.shape, *(1,) * y.ndim)), y, **_known(name, operation, params))
-    return _refuse(name)
+    _refuse(name)
 
 
 # ---- functions -------------------------------------------------------------------------------------------------------
@@ -177,14 +177,14 @@ _IDLE = _Idle()
 # ---- refusals --------------------------------------------------------------------------------------------------------
 
 
-def _refuse(name: str) -> Any:
+def _refuse(name: str) -> NoReturn:
     raise TypeError(
         f"{name} is not differentiable here: dg.ops has no function of that name. Write it with functions that dg.ops "
         "has, give it derivatives of its own with dg.custom_vjp, or leave the graph with .numpy()"
     )
 
 
-def _refuse_out(name: str) -> Any:
+def _refuse_out(name: str) -> NoReturn:
     raise InPlaceError(
         f"{name}(out=...) would write into an array, and a tensor is among its operands; leave out= away and use "
         "the result"

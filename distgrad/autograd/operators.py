@@ -55,7 +55,8 @@ def _operation(name: str) -> Any:
 
 
 def _doc(operation: Any) -> str | None:
-    return getattr(operation, "doc", None) or operation.__doc__
+    doc: str | None = getattr(operation, "doc", None) or operation.__doc__
+    return doc
 
 
 # One closure an operator, which knows that it has operands alone: `x + y` costs less than `dg.ops.add(x, y)`.
@@ -146,7 +147,7 @@ def _unpacked(arguments: tuple[Any, ...]) -> Any:
     return arguments[0] if alone else arguments
 
 
-for _name, _function in {
+_OTHERS: dict[str, Callable[..., Any]] = {
     "__divmod__": _divmod,
     "__rdivmod__": _rdivmod,
     "__round__": _round,
@@ -156,7 +157,8 @@ for _name, _function in {
     "reshape": _reshape,
     "transpose": _transpose,
     "flatten": _flatten,
-}.items():
+}
+for _name, _function in _OTHERS.items():
     _attach(_name, _function, _function.__doc__)
 
 _PROPERTIES: dict[str, Callable[[Tensor], Any]] = {

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from ..primitive import elementwise
+from ..primitive import Primitive, elementwise
 from .nested import nested
 from .regions import by_region, kernel, polynomial
 
@@ -42,7 +42,7 @@ def _bessel_i(xp: Any, n: int, x: Any) -> Any:
     return kernel(compute)(xp, x)
 
 
-bessel_i = elementwise(
+bessel_i: Primitive = elementwise(
     "bessel_i",
     _bessel_i,
     [None, lambda xp, ans, n, x: 0.5 * (nested(xp, bessel_i, int(n) - 1, x) + nested(xp, bessel_i, int(n) + 1, x))],

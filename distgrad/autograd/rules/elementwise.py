@@ -263,15 +263,33 @@ log1p = elementwise(
 
 
 def _sigmoid(xp: Any, x: Any) -> Any:
-    """1 / (1 + e⁻ˣ) from e^-|x|, which cannot overflow."""
+    """1 / (1 + e⁻ˣ); in general from e^-|x|, which cannot overflow."""
+    if type(x) is np.ndarray and x.dtype.char in "fd":
+        # In one buffer. Where e⁻ˣ overflows, the reciprocal of infinity is the right value.
+        value = np.negative(x, out=np.empty_like(x))
+        with np.errstate(over="ignore"):
+            np.exp(value, out=value)
+        value += 1
+        return np.reciprocal(value, out=value)
     e = xp.exp(-xp.abs(x))
     return xp.where(x >= 0, 1.0, e) / (1 + e)
 
 
-sigmoid = elementwise(
+def _sigmoid_vjp(xp: Any, g: Any, ans: Any, x: Any) -> Any:
+    if type(ans) is np.ndarray and ans.dtype == g.dtype:
+        # The formula below in one buffer.
+        factor = 1 - ans
+        factor *= ans
+        factor *= g
+        return factor
+    return g * (ans * (1 - ans))
+
+
+sigmoid = primitive(
     "sigmoid",
     _sigmoid,
-    [lambda xp, ans, x: ans * (1 - ans)],
+    vjps=[_sigmoid_vjp],
+    jvp="same",
     save="output",
     doc="1 / (1 + e⁻ˣ), also called expit; derivative s(1 - s).",
 )
@@ -366,11 +384,11 @@ cosh = elementwise("cosh", lambda xp, x: xp.cosh(x), [lambda xp, ans, x: xp.sinh
 
 
 def _tanh_vjp(xp: Any, g: Any, ans: Any, x: Any) -> Any:
-    if xp is np and type(ans) is np.ndarray and not is_complex(g):
+    if type(ans) is np.ndarray and ans.dtype == g.dtype and not is_complex(g):
         # The formula below in one buffer.
         factor = ans * ans
         np.subtract(1, factor, out=factor)
-        return np.multiply(g, factor, out=factor) if g.dtype == factor.dtype else g * factor
+        return np.multiply(g, factor, out=factor)
     return g * conjugate(xp, 1 - ans * ans)
 
 

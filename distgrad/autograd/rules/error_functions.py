@@ -2,7 +2,8 @@
 
 Sources: W. J. Cody, "Rational Chebyshev approximations for the error function", Math. Comp. 23 (1969), the coefficients
 of netlib's `calerf`; M. J. Wichura, "The percentage points of the normal distribution", Applied Statistics 37 (1988),
-AS 241. Relative errors are below 1e-15 in float64.
+AS 241; for erf in float32 the minimax approximation of the Eigen library's `erf`. Relative errors are below 1e-15 in
+float64 and 5e-7 in float32.
 """
 
 from __future__ import annotations
@@ -10,8 +11,10 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
+
 from ..primitive import elementwise
-from .regions import by_region, kernel, monic, polynomial
+from .regions import by_region, in_parts, kernel, monic, polynomial
 
 _TWO_OVER_ROOT_PI = 2.0 / math.sqrt(math.pi)
 _ROOT_HALF = math.sqrt(0.5)
@@ -68,7 +71,23 @@ def _erfc_large(xp: Any, y: Any) -> Any:
     return _gaussian(xp, y) * (1 / math.sqrt(math.pi) - z * polynomial(z, _P) / monic(z, _Q)) / y
 
 
+# float32, |x| ≤ 4: erf(x) = x·S(x²)/T(x²).
+_S = (
+    -2.72614225801306e-10, 2.77068142495902e-08, -2.10102402082508e-06, -5.69250639462346e-05, -7.34990630326855e-04,
+    -2.95459980854025e-03, -1.60960333262415e-02,
+)  # fmt: skip
+_T = (-1.45660718464996e-05, -2.13374055278905e-04, -1.68282697438203e-03, -7.37332916720468e-03, -1.42647390514189e-02)
+
+
+def _erf_single(xp: Any, x: Any) -> Any:
+    x = xp.clip(x, -4.0, 4.0)
+    z = x * x
+    return x * polynomial(z, _S) / polynomial(z, _T)
+
+
 def _erf(xp: Any, x: Any) -> Any:
+    if x.dtype == xp.float32:
+        return in_parts(_erf_single, x) if xp is np else _erf_single(xp, x)
     y = xp.abs(x)
     return by_region(
         xp,

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from ..primitive import elementwise
+from ..primitive import Primitive, elementwise
 from .nested import nested
 from .regions import by_region, kernel, monic, polynomial
 
@@ -181,7 +181,7 @@ def _polygamma(xp: Any, n: int, x: Any) -> Any:
 
 _gammaln_forward, _digamma_forward = kernel(_gammaln), kernel(_digamma)
 
-polygamma = elementwise(
+polygamma: Primitive = elementwise(
     "polygamma",
     _polygamma,
     [None, lambda xp, ans, n, x: nested(xp, polygamma, int(n) + 1, x)],

@@ -7,10 +7,13 @@ from typing import Any
 
 from ..primitive import composite, ops
 from .elementwise import ratio
+from .nested import is_complex
 from .reductions import axes_of, first_or_shared, weighted
 
 
 def _vector_norm(xp: Any, x: Any, *, axis: Any = None, keepdims: bool = False, ord: float = 2) -> Any:
+    if ord == 2 and not is_complex(x):
+        return xp.sqrt(xp.sum(x * x, axis=axis, keepdims=keepdims))
     size = xp.abs(x)
     if ord == math.inf:
         return xp.max(size, axis=axis, keepdims=keepdims)

@@ -121,8 +121,10 @@ min = weighted(
 # ---- products and exponentials ---------------------------------------------------------------------------------------
 
 
-def _others(xp: Any, x: Any, axis: Any) -> Any:
-    """For each element the product of what stands before times that of what stands after: no division by zeros."""
+def _others(xp: Any, ans: Any, x: Any, axis: Any, keepdims: bool) -> Any:
+    """For each element the product of the others: of what stands before times what stands after, for zeros' sake."""
+    if xp is np and _far_from_zero(ans):
+        return kept(xp, ans, axis, keepdims) / x
     axes = axes_of(axis, len(x.shape))
     stay = tuple(a for a in range(len(x.shape)) if a not in axes)
     order = (*stay, *axes)
@@ -136,18 +138,23 @@ def _others(xp: Any, x: Any, axis: Any) -> Any:
     return xp.transpose(product, tuple(order.index(a) for a in range(len(order))))
 
 
+def _far_from_zero(product: Any) -> bool:
+    """Whether a NumPy product can be divided by any of its factors without loss: no zeros, underflow or overflow."""
+    size = np.abs(product)
+    return bool(np.all(np.isfinite(size) & (size > np.finfo(size.dtype).tiny)))
+
+
 prod = primitive(
     "prod",
     lambda xp, x, *, axis=None, dtype=None, keepdims=False: xp.prod(x, axis=axis, dtype=dtype, keepdims=keepdims),
     vjps=[
         lambda xp, g, ans, x, *, axis=None, dtype=None, keepdims=False: (
-            kept(xp, g, axis, keepdims) * conjugate(xp, _others(xp, x, axis))
+            kept(xp, g, axis, keepdims) * conjugate(xp, _others(xp, ans, x, axis, keepdims))
         )
     ],
     jvp=lambda xp, tangents, ans, x, *, axis=None, dtype=None, keepdims=False: xp.sum(
-        tangents[0] * _others(xp, x, axis), axis=axis, keepdims=keepdims
+        tangents[0] * _others(xp, ans, x, axis, keepdims), axis=axis, keepdims=keepdims
     ),
-    save="inputs",
     doc="Product over `axis`; the derivative by an element is the product of the others, also where there are zeros.",
 )
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from .blocks import PART, parts
 from .precision import narrow, widen
 
 Kernel = Callable[[Any, Any], Any]
@@ -21,7 +22,9 @@ def polynomial(x: Any, coefficients: Sequence[float]) -> Any:
     """Σ coefficients[k]·x^(n-1-k), highest power first, by Horner's scheme."""
     total = x * coefficients[0] + coefficients[1]
     for c in coefficients[2:]:
-        total = total * x + c
+        # In place where the type allows it; a NumPy scalar or a foreign array is bound anew.
+        total *= x
+        total += c
     return total
 
 
@@ -50,6 +53,17 @@ def by_region(xp: Any, x: Any, regions: Sequence[tuple[Any, Kernel]]) -> Any:
             own = xp.reshape(x[mask], (-1,))[0]
             value = xp.where(mask, kernel(xp, xp.where(mask, x, own)), value)
     return value
+
+
+def in_parts(compute: Kernel, x: Any) -> Any:
+    """A kernel of NumPy arrays, applied to stretches that stay in the cache through all of its steps."""
+    if x.size <= PART:
+        return compute(np, x)
+    x = np.ascontiguousarray(x)
+    out = np.empty_like(x)
+    for part, room in parts(x, out):
+        room[...] = compute(np, part)
+    return out
 
 
 def kernel(compute: Kernel) -> Kernel:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable
 from typing import Any
 
 from ..primitive import composite, ops
@@ -72,7 +72,7 @@ def median(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
 
 # How a position between two neighbours is weighted: the share of the upper one, given the position's fraction and whole
 # part.
-_METHODS = {
+_METHODS: dict[str, Callable[[float, int], float]] = {
     "linear": lambda fraction, whole: fraction,
     "lower": lambda fraction, whole: 0.0,
     "higher": lambda fraction, whole: float(fraction > 0),
@@ -111,5 +111,5 @@ def quantile(x: Any, q: Any, axis: Any = None, method: str = "linear", keepdims:
         value = xp.where(broken, math.nan, value)
         return xp.expand_dims(value, axes) if keepdims else value
 
-    shares: Sequence[float] | float = q.tolist() if hasattr(q, "tolist") else q
+    shares = q.tolist() if hasattr(q, "tolist") else q
     return xp.stack([one(s) for s in shares]) if isinstance(shares, list | tuple) else one(shares)
