@@ -92,10 +92,10 @@ def test_the_digits_job_is_what_its_file_says() -> None:
         shards=(
             ShardSpec("stem", "mlp.py:Stage", "w0", {"inputs": 64, "outputs": 64}),
             ShardSpec("hidden", "mlp.py:Stage", "w1", {"inputs": 64, "outputs": 32}),
-            ShardSpec("head", "mlp.py:Classifier", "w2", {"inputs": 32, "outputs": 10}),
+            ShardSpec("head", "mlp.py:Classifier", "w2", {"inputs": 32, "outputs": 10, "smoothing": 0.1}),
         ),
         pipeline=PipelineSpec((*stages, Stage("head", "loss")), (*stages, Stage("head", "predict"))),
-        optimizer=OptimizerSpec("Adam", {"lr": 2e-3}, clip_norm=0.0),
+        optimizer=OptimizerSpec("Adam", {"lr": 4e-3}, clip_norm=0.0),
         data=DataSpec("digits.py:Digits", {"batch": 64}),
         evaluation=EvaluationSpec(every=100),
         checkpoint=CheckpointSpec(TOP / "runs" / "digits", every=100, keep=3),
