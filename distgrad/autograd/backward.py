@@ -465,7 +465,10 @@ def run_pass(
     backward_pass.expect([(node, k) for k, node in enumerate(roots)])
     for k, (node, seed) in enumerate(zip(roots, seeds, strict=True)):
         backward_pass.seed(node, k, seed)
-    backward_pass.run()
+    # A recorded pass is a transform to the rules of custom functions: derivatives inside them are recorded too.
+    mode = tape.mode.get()
+    with tape.entered(level=mode.level + record):
+        backward_pass.run()
 
 
 def require_node(tensor: Any, what: str) -> Node:

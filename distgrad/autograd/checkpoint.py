@@ -62,6 +62,8 @@ class _Call:
         self._structure = structure
         self._surroundings = [snapshot() for snapshot in SNAPSHOTS]
         self._clock = tape.clock.now
+        # Transforms inside `f` behave as they did the first time, whichever transform the backward pass runs in.
+        self._level = tape.mode.get().level
         # Positions of the arguments that are recorded tensors, and the nodes found elsewhere.
         self._moving = [k for k, x in enumerate(leaves) if isinstance(x, Tensor) and x.node is not None]
         self._captured: list[Node] = []
@@ -94,7 +96,7 @@ class _Call:
             node = Alias(x.node, frame, x.shape, x.dtype) if linked else Leaf(frame, x.shape, x.dtype)
             leaves[k] = Tensor(x.data, node)
         args, kwargs = tree.unflatten(self._structure, leaves)
-        with tape.entered(record=True, frame=frame):
+        with tape.entered(record=True, frame=frame, level=self._level, boxes=False):
             result = self._f(*args, **kwargs)
         outputs, shape = tree.flatten(result)
         outputs = [y if isinstance(y, Tensor) else Tensor(namespace(y).asarray(y)) for y in outputs]

@@ -167,7 +167,7 @@ def as_array(x: Any, what: str = "the argument") -> Any:
     if hasattr(x, "__array_namespace__"):
         return x
     array = np.asarray(x)
-    if array.dtype == object:
+    if array.dtype.kind not in "biufcV":
         raise GradientError(f"{what} is {type(x).__name__}, not an array, a tensor, a number or a tree of these")
     return array
 

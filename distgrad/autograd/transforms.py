@@ -18,7 +18,7 @@ from distgrad.errors import GradientError
 
 from . import tape, tree
 from .forward import Dual
-from .primitive import differentiable, ops
+from .primitive import differentiable, namespace, ops
 from .reverse import Function, Reverse, as_array, bind, check_differentiable, check_function, name_of, split_aux, vjp
 from .tensor import Tensor
 
@@ -195,7 +195,8 @@ def linearize(f: Function, *primals: Any) -> tuple[Any, Function]:
     """
     check_function(f, "linearize")
     value, pullback = vjp(f, *primals)
-    _, transposed = vjp(pullback, tree.map(ops().zeros_like, value))
+    # Arrays where the value is arrays, so that tangents are so too.
+    _, transposed = vjp(pullback, tree.map(lambda y: namespace(y).zeros_like(y), value))
 
     def tangent_of(*tangents: Any) -> Any:
         return transposed(tangents)[0]
