@@ -1,0 +1,183 @@
+"""What the rules of networks promise beyond their values: kinks, fused paths, half precision, and errors that say what
+to do.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import distgrad as dg
+from distgrad import ops
+from distgrad.autograd.rules import blocks
+from distgrad.errors import GradientError
+
+# ---- fused and general text are two ways to one value ----------------------------------------------------------------
+
+FUSED: dict[str, tuple[Any, list[tuple[int, ...]]]] = {
+    "silu": (ops.silu, [(5, 7)]),
+    "gelu tanh": (lambda x: ops.gelu(x, approximate="tanh"), [(5, 7)]),
+    "softmax": (ops.softmax, [(5, 7)]),
+    "log_softmax": (ops.log_softmax, [(5, 7)]),
+    "layer_norm": (ops.layer_norm, [(5, 7), (7,), (7,)]),
+    "rms_norm": (ops.rms_norm, [(5, 7), (7,)]),
+    "batch_norm": (ops.batch_norm, [(5, 7), (7,), (7,)]),
+    "attention": (ops.scaled_dot_product_attention, [(3, 2, 5, 4), (3, 2, 6, 4), (3, 2, 6, 3)]),
+    "self_attention": (lambda x: ops.self_attention(x, heads=2, causal=True), [(3, 5, 12)]),
+    "cross_entropy": (lambda x: ops.cross_entropy(x, np.arange(5)), [(5, 7)]),
+    "max_pool2d": (lambda x: ops.max_pool2d(x, size=3, stride=2, padding=1), [(2, 2, 5, 5)]),
+}
+
+
+@pytest.mark.parametrize("name", FUSED)
+def test_fused_gradients_are_those_of_the_text_that_runs_on_tensors(
+    name: str, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Parts so small that every array has several and a rest.
+    for module in ("activation", "attention", "blocks", "gelu"):
+        monkeypatch.setattr(f"distgrad.autograd.rules.{module}.PART", 16, raising=module == "blocks")
+    function, shapes = FUSED[name]
+    operands = [rng.standard_normal(shape) for shape in shapes]
+    seed: Any = None
+
+    def gradients(create_graph: bool) -> list[Any]:
+        nonlocal seed
+        tensors = [dg.tensor(a, requires_grad=True) for a in operands]
+        value = function(*tensors)
+        seed = rng.standard_normal(value.shape) if seed is None else seed
+        value.backward(seed, create_graph=create_graph)
+        return [t.grad.data if create_graph else t.grad for t in tensors]
+
+    for fused, general in zip(gradients(False), gradients(True), strict=True):
+        np.testing.assert_allclose(fused, general, rtol=1e-10, atol=1e-12)
+
+
+def test_parts_cover_every_element_once() -> None:
+    x = np.zeros((3, blocks.PART // 2 + 1))
+    for (part,) in blocks.parts(x):
+        part += 1
+    for (rows,) in blocks.row_parts(x):
+        rows += 1
+    assert (x == 2).all()
+
+
+def test_single_precision_gelu_is_exact_to_rounding(rng: np.random.Generator) -> None:
+    special = pytest.importorskip("scipy.special")
+    x = np.linspace(-12, 12, 5001, dtype=np.float32)
+    t = dg.tensor(x, requires_grad=True)
+    value = ops.gelu(t)
+    ops.sum(value).backward()
+    wide = x.astype(np.float64)
+    density = np.exp(-wide * wide / 2) / np.sqrt(2 * np.pi)
+    np.testing.assert_allclose(value.data, wide * special.ndtr(wide), rtol=3e-7, atol=1.1e-6)
+    np.testing.assert_allclose(t.grad, special.ndtr(wide) + wide * density, rtol=3e-7, atol=3e-7)
+
+
+# ---- kinks and edges -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("function", "x", "expected"),
+    [
+        (ops.relu, 0.0, 0.0),
+        (ops.leaky_relu, 0.0, 0.01),
+        (ops.elu, 0.0, 1.0),
+        (ops.hardtanh, 1.0, 0.0),
+        (ops.hardtanh, -1.0, 0.0),
+        (lambda x: ops.l1(x, 0.0), 0.0, 0.0),
+        (lambda x: ops.huber(x, 0.0), 1.0, 1.0),
+        (ops.silu, -1000.0, 0.0),
+        (ops.silu, 1000.0, 1.0),
+        (ops.softplus, -1000.0, 0.0),
+        (ops.mish, 1000.0, 1.0),
+    ],
+)
+def test_the_derivative_at_a_kink_or_far_out(function: Any, x: float, expected: float) -> None:
+    assert dg.grad(function)(x) == pytest.approx(expected)
+
+
+def test_of_equal_values_in_a_pooling_window_the_first_takes_the_gradient() -> None:
+    for size, stride in ((2, 2), (2, 1)):
+        x = dg.tensor(np.zeros((1, 1, 3, 3)), requires_grad=True)
+        ops.sum(ops.max_pool2d(x, size=size, stride=stride)).backward()
+        expected = np.zeros((3, 3))
+        expected[: 1 if stride == 2 else 2, : 1 if stride == 2 else 2] = 1
+        assert np.array_equal(x.grad[0, 0], expected)
+
+
+def test_a_class_that_is_ruled_out_has_probability_and_gradient_zero() -> None:
+    x = dg.tensor(np.array([[0.0, -np.inf, 1.0]]), requires_grad=True)
+    value = ops.softmax(x)
+    assert value.data[0, 1] == 0
+    value.backward(np.array([[1.0, 2.0, 3.0]]))
+    assert x.grad[0, 1] == 0
+    assert np.isfinite(x.grad).all()
+
+
+# ---- half precision --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["softmax", "log_softmax", "layer_norm", "rms_norm", "gelu", "silu"])
+def test_half_precision_is_stored_and_single_precision_computed(name: str, rng: np.random.Generator) -> None:
+    function = getattr(ops, name)
+    x = (10 * rng.standard_normal((3, 64))).astype(np.float16)
+    t = dg.tensor(x, requires_grad=True)
+    value = function(t)
+    assert value.dtype == np.float16
+    value.backward(np.ones(value.shape, np.float16))
+    assert t.grad.dtype == np.float16
+    np.testing.assert_allclose(value.data, function(x.astype(np.float32)).data, rtol=2e-3, atol=1e-3)
+
+
+def test_a_product_of_half_precision_matrices_adds_up_in_single_precision() -> None:
+    # 1 + 2048 · 2⁻¹¹ in float16 would stop at 1, as each term is lost.
+    x = np.concatenate([[1.0], np.full(2048, 2.0**-11)]).astype(np.float16)
+    assert ops.linear(x, np.ones((1, 2049), np.float16)).data.tolist() == [2.0]
+
+
+# ---- errors ----------------------------------------------------------------------------------------------------------
+
+ERRORS: list[tuple[Any, str]] = [
+    (
+        lambda: ops.mse(np.ones((4, 1)), np.ones(4)),
+        r"mse\(\) got a prediction of shape \(4, 1\) and a target of shape \(4,\)",
+    ),
+    (
+        lambda: ops.mse(np.ones(4), np.ones(4), reduction="avg"),
+        "reduction='avg' is unknown; it is 'mean', 'sum' or 'none'",
+    ),
+    (lambda: ops.cross_entropy(np.ones((4, 3)), np.zeros((4, 3), int)), r"the labels' shape must be \(4,\)"),
+    (
+        lambda: ops.cross_entropy(np.ones((4, 3)), np.zeros(4)),
+        "integer labels, the numbers of the classes, not float64",
+    ),
+    (lambda: ops.nll(np.ones((2, 3)), np.array([0, 3])), "labels from 0 to 3, but there are 3 classes: 0 to 2"),
+    (lambda: ops.cross_entropy(np.ones((2, 3)), np.array([-1, 2])), "labels from -1 to 2"),
+    (lambda: ops.gelu(np.ones(2), approximate="erf"), "'none' or 'tanh'"),
+    (lambda: ops.dropout(np.ones(2), key=1, rate=1.0), "at least 0 and less than 1"),
+    (lambda: ops.layer_norm(np.ones((2, 3)), np.ones(2)), r"last axes \(3,\) got a weight or bias of shape \(2,\)"),
+    (lambda: ops.layer_norm(np.ones((2, 3)), axes=3), r"layer_norm\(axes=3\).*it has 2 axes"),
+    (lambda: ops.group_norm(np.ones((2, 3, 4)), groups=2), r"groups=2\) of 3 channels"),
+    (lambda: ops.batch_norm(np.ones((2, 3)), np.ones(2)), "3 channels got a weight or bias"),
+    (
+        lambda: ops.conv2d(np.ones((1, 3, 5, 5)), np.ones((4, 2, 3, 3))),
+        r"got 3 channels, but a weight of shape \(4, 2, 3, 3\)",
+    ),
+    (lambda: ops.conv2d(np.ones((1, 2, 2, 2)), np.ones((4, 2, 3, 3))), "does not fit an image of 2 × 2"),
+    (lambda: ops.conv2d(np.ones((2, 5, 5)), np.ones((4, 2, 3, 3))), r"needs x \(batch, channels, height, width\)"),
+    (lambda: ops.max_pool2d(np.ones((1, 1, 4, 4)), size=0), "positive kernel"),
+    (lambda: ops.adaptive_avg_pool2d(np.ones((1, 1, 4, 4)), size=0), "must be positive"),
+    (
+        lambda: ops.scaled_dot_product_attention(np.ones((3, 4)), np.ones((5, 3)), np.ones((5, 2))),
+        r"got \(3, 4\), \(5, 3\)",
+    ),
+    (lambda: ops.self_attention(np.ones((1, 3, 10)), heads=2), r"needs an array \(batch, tokens, 3 · heads · size\)"),
+]
+
+
+@pytest.mark.parametrize(("call", "message"), ERRORS)
+def test_what_does_not_fit_is_named(call: Any, message: str) -> None:
+    with pytest.raises(GradientError, match=message):
+        call()
