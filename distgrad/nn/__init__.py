@@ -23,7 +23,7 @@ from .dropout import Dropout
 from .embedding import Embedding
 from .linear import Linear
 from .losses import BCEWithLogitsLoss, CrossEntropyLoss, HuberLoss, KLDivLoss, L1Loss, MSELoss, NLLLoss
-from .module import Module
+from .module import Module, evaluating
 from .normalisation import BatchNorm, GroupNorm, LayerNorm, RMSNorm
 from .parameter import Buffer, BufferUpdate, Parameter, staged_buffers
 from .pooling import AdaptiveAvgPool2d, AvgPool2d, Flatten, MaxPool2d
@@ -36,6 +36,7 @@ __all__ = [
     "Buffer",
     "BufferUpdate",
     "staged_buffers",
+    "evaluating",
     "Sequential",
     # Layers.
     "Linear",

@@ -2,15 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
 
+from distgrad.autograd.checkpoint import SNAPSHOTS
 from distgrad.autograd.tensor import Tensor
 from distgrad.errors import ConfigError
 
 from .parameter import Buffer, Parameter
+
+_evaluating: ContextVar[bool] = ContextVar("distgrad_evaluating", default=False)
+
+
+def evaluating() -> AbstractContextManager[None]:
+    """Within its block every module works as in evaluation mode, whatever mode it was put into. What others do with
+    the same modules meanwhile, in other threads or tasks, is not affected."""
+    return _entered(True)
+
+
+@contextmanager
+def _entered(evaluated: bool) -> Iterator[None]:
+    token = _evaluating.set(evaluated)
+    try:
+        yield
+    finally:
+        _evaluating.reset(token)
+
+
+def _same_mode() -> Callable[[], AbstractContextManager[None]]:
+    """Lets a checkpointed function work in the same mode when it is run again."""
+    evaluated = _evaluating.get()
+    return lambda: _entered(evaluated)
+
+
+SNAPSHOTS.append(_same_mode)
 
 
 class Module:
@@ -22,7 +51,7 @@ class Module:
     "layers.0.bias". What is reachable by several paths (tied weights) goes by the first.
     """
 
-    training: bool = True
+    _training = True
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """The function itself."""
@@ -95,12 +124,17 @@ class Module:
 
     # ---- mode --------------------------------------------------------------------------------------------------------
 
+    @property
+    def training(self) -> bool:
+        """Whether this module works in training mode here and now; see `train` and `evaluating`."""
+        return self._training and not _evaluating.get()
+
     def train(self, training: bool = True) -> Module:
         """Puts this module and all below into training mode (dropout active, running statistics updated). Returns
         itself.
         """
         for module in self.modules():
-            module.training = training
+            module._training = training
         return self
 
     def eval(self) -> Module:

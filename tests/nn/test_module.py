@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import pytest
 
@@ -82,6 +84,29 @@ def test_training_mode_reaches_all_modules_below() -> None:
     assert module.eval() is module
     assert not any(m.training for m in module.modules())
     assert all(m.training for m in module.train().modules())
+
+
+def test_evaluating_holds_within_its_block_and_in_no_other_thread() -> None:
+    module = nn.Dropout(0.5).eval()
+    other, elsewhere = nn.Dropout(0.5), []
+    with nn.evaluating():
+        assert not other.training
+        assert not module.train().training
+        thread = threading.Thread(target=lambda: elsewhere.append(other.training))
+        thread.start()
+        thread.join()
+    assert elsewhere == [True]
+    assert other.training
+    assert module.training
+
+
+def test_a_checkpointed_function_runs_again_in_the_mode_of_its_first_run() -> None:
+    dropout = nn.Dropout(0.5)
+    x = dg.tensor(np.ones(100), requires_grad=True)
+    with nn.evaluating():
+        y = dg.checkpoint(lambda x: dropout(x) * x)(x)
+    ops.sum(y).backward()
+    assert np.array_equal(x.grad, np.full(100, 2.0))
 
 
 def test_gradients_of_all_parameters_are_forgotten_at_once() -> None:
