@@ -11,6 +11,8 @@ import sys
 import time
 from collections.abc import Callable
 
+from distgrad.worker.memory import keep_freed_memory
+
 THREADS = (1, 2)
 VARIABLES = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 MARK = "DISTGRAD_BENCHMARK_THREADS"
@@ -43,6 +45,8 @@ def in_processes(main: Callable[[], None], module: str) -> None:
     if MARK in os.environ:
         import torch
 
+        # As a worker does; it serves both programs.
+        keep_freed_memory()
         torch.set_num_threads(int(os.environ[MARK]))
         main()
         return
