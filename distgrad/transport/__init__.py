@@ -11,8 +11,13 @@ plug         the end of a lane in this process
 handshake    who is there, and do they belong together
 pulse        heartbeats and silence
 recovery     after a break
+addresses    where a process listens, as text
 grpc_lane    lanes over gRPC
+socket_lane  lanes over Unix and TCP sockets: listening and connecting
+stream_lane  one of them: frames on a byte stream
+streams      byte streams: a plain socket, one with TLS
 memory_lane  lanes inside one process, under a seeded scheduler, for tests
+threads      threads that are joined together
 """
 
 from .endpoint import Endpoint

@@ -54,7 +54,7 @@ class Endpoint:
         self.lanes = lanes
         self.readers = threading.local()
         self.closing = threading.Event()
-        # Somebody above may know better than a broken link why a peer is gone. Called in a thread that may wait a moment.
+        # Somebody above may know better than a broken link why a peer is gone. Called in a thread that may wait a bit.
         self.explain: Callable[[Identity, str], str] = lambda peer, reason: reason
         self._changed = threading.Condition()  # guards the tables below; notified when one changes
         self._links: dict[str, ProcessLink] = {}

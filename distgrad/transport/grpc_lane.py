@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import queue
-import socket
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
@@ -15,16 +14,14 @@ import grpc
 
 from distgrad.errors import ConfigError, LinkError
 
+from .addresses import free_path, is_local, nobody_listens
 from .interfaces import Port
-from .settings import TLS, TransportSettings, is_local
+from .settings import TLS, TransportSettings
+from .threads import Threads
 
 METHOD = "/distgrad.v1.LinkService/Open"
-# A probe that takes longer than this has found no certainty that nobody is there.
-PROBE_TIMEOUT = 0.5
 # How long a stream that was told to end may take.
 GRACE = 1.0
-# Length of a Unix socket's path, in bytes, that every system takes.
-MAX_PATH = 103
 
 logger = logging.getLogger("distgrad.transport")
 
@@ -88,18 +85,18 @@ class GrpcLanes:
         self._settings = settings
         self._servers: list[tuple[grpc.Server, str]] = []
         self._lanes: set[GrpcLane] = set()
-        self._threads = _Threads()
+        self._threads = Threads()
         self._lock = threading.Lock()
 
     # ---- listening
 
     def listen(self, address: str, accept: Callable[[], Port]) -> str:
         path = _socket_path(address)
-        if path is not None:
-            self._free_path(path, address)
+        # gRPC would take a living listener's path away without a word.
+        free_path(address)
         handlers = _Handlers(lambda frames, context: self._serve(accept(), frames, context))
         options = [*self._options(), ("grpc.so_reuseport", 0)]
-        server = grpc.server(self._threads, [handlers], options=options)
+        server = grpc.server(_Pool(self._threads), [handlers], options=options)
         try:
             port = self._bind(server, address)
         except RuntimeError as error:
@@ -109,13 +106,6 @@ class GrpcLanes:
         server.start()
         self._servers.append((server, path or ""))
         return address if path is not None else f"{address.rpartition(':')[0]}:{port}"
-
-    def _free_path(self, path: str, address: str) -> None:
-        # gRPC would take a living listener's path away without a word.
-        if len(path.encode()) > MAX_PATH:
-            raise ConfigError(f"{address}: a Unix socket's path may have {MAX_PATH} bytes, found {len(path.encode())}")
-        if os.path.exists(path) and not self.vacant(address):
-            raise LinkError(f"cannot listen at {address}: another process listens there")
 
     def _bind(self, server: grpc.Server, address: str) -> int:
         tls = self._settings.tls
@@ -161,20 +151,7 @@ class GrpcLanes:
         return grpc.secure_channel(address, _channel_credentials(tls), options)
 
     def vacant(self, address: str) -> bool:
-        path = _socket_path(address)
-        try:
-            if path is not None:
-                with socket.socket(socket.AF_UNIX) as probe:
-                    probe.settimeout(PROBE_TIMEOUT)
-                    probe.connect(path)
-            else:
-                host, _, port = address.rpartition(":")
-                socket.create_connection((host.strip("[]"), int(port)), PROBE_TIMEOUT).close()
-        except (ConnectionRefusedError, FileNotFoundError):
-            return True
-        except (OSError, ValueError):
-            return False
-        return False
+        return nobody_listens(address)
 
     # ---- both
 
@@ -232,25 +209,11 @@ class _Handlers(grpc.GenericRpcHandler):  # type: ignore[misc]
         return self._handler if details.method == METHOD else None
 
 
-class _Threads(Executor):
-    """A daemon thread for every task. A stream holds its thread for life, so a pool would only be a limit."""
+class _Pool(Executor):
+    """A thread for every task. A stream holds its thread for life, so a bound would only be a limit on streams."""
 
-    def __init__(self) -> None:
-        self._running: set[threading.Thread] = set()
-        self._lock = threading.Lock()
-
-    def start(self, name: str, task: Callable[..., Any], *arguments: Any) -> None:
-        def run() -> None:
-            try:
-                task(*arguments)
-            finally:
-                with self._lock:
-                    self._running.discard(threading.current_thread())
-
-        thread = threading.Thread(target=run, name=name, daemon=True)
-        with self._lock:
-            self._running.add(thread)
-        thread.start()
+    def __init__(self, threads: Threads) -> None:
+        self._threads = threads
 
     def submit(self, task: Callable[..., Any], /, *arguments: Any, **keywords: Any) -> Future[Any]:
         future: Future[Any] = Future()
@@ -261,11 +224,5 @@ class _Threads(Executor):
             except BaseException as error:
                 future.set_exception(error)
 
-        self.start("distgrad-grpc", run)
+        self._threads.start("distgrad-grpc", run)
         return future
-
-    def join(self) -> None:
-        with self._lock:
-            threads = [thread for thread in self._running if thread is not threading.current_thread()]
-        for thread in threads:
-            thread.join()

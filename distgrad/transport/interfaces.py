@@ -124,6 +124,9 @@ class Port(Protocol):
     def received(self, frame: Buffer) -> None:
         """One whole frame arrived. Comes from one thread, in order. Never raises."""
 
+    def unreadable(self, message: str) -> None:
+        """What arrives is no frame: nothing more will come, and the lane ends once the last words have left."""
+
     def broken(self, reason: str) -> None:
         """The lane has ended, for whatever reason. Comes once, last."""
 

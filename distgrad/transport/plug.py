@@ -143,5 +143,8 @@ class Plug:
             logger.exception("a frame from %s could not be served", self.link or "a stranger")
             self._owner.spoiled(self, pb.REASON_CLOSED, f"internal error: {error}")
 
+    def unreadable(self, message: str) -> None:
+        self._owner.spoiled(self, pb.REASON_BAD_FRAME, message)
+
     def broken(self, reason: str) -> None:
         self._owner.unplugged(self, reason)

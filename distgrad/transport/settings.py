@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import ipaddress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from distgrad.errors import ConfigError
+
+from .addresses import is_local
 
 MiB = 2**20
 GiB = 2**30
@@ -120,16 +121,3 @@ class TransportSettings:
         vouched = self.token or (self.tls is not None and self.tls.authority is not None)
         if not vouched and not self.insecure and not is_local(address):
             raise ConfigError(f"anyone who reaches {address} could join: set a token or tls.authority")
-
-
-def is_local(address: str) -> bool:
-    """Whether an address cannot be reached from another machine: a Unix socket, memory, or loopback."""
-    if address.startswith(("unix:", "memory:")):
-        return True
-    host = address.rpartition(":")[0].strip("[]")
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -1,7 +1,7 @@
-"""What a link costs: `python -m tests.benchmarks.link_latency [grpc-tcp|grpc-unix]`.
+"""What a link costs: `python -m tests.benchmarks.link_latency [grpc-tcp|grpc-unix|socket-tcp|socket-unix]`.
 
 Two processes on this machine. Round trips: a request with one small array, answered in the reader thread. One way: an
-array of 16 or 64 MiB in a reply, from the request until it is whole.
+array in a reply, from the request until it is whole.
 """
 
 from __future__ import annotations
@@ -16,10 +16,12 @@ from typing import Any
 import numpy as np
 
 from distgrad.transport import Endpoint, Identity, TransportSettings
+from distgrad.transport.socket_lane import SocketLanes
 from distgrad.wire import pb
+from distgrad.worker.memory import keep_freed_memory
 
 ROUNDS = 2000
-SIZES = {"16 MiB": 16 * 2**20, "64 MiB": 64 * 2**20}
+SIZES = {f"{size} MiB": size * 2**20 for size in (1, 16, 64, 256)}
 
 
 class Echo:
@@ -38,15 +40,21 @@ class Echo:
         return 0, 0
 
 
+def endpoint_for(name: str, address: str, receiver: Any) -> Endpoint:
+    settings = TransportSettings()
+    lanes = SocketLanes(settings) if address.startswith("socket:") else None
+    return Endpoint(Identity.new(name, "worker"), settings, receiver, lanes)
+
+
 def serve(address: str) -> None:
-    with Endpoint(Identity.new("server", "worker"), TransportSettings(), Echo()) as endpoint:
+    with endpoint_for("server", address, Echo()) as endpoint:
         print(endpoint.listen(address), flush=True)
         sys.stdin.read()
 
 
 def measure(address: str) -> dict[str, float]:
     """Median round trip in ms, and the median rate in GB/s of each size."""
-    with Endpoint(Identity.new("client", "client"), TransportSettings(), Echo()) as endpoint:
+    with endpoint_for("client", address, Echo()) as endpoint:
         link = endpoint.connect("server", address)
         small = [np.zeros(16, np.float32)]
         times = []
@@ -66,11 +74,17 @@ def measure(address: str) -> dict[str, float]:
 
 
 def main() -> None:
+    keep_freed_memory()
     if sys.argv[1:2] == ["--serve"]:
         serve(sys.argv[2])
         return
     with tempfile.TemporaryDirectory() as folder:
-        addresses = {"grpc-tcp": "127.0.0.1:0", "grpc-unix": f"unix:{folder}/s"}
+        addresses = {
+            "grpc-tcp": "127.0.0.1:0",
+            "grpc-unix": f"unix:{folder}/grpc",
+            "socket-tcp": "socket:127.0.0.1:0",
+            "socket-unix": f"socket:{folder}/socket",
+        }
         for lane in sys.argv[1:] or addresses:
             command = [sys.executable, "-m", "tests.benchmarks.link_latency", "--serve", addresses[lane]]
             with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:

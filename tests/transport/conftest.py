@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from distgrad.transport import Endpoint, Identity, MemoryNetwork, TransportSettings
+from distgrad.transport.socket_lane import SocketLanes
 
 from .recorder import Recorder
 
@@ -25,8 +26,9 @@ class World:
 
     def endpoint(self, name: str, listen: bool = True, receiver: Any = None, **changes: Any) -> Endpoint:
         identity = Identity.new(name, changes.pop("role", "worker"))
-        lanes = self.network.lanes() if self.network else None
-        endpoint = Endpoint(identity, TransportSettings.for_tests(**changes), receiver or Recorder(), lanes)
+        settings = TransportSettings.for_tests(**changes)
+        lanes = self.network.lanes() if self.network else SocketLanes(settings) if "socket" in self.kind else None
+        endpoint = Endpoint(identity, settings, receiver or Recorder(), lanes)
         self._endpoints.append(endpoint)
         if listen:
             endpoint.listen(self.free_address())
@@ -41,7 +43,13 @@ class World:
 
     def free_address(self) -> str:
         path = self._folder / str(next(self._names))
-        return {"memory": f"memory:{path.name}", "grpc-tcp": "127.0.0.1:0", "grpc-unix": f"unix:{path}"}[self.kind]
+        return {
+            "memory": f"memory:{path.name}",
+            "grpc-tcp": "127.0.0.1:0",
+            "grpc-unix": f"unix:{path}",
+            "socket-tcp": "socket:127.0.0.1:0",
+            "socket-unix": f"socket:{path}",
+        }[self.kind]
 
     def break_lanes(self, endpoint: Endpoint) -> None:
         """Breaks every connection of an endpoint, with what is under way."""
@@ -55,7 +63,7 @@ class World:
             self.network.close()
 
 
-@pytest.fixture(params=["memory", "grpc-tcp", "grpc-unix"])
+@pytest.fixture(params=["memory", "grpc-tcp", "grpc-unix", "socket-tcp", "socket-unix"])
 def world(request: pytest.FixtureRequest) -> Iterator[World]:
     with tempfile.TemporaryDirectory() as folder:
         world = World(request.param, Path(folder))
