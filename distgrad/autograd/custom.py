@@ -6,7 +6,10 @@ order, any nesting) is true of it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import update_wrapper
 from typing import Any
 
@@ -22,7 +25,11 @@ from .tensor import Boxed, Tensor
 Function = Callable[..., Any]
 
 
-class _Custom:
+# The custom functions whose value is being computed, here and now.
+_plainly: ContextVar[frozenset[_Custom]] = ContextVar("distgrad_custom_plainly", default=frozenset())
+
+
+class _Custom(ABC):
     """A function that is taken as a whole by every derivative."""
 
     def __init__(self, f: Function) -> None:
@@ -35,8 +42,7 @@ class _Custom:
         return f"<{type(self).__name__} {name_of(self._f)}>"
 
     def __call__(self, *args: Any) -> Any:
-        if not tape.mode.get().record:
-            # No derivative will be taken; so rules may call the function they belong to.
+        if self in _plainly.get() or not tape.mode.get().record:
             return self._f(*args)
         leaves, structure = tree.flatten(args)
         places = [k for k, x in enumerate(leaves) if _is_operand(x)]
@@ -54,10 +60,21 @@ class _Custom:
         results = op(*(leaves[k] for k in places))
         return tree.unflatten(shapes[0], results)
 
+    @contextmanager
+    def _called_plainly(self) -> Iterator[None]:
+        """Lets a rule that computes the value call the function it belongs to."""
+        token = _plainly.set(_plainly.get() | {self})
+        try:
+            yield
+        finally:
+            _plainly.reset(token)
+
+    @abstractmethod
     def _primitive(
         self, on_tree: Function, shapes: list[tree.Structure], structure: tree.Structure, places: list[int]
     ) -> Primitive:
-        raise NotImplementedError
+        """This call as a primitive. `on_tree(f, operands)` calls a function of the arguments; the structure of the results is
+        left in `shapes`."""
 
     def _undefined(self, method: str) -> GradientError:
         return GradientError(f"{self} has no derivative yet; give it one with {name_of(self._f)}.{method}(...)")
@@ -79,7 +96,7 @@ def _outputs(result: Any, shapes: list[tree.Structure], f: Function) -> tuple[An
 
 
 def _bare(y: Any, f: Function) -> Any:
-    if isinstance(y, Boxed):
+    if isinstance(y, Boxed) or (isinstance(y, Tensor) and y.node is not None):
         raise GradientError(
             f"{name_of(f)} uses a value that is being differentiated without taking it as an argument; "
             "pass it in, so that the derivative can account for it"
@@ -124,7 +141,7 @@ class custom_vjp(_Custom):  # noqa: N801  (a decorator)
             raise self._undefined("defvjp")
 
         def evaluate(xp: Any, *operands: Any) -> Any:
-            with tape.entered(record=False):
+            with self._called_plainly():
                 value, residual = _pair(on_tree(forward, operands), forward)
             return _outputs(value, shapes, self._f), tree.map(lambda x: x.data if type(x) is Tensor else x, residual)
 
@@ -211,7 +228,7 @@ class custom_jvp(_Custom):  # noqa: N801  (a decorator)
             raise self._undefined("defjvp")
 
         def evaluate(xp: Any, *operands: Any) -> Any:
-            with tape.entered(record=False):
+            with self._called_plainly():
                 return _outputs(on_tree(self._f, operands), shapes, self._f)
 
         def pushed(operands: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, ...]:

@@ -1,0 +1,143 @@
+"""checkpoint: the same derivatives of every order, with the inputs alone kept."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from typing import Any
+
+import numpy as np
+import pytest
+
+import distgrad as dg
+from distgrad.autograd.backward import gradients
+from distgrad.autograd.tape import Frame, Node
+from distgrad.errors import FreedGraphError, GradientError, InPlaceError
+
+ops = dg.ops
+X = np.array([0.3, -0.7, 1.1])
+
+
+def block(x: Any) -> Any:
+    return ops.sin(x) * ops.exp(-x * x)
+
+
+@pytest.mark.parametrize(
+    "transform",
+    [
+        lambda f: dg.grad(lambda x: ops.sum(f(x) * x)),
+        lambda f: dg.hessian(lambda x: ops.sum(f(x) * x)),
+        lambda f: dg.jacobian(dg.grad(lambda x: ops.sum(f(x) * x)), mode="reverse"),
+        lambda f: dg.jacobian(dg.hessian(lambda x: ops.sum(f(x) * x)), mode="reverse"),
+        lambda f: dg.vmap(dg.grad(f)),
+        lambda f: dg.jacobian(lambda x: f(f(x))),
+    ],
+)
+def test_derivatives_of_every_order_are_the_same(transform: Any) -> None:
+    np.testing.assert_allclose(transform(dg.checkpoint(block))(X), transform(block)(X), rtol=1e-13, atol=1e-15)
+
+
+def test_what_the_function_closes_over_receives_its_gradient() -> None:
+    found = []
+    for wrap in (lambda f: f, dg.checkpoint):
+        w, v = (dg.tensor(X, requires_grad=True) for _ in range(2))
+        hidden = ops.sin(w)
+        # `hidden` and `w` are both used inside, and one comes from the other.
+        f = wrap(lambda x, k: (ops.exp(x * hidden) * w * k, {"y": x + 1.0}))  # noqa: B023
+        a, b = f(v, k=3.0)
+        loss = ops.sum(a * b["y"])
+        first = gradients([loss], None, [v, w], create_graph=True)
+        second = gradients([ops.sum(first[0] * first[1])], None, [v, w])
+        found.append([g.numpy() for g in first] + second)
+    for plain, checkpointed in zip(*found, strict=True):
+        np.testing.assert_allclose(checkpointed, plain, rtol=1e-13)
+
+
+def test_intermediate_values_are_not_kept() -> None:
+    class Watched(np.ndarray):
+        """An array that can be referred to weakly."""
+
+    kept: list[weakref.ref[Any]] = []
+
+    def f(x: Any) -> Any:
+        h = x * 2.0
+        h.data = h.data.view(Watched)
+        kept.append(weakref.ref(h.data))
+        return ops.sin(h) * h
+
+    x = dg.tensor(X, requires_grad=True)
+    y = dg.checkpoint(f)(x)
+    gc.collect()
+    assert kept[0]() is None
+    y.sum().backward()
+    assert len(kept) == 2
+    np.testing.assert_allclose(x.grad, 2 * np.sin(2 * X) + 4 * X * np.cos(2 * X), rtol=1e-14)
+
+
+def test_an_unused_result_costs_no_gradient_and_a_constant_stays_one() -> None:
+    x = dg.tensor(X, requires_grad=True)
+    used, unused, constant = dg.checkpoint(lambda x: (x * 2, x * 3, 7.0))(x)
+    assert unused.requires_grad
+    assert not constant.requires_grad
+    used.sum().backward()
+    np.testing.assert_array_equal(x.grad, [2.0, 2.0, 2.0])
+
+
+def test_dropout_draws_the_same_mask_again() -> None:
+    def f(x: Any) -> Any:
+        return ops.dropout(x, key=dg.nn.random.next_key(), rate=0.5)
+
+    x = dg.tensor(np.ones(100), requires_grad=True)
+    with dg.nn.random.seeded(3):
+        y = dg.checkpoint(f)(x)
+        after = dg.nn.random.next_key()
+        y.sum().backward()
+    np.testing.assert_array_equal(x.grad, y.numpy())
+    with dg.nn.random.seeded(3):
+        np.testing.assert_array_equal(f(x).numpy(), y.numpy())
+        assert dg.nn.random.next_key() == after
+
+
+def test_checkpoints_nest() -> None:
+    inner = dg.checkpoint(block)
+    nested = dg.checkpoint(lambda x: ops.sum(inner(x) * x))
+    np.testing.assert_allclose(dg.grad(nested)(X), dg.grad(lambda x: ops.sum(block(x) * x))(X), rtol=1e-14)
+
+
+def test_a_second_pass_needs_retain_graph() -> None:
+    x = dg.tensor(X, requires_grad=True)
+    y = ops.sum(dg.checkpoint(block)(x))
+    y.backward(retain_graph=True)
+    y.backward()
+    with pytest.raises(FreedGraphError, match="retain_graph=True"):
+        y.backward()
+
+
+def test_writing_to_an_input_is_noticed() -> None:
+    x = dg.tensor(X, requires_grad=True)
+    y = ops.sum(dg.checkpoint(block)(x))
+    with dg.no_grad():
+        x[0] = 9.0
+    with pytest.raises(InPlaceError):
+        y.backward()
+
+
+def test_a_function_that_computes_something_else_the_second_time_is_noticed() -> None:
+    sizes = iter([3, 2])
+    x = dg.tensor(X, requires_grad=True)
+    y = ops.sum(dg.checkpoint(lambda x: x[: next(sizes)])(x))
+    with pytest.raises(GradientError, match="returned other shapes"):
+        y.backward()
+
+
+def test_values_from_other_processes_are_refused() -> None:
+    class Recv(Node):
+        """Stands for a value that came from a shard."""
+
+    def f(x: Any) -> Any:
+        node = Recv((), dg.autograd.tape.mode.get().frame, (3,), np.dtype(float))
+        return x * dg.Tensor(np.ones(3), node)
+
+    with pytest.raises(GradientError, match="called a shard"):
+        dg.checkpoint(f)(dg.tensor(X, requires_grad=True))
+    assert Frame().path == ()
