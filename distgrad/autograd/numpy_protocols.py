@@ -11,6 +11,7 @@ import inspect
 import sys
 from collections.abc import Callable
 from functools import cache
+from itertools import takewhile
 from typing import Any, ClassVar, NoReturn
 
 import numpy as np
@@ -24,9 +25,9 @@ from .tensor import Boxed, Tensor
 Function = Callable[..., Any]
 
 
-def _where(condition: Any, *branches: Any) -> Any:
+def _where(condition: Any, x: Any = None, y: Any = None) -> Any:
     """Three operands, or the indices of true elements of one, as numpy.where."""
-    return ops.where(condition, *branches) if branches else ops.nonzero(condition)
+    return ops.nonzero(condition) if x is None and y is None else ops.where(condition, x, y)
 
 
 # ---- the table -------------------------------------------------------------------------------------------------------
@@ -124,20 +125,41 @@ def _array_function(self: Tensor, function: Function, types: Any, args: tuple[An
     operation = FUNCTIONS.get(function)
     if operation is None:
         _refuse(name)
-    if isinstance(operation, Primitive) and len(args) > operation.operands:
-        # Parameters by position are in NumPy's order.
-        names = _parameter_names(function)
-        params = {**dict(zip(names[operation.operands :], args[operation.operands :], strict=False)), **params}
-        args = args[: operation.operands]
+    args, params = _by_numpys_names(function, operation, args, params)
     if params.pop("out", None) is not None:
         _refuse_out(name)
     result = operation(*args, **_known(name, operation, params))
     return bool(result) if function in PLAIN else result
 
 
+def _by_numpys_names(
+    function: Function, operation: Any, args: tuple[Any, ...], params: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Operands by position and parameters by name, where NumPy's order of parameters or name of an operand differs."""
+    theirs = _parameter_names(function)
+    if not theirs:
+        return args, params
+    ours = _operand_names(operation, theirs)
+    renamed = dict(zip(theirs[: len(ours)], ours, strict=False))
+    params = {renamed.get(key, key): value for key, value in params.items()}
+    rest = dict(zip(theirs[len(ours) :], args[len(ours) :], strict=False))
+    return args[: len(ours)], rest | params
+
+
 @cache
 def _parameter_names(function: Function) -> tuple[str, ...]:
-    return tuple(inspect.signature(function).parameters)
+    """The names of NumPy's parameters in order; none for a function of any number of arguments."""
+    parameters = inspect.signature(function).parameters
+    return () if any(p.kind is p.VAR_POSITIONAL for p in parameters.values()) else tuple(parameters)
+
+
+@cache
+def _operand_names(operation: Any, theirs: tuple[str, ...]) -> tuple[str, ...]:
+    """Our names of what comes by position: the operands; of a composed function all before NumPy's names begin."""
+    if isinstance(operation, Primitive):
+        return operation.operand_names
+    first, *others = inspect.signature(operation).parameters
+    return (first, *takewhile(lambda name: name not in theirs, others))
 
 
 def _known(name: str, operation: Any, params: dict[str, Any]) -> dict[str, Any]:
@@ -164,6 +186,8 @@ class _Idle:
         "subok": (True, False),
         "initial": (None,),
         "keepdims": (None,),
+        "overwrite_input": (True, False),
+        "weights": (None,),
     }
 
     def __contains__(self, pair: tuple[str, Any]) -> bool:

@@ -78,4 +78,4 @@ def linspace(start: float, stop: float, num: int = 50, endpoint: bool = True, dt
 def asarray(x: Any, dtype: Any = None) -> Tensor:
     """`x` as a tensor. A tensor stays what it is, recorded or not, unless `dtype` changes it."""
     t = x if isinstance(x, Tensor) else Tensor(x if hasattr(x, "__array_namespace__") else np.asarray(x))
-    return t if dtype is None or t.dtype == dtype else ops().astype(t, dtype=dtype)  # type: ignore[no-any-return]
+    return t if dtype is None or t.dtype == dtype else ops().astype(t, dtype=dtype)

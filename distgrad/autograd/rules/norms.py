@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from ..primitive import composite, ops
-from .elementwise import ratio
+from .arithmetic import ratio
 from .nested import is_complex
 from .reductions import axes_of, first_or_shared, weighted
 

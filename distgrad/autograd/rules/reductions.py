@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..primitive import Primitive, Rule, conjugate, primitive
-from .elementwise import ratio
+from .arithmetic import ratio
 from .nested import is_complex
 
 
