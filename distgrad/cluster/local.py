@@ -97,9 +97,7 @@ class LocalCluster(Client):
         """Ends the workers and leaves nothing behind. Harmless when repeated."""
         self._closing = True
         atexit.unregister(self.close)
-        for child in self._children:
-            child.ask_to_stop()
-        self._stack.close()
+        self._stack.close()  # this client takes its leave, then the coordinator does; then the workers are ended
 
     def _wait_until_ready(self, names: Sequence[str], timeout: float) -> None:
         deadline = time.monotonic() + timeout

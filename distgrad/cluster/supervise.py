@@ -50,7 +50,8 @@ def train(training: Training, report: Callable[[Event], None]) -> None:
     """Trains a job to its end. Whatever happens, no process, socket or temporary file is left.
 
     Arguments:
-        report: told of what happens: "job", "placed", "resumed", "step", "evaluated", "saved", and "done" at the end.
+        report: told of what happens: "job", "ready" (each worker), "placed", "resumed", "step", "evaluated", "saved",
+            and "done" at the end.
 
     Raises:
         WorkerLost: a process ended; the message names it, its number and signal, and its log.
@@ -86,6 +87,7 @@ class _Run:
         self._directory = directory
         self._children = children
         self._heard = heard
+        self._checkpoint = ""
         self._settings = TransportSettings(cluster=job.name, token=secrets.token_hex(16))
 
     def follow(self, report: Callable[[Event], None]) -> None:
@@ -100,7 +102,10 @@ class _Run:
                 return
             if kind == "listening":
                 self._start_workers(event["address"])
+            elif kind == "ready":
+                report({"event": "ready", "worker": child.name, "process": child.pid, "log": str(child.log)})
             elif child.name == COORDINATOR:
+                self._checkpoint = event.get("checkpoint", self._checkpoint)
                 report(event)
                 done = kind == "done"
 
@@ -169,8 +174,8 @@ class _Run:
         lines = [f"{what} is lost: {how_it_ended(child)}"]
         if tail := child.tail():
             lines.append(f"the end of its log, {child.log}:\n{tail}")
-        if self._job.checkpoint is not None:
-            lines.append(f"what was saved is in {self._job.checkpoint.directory}: continue with --resume")
+        if self._checkpoint:
+            lines.append(f"the newest checkpoint is {self._checkpoint}: continue with --resume")
         return WorkerLost("\n".join(lines))
 
 

@@ -105,6 +105,8 @@ def _line(event: Event) -> str:
     match event["event"]:
         case "job":
             return str(event["text"])
+        case "ready":
+            return f"worker {event['worker']} is ready (process {event['process']})"
         case "placed":
             return f"shards placed: {', '.join(event['shards'])}"
         case "resumed":
