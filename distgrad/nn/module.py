@@ -102,7 +102,11 @@ class Module:
     # ---- state -------------------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        """The arrays of parameters and buffers by path: the arrays themselves, which nobody writes to, not copies."""
+        """The arrays of parameters and buffers by path: the arrays themselves, not copies.
+
+        A distributed update swaps arrays and leaves these as they are. An optimizer bound in this process writes into
+        them: copy what is to be kept across its steps.
+        """
         return {name: item.data for name, item in self._members() if not isinstance(item, Module)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

@@ -8,7 +8,7 @@ from .adaptive import Adagrad, Lion, RMSprop
 from .bound import BoundOptimizer
 from .clipping import clip_by_norm, clip_by_value, clip_factor, norm_of, total_norm
 from .lamb import LAMB
-from .minimize import Minimum, minimize
+from .minimisation import Minimum, minimize
 from .optimizer import Optimizer, from_settings
 from .sgd import SGD
 

@@ -151,6 +151,11 @@ class Optimizer(ABC):
 
         return BoundOptimizer(self, parameters, schedule)
 
+    @property
+    def kind(self) -> str:
+        """The name that `from_settings` finds this rule's class by."""
+        return type(self).__name__
+
     def to_settings(self) -> dict[str, Any]:
         """The settings as a plain dict of numbers, booleans and strings."""
         return dataclasses.asdict(self)

@@ -115,7 +115,7 @@ def test_half_precision_parameters_keep_their_dtype_and_float32_state(
 @every_rule
 def test_settings_survive_the_wire(rule: optim.Optimizer) -> None:
     settings = json.loads(json.dumps(rule.to_settings()))
-    assert optim.from_settings(type(rule).__name__, settings) == rule
+    assert optim.from_settings(rule.kind, settings) == rule
 
 
 def test_unknown_kinds_and_settings_are_named() -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from distgrad import ops, optim
 from distgrad.errors import ConfigError
+from distgrad.optim.minimisation import Method
 
 both = pytest.mark.parametrize("method", ["lbfgs", "newton-cg"])
 
@@ -18,7 +19,7 @@ def rosenbrock(x: Any) -> Any:
 
 
 @both
-def test_the_minimum_is_the_one_scipy_finds(method: optim.minimize.Method, rng: np.random.Generator) -> None:
+def test_the_minimum_is_the_one_scipy_finds(method: Method, rng: np.random.Generator) -> None:
     scipy_optimize = pytest.importorskip("scipy.optimize")
     A, b = rng.standard_normal((12, 5)), np.sign(rng.standard_normal(12))
 
@@ -35,7 +36,7 @@ def test_the_minimum_is_the_one_scipy_finds(method: optim.minimize.Method, rng: 
 
 
 @both
-def test_a_curved_valley_is_followed_to_its_end(method: optim.minimize.Method) -> None:
+def test_a_curved_valley_is_followed_to_its_end(method: Method) -> None:
     found = optim.minimize(rosenbrock, np.full(8, -1.2), method=method)
     # There is a local minimum besides the one at ones; either is a place where the gradient vanishes.
     assert found.converged
@@ -44,7 +45,7 @@ def test_a_curved_valley_is_followed_to_its_end(method: optim.minimize.Method) -
 
 
 @both
-def test_the_shape_and_dtype_of_the_argument_are_kept(method: optim.minimize.Method) -> None:
+def test_the_shape_and_dtype_of_the_argument_are_kept(method: Method) -> None:
     target = np.arange(6, dtype=np.float32).reshape(2, 3)
     found = optim.minimize(
         lambda x: ops.sum((x - target) ** 2), np.zeros((2, 3), np.float32), method=method, tolerance=1e-4
@@ -55,14 +56,14 @@ def test_the_shape_and_dtype_of_the_argument_are_kept(method: optim.minimize.Met
 
 
 @both
-def test_a_saddle_is_left_downhill(method: optim.minimize.Method) -> None:
+def test_a_saddle_is_left_downhill(method: Method) -> None:
     found = optim.minimize(lambda x: x[0] ** 2 + (x[1] ** 2 - 1) ** 2, np.array([1.0, 0.1]), method=method)
     assert found.converged
     np.testing.assert_allclose(np.abs(found.x), [0, 1], atol=1e-6)
 
 
 @both
-def test_it_says_why_it_ended(method: optim.minimize.Method) -> None:
+def test_it_says_why_it_ended(method: Method) -> None:
     few = optim.minimize(rosenbrock, np.full(8, -1.2), method=method, max_steps=2)
     assert (few.converged, few.steps, few.message) == (False, 2, "2 steps were made")
     unbounded = optim.minimize(lambda x: ops.sum(x), np.zeros(2), method="lbfgs", max_steps=5)
