@@ -62,6 +62,7 @@ CALLS: dict[str, Callable[[Any], Any]] = {
     "std": lambda x: np.std(x, axis=1, ddof=1),
     "where": lambda x: np.where(x > 0, x, 0.0),
     "clip by names": lambda x: np.clip(x, a_min=-1.0, a_max=None),
+    "clip by new names": lambda x: np.clip(x, min=-1.0),
     "transpose": lambda x: np.transpose(x, (1, 0)),
     "reshape": lambda x: np.reshape(x, (3, 2)),
     "concatenate": lambda x: np.concatenate([x, np.ones((1, 3))]),

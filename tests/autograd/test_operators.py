@@ -160,6 +160,7 @@ CALLS: dict[str, Callable[[Any], Any]] = {
     "cumsum": lambda x: x.cumsum(axis=1),
     "cumprod": lambda x: x.cumprod(axis=1),
     "clip": lambda x: x.clip(-1, 1),
+    "clip by name": lambda x: x.clip(max=1),
     "round": lambda x: x.round(decimals=1),
     "argmax": lambda x: x.argmax(axis=1),
     "argmin": lambda x: x.argmin(),
@@ -213,9 +214,9 @@ def test_an_unknown_parameter_is_named() -> None:
 
 def test_operands_may_be_given_by_name() -> None:
     t = variable(X)
-    same(dg.ops.clip(t, a_max=1.0), np.clip(X, None, 1.0))
+    same(dg.ops.clip(t, max=1.0), np.clip(X, None, 1.0))
     limit = variable(np.array(0.0))
-    dg.backward([dg.ops.sum(dg.ops.clip(t, a_min=limit))])
+    dg.backward([dg.ops.sum(dg.ops.clip(t, min=limit))])
     assert limit.grad == np.sum(X < 0)
 
 

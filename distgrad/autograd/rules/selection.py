@@ -77,26 +77,24 @@ def _inside(xp: Any, x: Any, low: Any, high: Any) -> Any:
     return xp.logical_and(x >= low, x <= high)
 
 
-def _clip_low(xp: Any, g: Any, ans: Any, x: Any, a_min: Any, a_max: Any = None) -> Any:
-    if a_max is None:
-        return masked(xp, g, x < a_min)
-    return masked(xp, g, xp.logical_and(x < a_min, a_min < a_max))
+def _clip_low(xp: Any, g: Any, ans: Any, x: Any, min: Any, max: Any = None) -> Any:
+    if max is None:
+        return masked(xp, g, x < min)
+    return masked(xp, g, xp.logical_and(x < min, min < max))
 
 
 clip = primitive(
     "clip",
-    lambda xp, x, a_min=None, a_max=None: xp.clip(x, a_min, a_max),
+    lambda xp, x, min=None, max=None: xp.clip(x, min, max),
     vjps=[
-        lambda xp, g, ans, x, a_min=None, a_max=None: masked(xp, g, _inside(xp, x, a_min, a_max)),
+        lambda xp, g, ans, x, min=None, max=None: masked(xp, g, _inside(xp, x, min, max)),
         _clip_low,
         # With crossed bounds the upper one rules, as in NumPy.
-        lambda xp, g, ans, x, a_min, a_max: masked(
-            xp, g, x > a_max if a_min is None else xp.logical_or(x > a_max, a_min >= a_max)
-        ),
+        lambda xp, g, ans, x, min, max: masked(xp, g, x > max if min is None else xp.logical_or(x > max, min >= max)),
     ],
     jvp="same",
     save="inputs",
-    doc="x limited to [a_min, a_max] (arrays, numbers or None); derivative 1 inside and at the bounds, else 0.",
+    doc="x limited to [min, max] (arrays, numbers or None); derivative 1 inside and at the bounds, else 0.",
 )
 
 

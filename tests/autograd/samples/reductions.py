@@ -141,6 +141,7 @@ SAMPLES = {
         Sample([(4,)], {"ord": 3}, expected=np.linalg.norm),
         Sample([(2, 3, 2)], {"axis": (0, 2)}, expected=np.linalg.norm),
         Sample([(2, 3)], {"axis": 1, "ord": 1, "keepdims": True}, expected=np.linalg.norm),
+        *(Sample([(2, 3)], {"axis": (0, 1), "ord": o}, expected=np.linalg.norm) for o in ("fro", "nuc", 1, 2, np.inf)),
     ],
     "cumsum": _along("cumsum"),
     "cumprod": _along("cumprod"),
