@@ -13,7 +13,9 @@ from .tensor import Tensor
 
 
 def note_failure(error: Exception, node: Node) -> None:
-    """Adds to an exception raised by a rule which operation's gradient was being computed."""
+    """Adds to an exception raised by a rule which operation's gradient was being computed, unless it says so."""
+    if str(node) in str(error):
+        return
     where = f"recorded by\n  {node.trace}" if node.trace else "run under dg.detect_anomaly() to see who recorded it"
     error.add_note(f"while computing the gradient of {node}, {where}")
 
@@ -39,8 +41,8 @@ def _reason(node: Node, gradient: Any, bad: Any) -> str:
         return "The gradient that came to it was not finite either; see gradient= of the root, or a hook."
     if gradient is not None and gradient.shape == bad.shape and not gradient[bad].any():
         return (
-            f"The gradient that came to it is 0 there: the result was not used, as by dg.ops.where in the branch it does not take, "
-            f"but 0 times the infinite or undefined derivative of {node.name} is nan. Keep the operand in the domain where it is not "
+            "The gradient that came to it is 0 there (dg.ops.where sends 0 to the branch it does not take), and 0 times the "
+            f"infinite or undefined derivative of {node.name} is nan. Keep the operand in the domain even where it is not "
             "used: where(x > 0, sqrt(where(x > 0, x, 1)), 0)."
         )
     return f"The operand is where {node.name} has no finite derivative; keep it away from there, e.g. by dg.ops.clip or + eps."
