@@ -4,11 +4,13 @@ edges      send and recv nodes, and the ids both ends derive for an edge
 share      what one process holds of a context: its edges, values and gradients
 values     trees of tensors, references and handles, on their way out and in
 refs       the promise of a value on a worker
-calls      issuing a call, and running one
+caller     issuing calls
+callee     running calls that came
 protocol   the distributed backward pass: its statement, its messages, who owes whom what
 part       one process's part of a pass as a pure state machine: the protocol and the engine
 backward   the same with a thread to compute in and links to speak over
 passes     messages of passes on their way to their part
+initiator  the backward passes of one context, where it is owned
 context    one recorded pass over any number of processes, as its owner sees it
 peers      links on demand
 process    one process of the graph: receives every message and knows who handles it

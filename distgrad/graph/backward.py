@@ -191,6 +191,9 @@ class LocalPass:
 
     def _send(self, messages: list[Outgoing]) -> None:
         for peer, message in messages:
+            if peer in self._share.lost:
+                self.abort(self._share.lost[peer])
+                return
             body, arrays = self._to_wire(message)
             self._process.send(peer, body, arrays)
 
@@ -259,7 +262,7 @@ class LocalPass:
     def finish(self) -> None:
         """The pass has ended everywhere: its gradients become part of the context."""
         self._share.end_pass(self.number)
-        self._share.merge(self.gradients)
+        self._share.merge(tuple(self._header.path), self.gradients)
         self.ended.set_result(())
 
     def abort(self, error: DistgradError) -> None:

@@ -4,27 +4,32 @@ from __future__ import annotations
 
 import sys
 import threading
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from distgrad.autograd import tape
-from distgrad.autograd.tape import Frame
+from distgrad.autograd.tape import Frame, Path
 from distgrad.autograd.tensor import Tensor
-from distgrad.errors import ContextError, GradientError, Timeout
-from distgrad.wire import decode_value, pb, ref_to_pb
+from distgrad.errors import ContextError, Timeout
+from distgrad.wire import decode_value, pb
 
-from .backward import LocalPass
+from .caller import issued
 from .handles import ShardHandle
-from .refs import Ref
+from .initiator import Deadline, Initiator
+from .refs import Issued, Ref
 from .share import Share, active
-from .waiting import Promise
+from .waiting import settled
 
 if TYPE_CHECKING:
+    import asyncio
+    from contextvars import Token
     from types import TracebackType
 
     from .process import Process
+
+    Who = threading.Thread | asyncio.Task[Any]
 
 
 class Context:
@@ -49,19 +54,17 @@ class Context:
     ) -> None:
         self._process = process
         self._share: Share = process.shares.meet(process.new_context_id(versions or {}, step, microbatch))
-        self._share.issued = []
-        self._frame = Frame((), tape.mode.get().frame.next_op)
-        self._number_call = self._frame.next_call
-        self._frame.next_call = self._next_call
+        self._initiator = Initiator(process, self._share)
         self._lock = threading.Lock()
         # Tokens of the context variables, by who entered.
-        self._inside: dict[tuple[int, int], list[tuple[Any, Any]]] = {}
-        # Who made the latest call directly in this context, not in a branch.
-        self._issuer: tuple[int, int] | None = None
-        self._passes = 0
-        self._ended: dict[int, tuple[str, ...] | None] = {}
-        self._next_to_finish = 0
-        self._merging: list[Promise[Any]] = []
+        self._inside: dict[Who, list[list[tuple[Any, Token[Any]]]]] = {}
+        # Where calls are numbered: () for those made directly in the context, (-1 - i,) for those of branch i.
+        self._frames: dict[Path, Frame] = {}
+        # Who made the latest call of each frame.
+        self._issuers: dict[Path, Who] = {}
+        self._frame = self._numbered(())
+        self._share.frame = self._frame
+        self._share.issued = self._issued = Issued()
 
     @property
     def id(self) -> str:
@@ -81,24 +84,6 @@ class Context:
         self._enter(self._frame)
         return self
 
-    def _enter(self, frame: Frame) -> None:
-        self._share.check_open()
-        tokens = active.set(self._share), tape.mode.set(tape.mode.get().but(frame=frame))
-        with self._lock:
-            self._inside.setdefault(_thread_and_task(), []).append(tokens)
-
-    def _leave(self) -> bool:
-        """Undoes the latest `_enter` of this thread or task. True when nobody is left inside."""
-        who = _thread_and_task()
-        with self._lock:
-            tokens = self._inside[who].pop()
-            if not self._inside[who]:
-                del self._inside[who]
-            last = not self._inside
-        active.reset(tokens[0])
-        tape.mode.reset(tokens[1])
-        return last
-
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
@@ -116,23 +101,49 @@ class Context:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        import asyncio
-
         if not self._leave():
             return
         try:
             if kind is None and not self.closed:
-                await asyncio.to_thread(self.wait)
+                await self.wait_async()
         finally:
-            await asyncio.to_thread(self.close)
+            await self.close_async()
+
+    def _enter(self, frame: Frame) -> None:
+        self._share.check_open()
+        variables: list[tuple[Any, Any]] = [
+            (active, self._share),
+            (tape.mode, tape.mode.get().but(frame=frame)),
+            (issued, self._issued),
+        ]
+        tokens = [(variable, variable.set(value)) for variable, value in variables]
+        with self._lock:
+            self._inside.setdefault(_who(), []).append(tokens)
+
+    def _leave(self) -> bool:
+        """Undoes the latest `_enter` of this thread or task. True when nobody is left inside."""
+        who = _who()
+        with self._lock:
+            tokens = self._inside[who].pop()
+            if not self._inside[who]:
+                del self._inside[who]
+                self._issuers = {path: issuer for path, issuer in self._issuers.items() if issuer is not who}
+            last = not self._inside
+        for variable, token in tokens:
+            variable.reset(token)
+        return last
 
     def wait(self) -> None:
         """Waits until the calls made in it have ended, and raises the first error nobody has seen."""
-        for outcome in list(self._share.issued or ()):
+        for outcome in self._issued:
             self._process.executor.wait(outcome.done, what=outcome.label)
-            if outcome.done.error is not None and not outcome.observed:
-                outcome.observe()
-                raise outcome.done.error
+            outcome.raise_unseen()
+
+    async def wait_async(self) -> None:
+        """`wait` for coroutines."""
+        for outcome in self._issued:
+            await settled(outcome.done)
+            outcome.raise_unseen()
 
     def close(self) -> None:
         """Releases the context on every process it reached, and waits until they have. Values that were fetched stay
@@ -140,28 +151,51 @@ class Context:
         released = self._process.release(self.id)
         self._process.executor.wait(released, what=f"the release of context {self.id}")
 
+    async def close_async(self) -> None:
+        """`close` for coroutines."""
+        await self._process.release(self.id)
+
+    # ---- the order of calls ------------------------------------------------------------------------------------------
+
     @contextmanager
     def branch(self, index: int) -> Iterator[None]:
         """For a thread or task that makes calls beside others in this context: its calls get paths of their own, named
         by `index`, so that the order of sums does not depend on which thread is faster."""
-        frame = Frame((*self._frame.path, -1 - index), self._frame.next_op)
-        self._enter(frame)
+        if index < 0:
+            raise ContextError(f"a branch is numbered from 0, not {index}")
+        self._enter(self._numbered((-1 - index,)))
         try:
             yield
         finally:
             self._leave()
 
-    def _next_call(self) -> int:
-        """The index of the next call made directly in this context."""
-        who = _thread_and_task()
+    def _numbered(self, path: Path) -> Frame:
+        """The frame of that path, whose calls only one thread or task at a time may make."""
         with self._lock:
-            if self._issuer != who and self._issuer in self._inside:
+            frame = self._frames.get(path)
+            if frame is None:
+                frame = self._frames[path] = Frame(path, tape.mode.get().frame.next_op)
+                frame.next_call = partial(self._next_call, path, frame.next_call)
+            return frame
+
+    def _next_call(self, path: Path, number: Callable[[], int]) -> int:
+        """The index of the next call in that frame."""
+        who = _who()
+        with self._lock:
+            last = self._issuers.get(path)
+            if last is not None and last is not who and _alive(last):
                 raise ContextError(
-                    f"two threads or tasks make calls side by side in context {self.id}, so their order would depend "
-                    "on timing; let each enter `with ctx.branch(i):`"
+                    f"{last.name if isinstance(last, threading.Thread) else last.get_name()} and another make calls "
+                    f"side by side in context {self.id}, so their order would depend on timing; let each thread or "
+                    "task enter `with ctx.branch(i):` with an i of its own"
                 )
-            self._issuer = who
-        return self._number_call()
+            self._issuers[path] = who
+            return number()
+
+    def _next_path(self) -> Path:
+        """The place in the program of something done here and now, as if it were a call."""
+        frame = tape.mode.get().frame if active.get() is self._share else self._frame
+        return (*frame.path, frame.next_call())
 
     # ---- gradients ---------------------------------------------------------------------------------------------------
 
@@ -188,92 +222,40 @@ class Context:
             RemoteError: a vjp or hook failed on some worker, or a call the roots depend on.
             WorkerLost, ContextClosed, Timeout, GradientError, FreedGraphError
         """
-        deadline = None if timeout is None else time.monotonic() + timeout
-        several = isinstance(roots, list | tuple)
-        all_roots: list[Any] = list(roots) if several else [roots]  # type: ignore[arg-type]
-        seeds: list[Any] = list(gradient) if several and gradient is not None else [gradient] * len(all_roots)
-        if len(seeds) != len(all_roots):
-            raise GradientError(f"{len(all_roots)} roots came with {len(seeds)} gradients")
-        for root in all_roots:
-            if isinstance(root, Ref):
-                root._await(root.outcome.done, _left(deadline))
-        local = self._begin(all_roots, seeds, retain_graph, create_graph)
-        met = None
-        try:
-            self._process.executor.wait(local.ended, _left(deadline), what=f"backward of context {self.id}")
-            met = local.ended.result()
-        except Timeout as error:
-            local.abort(error)
-            raise
-        finally:
-            self._end(local, met)
+        run = self._initiator.run(self._next_path(), roots, gradient, retain=retain_graph, record=create_graph)
+        deadline = Deadline(timeout)
+        with run:
+            for root in run.awaited:
+                root.wait(deadline.left)
+            ended = run.begin()
+            self._process.executor.wait(ended, deadline.left, what=f"backward of context {self.id}")
+            ended.result()
 
-    async def backward_async(self, *args: Any, **kwargs: Any) -> None:
-        """`backward` for coroutines."""
+    async def backward_async(
+        self,
+        roots: Ref | Tensor | Sequence[Ref | Tensor],
+        gradient: Any = None,
+        *,
+        retain_graph: bool = False,
+        create_graph: bool = False,
+        timeout: float | None = None,
+    ) -> None:
+        """`backward` for coroutines. Cancelling it aborts the pass everywhere."""
         import asyncio
 
-        await asyncio.to_thread(self.backward, *args, **kwargs)
-
-    def _begin(self, roots: list[Any], seeds: list[Any], retain: bool, record: bool) -> LocalPass:
-        """Makes the table of roots and starts a pass at their owners."""
-        share, process = self._share, self._process
-        with self._lock:
-            number = self._passes
-            self._passes += 1
-        header = pb.Pass(
-            context=share.identity,
-            number=number,
-            initiator=process.name,
-            create_graph=record,
-            retain_graph=retain or record,
-            path=(*self._frame.path, self._number_call()),
-        )
-        local_roots: dict[int, Tensor] = {}
-        remote: dict[str, dict[int, Any]] = {}
-        tables: dict[str, pb.ProcessRoots] = {}
-        for position, (root, seed) in enumerate(zip(roots, seeds, strict=True)):
-            plain = seed.data if isinstance(seed, Tensor) else seed
-            if isinstance(root, Tensor):
-                local_roots[position] = root
-                continue
-            if not isinstance(root, Ref):
-                raise GradientError(f"root {position} must be a Ref or a tensor, not {type(root).__name__}")
-            if root.share is not share:
-                raise ContextError(f"root {position}, {root!r}, belongs to context {root.share.id}, not to {self.id}")
-            table = tables.setdefault(root.owner, pb.ProcessRoots(process=root.owner))
-            table.roots.add(ref=ref_to_pb(root.name), position=position)
-            remote.setdefault(root.owner, {})[position] = plain
-        header.roots.extend(tables.values())
-        with share.lock:
-            share.check_open()
+        run = self._initiator.run(self._next_path(), roots, gradient, retain=retain_graph, record=create_graph)
+        with run:
             try:
-                local = share.passes[number] = LocalPass(process, share, header, local_roots)
-            except BaseException:
-                share.end_pass(number)
-                self._finish_in_order(number, None)
-                raise
-        own = remote.pop(process.name, {})
-        local.initiate(remote, {**{k: seeds[k] for k in local_roots}, **own})
-        return local
-
-    def _end(self, local: LocalPass, met: tuple[str, ...] | None) -> None:
-        self._finish_in_order(local.number, met if met is None else tuple(met))
-
-    def _finish_in_order(self, number: int, met: tuple[str, ...] | None) -> None:
-        """Merges gradients of passes in the order of the passes. `met` None: that pass failed and leaves nothing."""
-        with self._lock:
-            self._ended[number] = met
-            while self._next_to_finish in self._ended:
-                current = self._next_to_finish
-                for peer in self._ended.pop(current) or ():
-                    self._merging.append(self._process.request(peer, pb.Finish(context=self.id, number=current)))
-                self._next_to_finish += 1
+                async with asyncio.timeout(timeout):
+                    for root in run.awaited:
+                        await root.wait_async()
+                    await run.begin()
+            except TimeoutError as error:
+                raise Timeout(f"backward of context {self.id} did not end within {timeout:g} s") from error
 
     def settle(self) -> None:
         """Waits until the gradients of all passes are merged on every process."""
-        with self._lock:
-            merging, self._merging = self._merging, []
-        for merge in merging:
+        for merge in self._initiator.merging():
             self._process.executor.wait(merge, what="the end of a backward pass")
             merge.result()
 
@@ -283,6 +265,12 @@ class Context:
         self._share.check_open()
         found = self._share.gradient(tensor.node)
         return found.data if isinstance(found, Tensor) else found
+
+    async def gradient_async(self, tensor: Tensor) -> Any:
+        """`gradient` for coroutines."""
+        import asyncio
+
+        return await asyncio.to_thread(self.gradient, tensor)
 
     def gradients(self, shard: ShardHandle | str) -> dict[str, Any]:
         """The gradients of a shard's parameters by name; parameters that received none are absent."""
@@ -296,20 +284,28 @@ class Context:
         gradients: dict[str, Any] = decode_value(reply.gradients, arrays)
         return gradients
 
+    async def gradients_async(self, shard: ShardHandle | str) -> dict[str, Any]:
+        """`gradients` for coroutines."""
+        import asyncio
+
+        return await asyncio.to_thread(self.gradients, shard)
+
     def __repr__(self) -> str:
         return f"<Context {self.id}{', closed' if self.closed else ''}>"
 
 
-def _left(deadline: float | None) -> float | None:
-    return None if deadline is None else max(0.0, deadline - time.monotonic())
-
-
-def _thread_and_task() -> tuple[int, int]:
-    """Who runs here: the thread, and the asyncio task if there is one."""
+def _who() -> Who:
+    """Who runs here: the asyncio task if there is one, else the thread."""
     asyncio = sys.modules.get("asyncio")
-    if asyncio is None:
-        return threading.get_ident(), 0
-    try:
-        return threading.get_ident(), id(asyncio.current_task())
-    except RuntimeError:
-        return threading.get_ident(), 0
+    if asyncio is not None:
+        try:
+            task = asyncio.current_task()
+        except RuntimeError:  # no event loop runs in this thread
+            task = None
+        if task is not None:
+            return task  # type: ignore[no-any-return]
+    return threading.current_thread()
+
+
+def _alive(who: Who) -> bool:
+    return who.is_alive() if isinstance(who, threading.Thread) else not who.done()

@@ -8,10 +8,15 @@ same edges as one that crosses, so where shards are placed cannot change a bit.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Optional
+from typing import TYPE_CHECKING, Any, NamedTuple, Optional
 
 from distgrad.autograd.tape import Frame, Key, Node, Path
 from distgrad.wire import pb
+
+if TYPE_CHECKING:
+    from .share import Share
+
+_WHERE: dict[int, str] = {pb.DIRECTION_ARGUMENT: "argument", pb.DIRECTION_RESULT: "result"}
 
 
 class EdgeId(NamedTuple):
@@ -20,8 +25,7 @@ class EdgeId(NamedTuple):
     Attributes:
         path: of the call it crosses for; of the pass, for a gradient.
         direction: pb.DIRECTION_ARGUMENT (into the call), _RESULT (out of it) or _GRADIENT (against the edge `of`, in a
-        pass that
-            records itself).
+            pass that records itself).
         leaf: position among the arguments' or the result's leaves.
         item: position within the value of a Ref that was passed as that leaf.
         of: the edge whose gradient this is.
@@ -35,7 +39,7 @@ class EdgeId(NamedTuple):
 
     def __str__(self) -> str:
         path = "/".join(map(str, self.path)) or "()"
-        where = {pb.DIRECTION_ARGUMENT: "argument", pb.DIRECTION_RESULT: "result"}.get(self.direction)
+        where = _WHERE.get(self.direction)
         if where is None:
             return f"gradient of {self.of} in pass {path}"
         return f"{where} {self.leaf}{f'.{self.item}' if self.item else ''} of call {path}"
@@ -73,11 +77,14 @@ class Send(Node):
 
 
 class Recv(Node):
-    """The destination end of an edge: where this process's graph ends and its gradient goes back to `peer`."""
+    """The destination end of an edge: where this process's graph ends and its gradient goes back to `peer`.
 
-    __slots__ = ("edge", "peer")
+    `share` is this process's part of the context that the value came in.
+    """
 
-    def __init__(self, frame: Frame, edge: EdgeId, peer: str, shape: tuple[int, ...], dtype: Any) -> None:
+    __slots__ = ("edge", "peer", "share")
+
+    def __init__(self, frame: Frame, edge: EdgeId, peer: str, shape: tuple[int, ...], dtype: Any, share: Share) -> None:
         self.inputs = ()
         self.frame = frame
         self.index = -1
@@ -87,6 +94,7 @@ class Recv(Node):
         self.trace = None
         self.edge = edge
         self.peer = peer
+        self.share = share
 
     def __repr__(self) -> str:
         return f"<recv {self.edge} from {self.peer}>"

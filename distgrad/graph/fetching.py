@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from distgrad.autograd.tape import Frame
+from distgrad.errors import DistgradError, WorkerLost
 from distgrad.transport.interfaces import Link
 from distgrad.wire import RefName, decode_value, edge_to_pb, encode_value, pb, ref_from_pb, ref_to_pb
 
@@ -30,8 +31,12 @@ class Fetcher:
         """The promise of the value of `name` here. With `edge`, its recorded arrays are joined to this process's tape
         by the edges that differ from it in their item; without, they are plain data."""
         result: Promise[Any] = Promise()
-        with share.lock:
-            share.peers.add(name.owner)
+        try:
+            with share.lock:
+                share.meet_peer(name.owner)
+        except DistgradError as error:
+            result.set_error(error)
+            return result
         message = pb.Fetch(ref=ref_to_pb(name), edge=None if edge is None else edge_to_pb(edge))
         reply = self._process.request(name.owner, message)
         reply.add_callback(lambda p: self._unpack(share, name, edge, frame, p, result))
@@ -85,13 +90,14 @@ class Fetcher:
     def answer(self, link: Link, fetch: pb.Fetch, arrays: Any, reply: Callable[..., None]) -> None:
         """Somebody asks for a value: answered when its call has ended."""
         name = ref_from_pb(fetch.ref)
-        share = self._process.shares.get(name.context)
-        if share is None:
-            identity = pb.ContextId(id=name.context, owner=link.peer.name, owner_incarnation=link.peer.incarnation)
-            share = self._process.shares.meet(identity, records=not name.context.endswith("/inference"))
-        edge = edge_from_wire(fetch.edge) if fetch.HasField("edge") else None
+        me = self._process.identity
+        if name.incarnation not in (0, me.incarnation):
+            raise WorkerLost(f"{me.name} was started anew since it got call {'/'.join(map(str, name.path))}")
+        # The call itself may still be on its way; it will say whose context this is.
+        share = self._process.shares.meet(pb.ContextId(id=name.context))
+        edge = edge_from_wire(fetch.edge) if fetch.HasField("edge") and share.records else None
         with share.lock:
-            share.peers.add(link.peer.name)
+            share.meet_peer(link.peer.name)
         share.value(name.path).add_callback(lambda value: self._give(share, link.peer.name, name, edge, value, reply))
 
     def _give(

@@ -87,8 +87,12 @@ class Passes:
         elif news:
             flood_abort(self._process, share, body.number, error)
 
-    def abort_all(self, share: Share, error: DistgradError) -> None:
-        """A process that this one shares the context with is gone."""
+    def lost(self, share: Share, peer: str, error: DistgradError) -> None:
+        """A process is gone; what the context had there is lost, and so are passes that may need it."""
+        with share.lock:
+            if peer not in share.peers:
+                return
+            share.lost[peer] = error
         for local in list(share.passes.values()):
             local.abort(error)
 

@@ -99,7 +99,8 @@ class Peers:
             error = self._lost.get(name) or WorkerLost(
                 f"no way to {name!r}: it is not a member, or it does not listen and has closed its link"
             )
-            threading.Thread(target=message.fail, args=(error,), name=f"refuse-{name}", daemon=True).start()
+            # From a thread of its own: whoever sends may hold locks that those who are told want.
+            threading.Thread(target=self._refuse, args=(name, [message], error), name=f"refuse-{name}").start()
             return
         opening = self._opening[name] = _Opening([message])
         threading.Thread(target=self._connect, args=(identity, opening), name=f"open-{name}", daemon=True).start()
@@ -112,9 +113,7 @@ class Peers:
             lost = WorkerLost(f"{name} cannot be reached at {identity.address}: {error}")
             with self._lock:
                 del self._opening[name]
-            for message in opening.pending:
-                message.fail(lost)
-            self._unreachable(name, lost)
+            self._refuse(name, opening.pending, lost)
             return
         while True:
             with self._lock:
@@ -124,6 +123,11 @@ class Peers:
                     return
             for message in messages:
                 message.give(link)
+
+    def _refuse(self, name: str, messages: list[_Message], error: DistgradError) -> None:
+        for message in messages:
+            message.fail(error)
+        self._unreachable(name, error)
 
 
 class _Opening:

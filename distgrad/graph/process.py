@@ -14,20 +14,21 @@ from distgrad.errors import ContextClosed, DistgradError, PermissionDenied, Prog
 from distgrad.transport.interfaces import Identity, Lanes, Link
 from distgrad.wire import RefName, pb, ref_to_pb
 
-from .calls import Callee, Caller
+from .callee import Callee
+from .caller import Caller
 from .edges import EdgeId
 from .executor import Executor
 from .fetching import Fetcher
 from .handles import ShardHandle
 from .passes import Passes
 from .peers import OwnLink, Peers
-from .share import Share, Shares
-from .waiting import Priority, Promise, all_done
+from .share import INFERENCE, Share, Shares
+from .waiting import Priority, Promise, all_done, settled
 
 if TYPE_CHECKING:
     from distgrad.transport.settings import TransportSettings
 
-    from .calls import Resolve
+    from .callee import Resolve
 
 _log = logging.getLogger(__name__)
 
@@ -74,7 +75,7 @@ class Process:
         self.find_shard: Callable[[str], Promise[tuple[str, dict[str, int]]]] = _finds_no_shards
         self.on_lost: list[Callable[[Identity, DistgradError], None]] = []
         # The share and frame of calls made outside any context.
-        self.inference = self.shares.meet(self.context_id("inference"), records=False)
+        self.inference = self.shares.meet(self.context_id(INFERENCE.strip("/")))
         self.outside = Frame((), itertools.count().__next__)
         self._contexts = itertools.count()
         self._forgotten: deque[RefName] = deque()
@@ -234,18 +235,16 @@ class Process:
         self.caller.lost(peer.name, error)
         for share in self.shares:
             if share.identity.owner == peer.name and share.identity.owner_incarnation == peer.incarnation:
-                self.shares.release(share.id, error)
-                self.caller.forget(share, error)
-            elif peer.name in share.peers:
-                self.passes.abort_all(share, error)
+                self.release(share.id, reason=error)
+            else:
+                self.passes.lost(share, peer.name, error)
         for listener in self.on_lost:
             listener(peer, error)
 
     def _unreachable(self, name: str, error: DistgradError) -> None:
         self.caller.lost(name, error)
         for share in self.shares:
-            if name in share.peers:
-                self.passes.abort_all(share, error)
+            self.passes.lost(share, name, error)
 
     # ---- the end of a context, and small requests --------------------------------------------------------------------
 
@@ -261,7 +260,7 @@ class Process:
         if share is not None:
             self.caller.forget(share, share.closed or ContextClosed(context))
         # A peer that is lost has released everything; its error is none of ours.
-        all_done([_settled(self.request(peer, pb.Release(context=context))) for peer in peers], done)
+        all_done([settled(self.request(peer, pb.Release(context=context))) for peer in peers], done)
         return done
 
     def _drop(self, link: Link, body: pb.Drop, arrays: list[Any]) -> None:
@@ -300,13 +299,6 @@ class Process:
 
     def __repr__(self) -> str:
         return f"<Process {self.identity!r}: {len(self.shares)} contexts, {len(self.caller)} calls pending>"
-
-
-def _settled(promise: Promise[Any]) -> Promise[None]:
-    """Done when `promise` is, well or not."""
-    settled: Promise[None] = Promise()
-    promise.add_callback(lambda _: settled.set_result(None))
-    return settled
 
 
 def _runs_no_calls(call: pb.Call) -> Any:

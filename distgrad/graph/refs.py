@@ -3,42 +3,64 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from distgrad.autograd.tape import Path, mode
 from distgrad.autograd.tensor import Tensor
-from distgrad.errors import ContextClosed
+from distgrad.errors import ContextClosed, DistgradError
 from distgrad.wire import RefName
 
 from .share import Share
-from .waiting import Promise
+from .waiting import Promise, all_done, settled
 
 if TYPE_CHECKING:
     from .process import Process
+
+
+# From a call's value to an item in it: indices and keys.
+Steps = tuple[int | str, ...]
 
 
 class Outcome:
     """What the caller knows of one call it issued, shared by the Refs to its value and to items of it.
 
     Attributes:
-        label: "SHARD.METHOD on WORKER", for messages.
-        done: set when the call has ended.
-        sources: outcomes of the calls whose Refs were its arguments.
+        method, worker: "SHARD.METHOD" and where it runs.
+        done: set when the call has ended: its method has returned, and the calls it made have ended.
+        sources: outcomes of the calls whose Refs were its arguments; let go of when the call has succeeded.
         observed: whether somebody has seen the call's error.
+        forwards: parts of the value that are values of other calls: where they really are, by the steps to the part.
+        fetched: values fetched so far, by steps and whether an edge was left.
     """
 
-    __slots__ = ("__weakref__", "done", "fetched", "label", "observed", "sources")
+    __slots__ = ("__weakref__", "done", "fetched", "forwards", "method", "observed", "sources", "worker")
 
-    def __init__(self, label: str, sources: tuple[Outcome, ...] = ()) -> None:
-        self.label = label
+    def __init__(self, method: str, worker: str, sources: Sequence[Outcome] = ()) -> None:
+        self.method = method
+        self.worker = worker
         self.done: Promise[None] = Promise()
         self.sources = sources
         self.observed = False
-        # Values fetched so far, by steps and whether an edge was left.
-        self.fetched: dict[tuple[tuple[int | str, ...], bool], Promise[Any]] = {}
+        self.forwards: dict[Steps, RefName] = {}
+        self.fetched: dict[tuple[Steps, bool], Promise[Any]] = {}
+
+    @property
+    def label(self) -> str:
+        return f"{self.method} on {self.worker}"
+
+    def succeed(self, forwards: dict[Steps, RefName]) -> None:
+        """The call has ended well."""
+        self.forwards = forwards
+        self.sources = ()
+        self.done.set_result(None)
+
+    def fail(self, error: DistgradError) -> None:
+        """The call has ended with an error."""
+        self.done.set_error(error)
 
     def observe(self) -> None:
         """The error of this call, and so of the failed calls it came from, has been seen."""
@@ -48,6 +70,51 @@ class Outcome:
             if not outcome.observed:
                 outcome.observed = True
                 pending.extend(outcome.sources)
+
+    @property
+    def seen(self) -> bool:
+        """Whether somebody has seen the call's error, or the error of the failed call that it comes from."""
+        outcome: Outcome | None = self
+        while outcome is not None:
+            if outcome.observed:
+                return True
+            outcome = next((source for source in outcome.sources if source.done.error is not None), None)
+        return False
+
+    def raise_unseen(self) -> None:
+        """Raises the call's error if it failed and nobody has seen why; now it is seen."""
+        if self.done.error is not None and not self.seen:
+            self.observe()
+            raise self.done.error
+
+
+class Issued:
+    """The calls made in a context or by a call, until they have ended well."""
+
+    def __init__(self) -> None:
+        self._open: dict[Outcome, None] = {}
+
+    def add(self, outcome: Outcome) -> None:
+        self._open[outcome] = None
+        outcome.done.add_callback(lambda done: self._ended(outcome) if done.error is None else None)
+
+    def _ended(self, outcome: Outcome) -> None:
+        self._open.pop(outcome, None)
+
+    def ended(self) -> Promise[None]:
+        """Done, well or not, when all calls made so far have ended."""
+        ended: Promise[None] = Promise()
+        all_done([settled(outcome.done) for outcome in self], ended)
+        return ended
+
+    def raise_unseen(self) -> None:
+        """Raises the error of the first call that failed and whose error nobody has seen; now it is seen."""
+        for outcome in self:
+            outcome.raise_unseen()
+
+    def __iter__(self) -> Iterator[Outcome]:
+        """Those that have not ended well, in order."""
+        return iter(list(self._open))
 
 
 class Ref:
@@ -92,11 +159,30 @@ class Ref:
         """Whether the call has ended, well or not."""
         return self._outcome.done.done
 
+    def origin(self) -> RefName:
+        """Where the value really is, once the call has ended: methods may return references."""
+        steps = self.name.steps
+        for length in range(len(steps), -1, -1):
+            origin = self._outcome.forwards.get(steps[:length])
+            if origin is not None:
+                return replace(origin, steps=(*origin.steps, *steps[length:]))
+        return self.name
+
+    def origins(self) -> dict[Steps, RefName]:
+        """The origin of the value, by (), and of those of its parts that come from elsewhere, by the steps to them."""
+        steps = self.name.steps
+        within = {
+            place[len(steps) :]: origin
+            for place, origin in self._outcome.forwards.items()
+            if len(place) > len(steps) and place[: len(steps)] == steps
+        }
+        return {(): self.origin(), **within}
+
     def __getitem__(self, step: int | str) -> Ref:
         """The item of the value, still on its owner."""
         if not isinstance(step, int | str):
             raise TypeError(f"a Ref is indexed by int or str, not by {type(step).__name__}; use .get()[...] for slices")
-        name = RefName(self.name.owner, self.name.context, self.name.path, (*self.name.steps, step))
+        name = replace(self.name, steps=(*self.name.steps, step))
         return Ref(self._process, self._share, name, self._outcome)
 
     def __iter__(self) -> Iterator[Any]:
@@ -135,6 +221,14 @@ class Ref:
         """Returns when the call has ended, and raises its error if it failed."""
         self._await(self._outcome.done, timeout)
 
+    async def wait_async(self) -> None:
+        """`wait` for coroutines."""
+        try:
+            await self._outcome.done
+        finally:
+            if self._outcome.done.error is not None:
+                self._outcome.observe()
+
     async def get_async(self, timeout: float | None = None) -> Any:
         """`get` for coroutines."""
         import asyncio
@@ -156,12 +250,14 @@ class Ref:
 
     def _fetch(self, recorded: bool) -> Promise[Any]:
         """The promise of the value here, asked for once."""
-        key = (self.name.steps, recorded)
-        promise = self._outcome.fetched.get(key)
+        fetched, steps = self._outcome.fetched, self.name.steps
+        promise = fetched.get((steps, recorded))
+        if promise is None and (self._share.closed is not None or not recorded):
+            promise = fetched.get((steps, not recorded))
         if promise is None:
             if self._share.closed is not None:
                 raise ContextClosed(f"{self!r} was not fetched before its context was released")
-            promise = self._outcome.fetched[key] = self._process.fetch_result(self._share, self.name, recorded)
+            promise = fetched[steps, recorded] = self._process.fetch_result(self._share, self.name, recorded)
         return promise
 
     def _await(self, promise: Promise[Any], timeout: float | None) -> Any:

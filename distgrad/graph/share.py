@@ -18,10 +18,13 @@ from .waiting import Promise
 
 if TYPE_CHECKING:
     from .backward import LocalPass
-    from .refs import Outcome
+    from .refs import Issued
 
 # The share that calls issued here and now belong to. Set by `with context:` and around every call that runs.
 active: ContextVar[Share | None] = ContextVar("distgrad_share", default=None)
+
+# How the name of a share of calls made outside any context ends.
+INFERENCE = "/inference"
 
 
 class Share:
@@ -33,25 +36,44 @@ class Share:
     first contact until the context is released or its owner is lost.
     """
 
-    def __init__(self, identity: pb.ContextId, *, records: bool) -> None:
+    def __init__(self, identity: pb.ContextId) -> None:
+        # Its owner is unknown when somebody asked for a value here before the call that makes it arrived.
         self.identity = identity
         self.id: str = identity.id
-        self.records = records
+        self.records = not identity.id.endswith(INFERENCE)
         self.lock = threading.RLock()
         self.sends: dict[EdgeId, Send] = {}
         self.recvs: dict[EdgeId, Recv] = {}
         # Values of calls that ran or will run here, by path. A value may be asked for before its call has arrived.
         self.values: dict[Path, Promise[Any]] = {}
-        self.gradients: dict[Node, Any] = {}
+        # What passes have accumulated, by the frame they were started in: the order of threads must not be seen.
+        self.gradients: dict[Path, dict[Node, Any]] = {}
         self.passes: dict[int, LocalPass] = {}
         # Numbers of passes that ended, well or not: late messages of theirs are dropped.
         self.ended: set[int] = set()
         # Changes of buffers (batch statistics), by path of the call; they become valid with the update that uses them.
         self.staged: dict[Path, list[BufferUpdate]] = {}
+        # Processes this one has met in the context, and those of them that are gone.
         self.peers: set[str] = set()
-        # Calls the owner of the context has made in it, in order; None on other processes.
-        self.issued: list[Outcome] | None = None
+        self.lost: dict[str, DistgradError] = {}
+        # At the owner of the context: where its calls are numbered, and those that have not ended well.
+        self.frame: Frame | None = None
+        self.issued: Issued | None = None
         self.closed: DistgradError | None = None
+
+    # ---- other processes ---------------------------------------------------------------------------------------------
+
+    def meet_peer(self, name: str) -> None:
+        """Notes that the context reaches to that process, before anything is sent there. Called with the lock held.
+
+        Raises:
+            ContextClosed: the context has been released, and nobody would release what is made there.
+            WorkerLost: that process is gone, and with it its part of the context; another of its name has none.
+        """
+        self.check_open()
+        if name in self.lost:
+            raise self.lost[name]
+        self.peers.add(name)
 
     # ---- edges -------------------------------------------------------------------------------------------------------
 
@@ -69,7 +91,7 @@ class Share:
             self.check_open()
             node = self.recvs.get(edge)
             if node is None:
-                node = self.recvs[edge] = Recv(frame, edge, peer, array.shape, array.dtype)
+                node = self.recvs[edge] = Recv(frame, edge, peer, array.shape, array.dtype, self)
         return Tensor(array, node)
 
     # ---- values ------------------------------------------------------------------------------------------------------
@@ -86,13 +108,13 @@ class Share:
 
     # ---- gradients ---------------------------------------------------------------------------------------------------
 
-    def merge(self, gradients: dict[Node, Any]) -> None:
-        """Adds the gradients of a pass. Sums are taken in pass order: the initiator finishes its passes in it."""
+    def merge(self, path: Path, gradients: dict[Node, Any]) -> None:
+        """Adds the gradients of the pass of that path. Within a frame the initiator has passes merged in order."""
         with self.lock:
             self.check_open()
+            total = self.gradients.setdefault(path[:-1], {})
             for node, gradient in gradients.items():
-                held = self.gradients.get(node)
-                self.gradients[node] = gradient if held is None else held + gradient
+                total[node] = total[node] + gradient if node in total else gradient
 
     def end_pass(self, number: int) -> None:
         """A pass has ended here: what comes for it from now on is late."""
@@ -102,7 +124,12 @@ class Share:
 
     def gradient(self, node: Node | None) -> Any:
         """What passes have accumulated for a variable; None when nothing has."""
-        return self.gradients.get(node) if isinstance(node, Leaf | Recv) else None
+        total = None
+        for _, gradients in sorted(self.gradients.items()):
+            gradient = gradients.get(node) if isinstance(node, Leaf) else None
+            if gradient is not None:
+                total = gradient if total is None else total + gradient
+        return total
 
     # ---- the end -----------------------------------------------------------------------------------------------------
 
@@ -147,15 +174,17 @@ class Shares:
     def get(self, identifier: str) -> Share | None:
         return self._shares.get(identifier)
 
-    def meet(self, identity: pb.ContextId, *, records: bool = True) -> Share:
+    def meet(self, identity: pb.ContextId) -> Share:
         """The share of a context, made at first contact. Raises ContextClosed for one that has been released."""
         share = self._shares.get(identity.id)
-        if share is not None:
-            return share
-        with self._lock:
-            if identity.id in self._gone:
-                raise ContextClosed(f"context {identity.id} has been released")
-            return self._shares.setdefault(identity.id, Share(identity, records=records))
+        if share is None:
+            with self._lock:
+                if identity.id in self._gone:
+                    raise ContextClosed(f"context {identity.id} has been released")
+                share = self._shares.setdefault(identity.id, Share(identity))
+        if not share.identity.owner:
+            share.identity = identity
+        return share
 
     def require(self, identifier: str) -> Share:
         """The share of a context that must be known here."""

@@ -7,7 +7,7 @@ the same order and number its arrays alike; that number names the edge.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,6 +34,19 @@ def map_leaves(tree: Any, change: Callable[[Any], Any]) -> Any:
     if kind is dict:
         return {key: map_leaves(item, change) for key, item in tree.items()}
     return change(tree)
+
+
+def parts(tree: Any, steps: tuple[int | str, ...] = ()) -> Iterator[tuple[tuple[int | str, ...], Any]]:
+    """The leaves of a tree, each with the steps that lead to it."""
+    kind = type(tree)
+    if kind is tuple or kind is list:
+        for k, item in enumerate(tree):
+            yield from parts(item, (*steps, k))
+    elif kind is dict:
+        for key, item in tree.items():
+            yield from parts(item, (*steps, key))
+    else:
+        yield steps, tree
 
 
 class Outward:

@@ -182,6 +182,13 @@ def all_done(promises: Sequence[Promise[Any]], ready: Promise[None]) -> None:
         promise.add_callback(count)
 
 
+def settled(promise: Promise[Any]) -> Promise[None]:
+    """A promise that is kept when `promise` is done, well or not."""
+    kept: Promise[None] = Promise()
+    promise.add_callback(lambda _: kept.set_result(None))
+    return kept
+
+
 def lock_timeout(timeout: float | None) -> float:
     """`timeout` in the terms of `Lock.acquire`, where -1 means for ever and other negative numbers are refused."""
     return -1.0 if timeout is None else min(max(timeout, 0.0), threading.TIMEOUT_MAX)

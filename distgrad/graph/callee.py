@@ -1,4 +1,4 @@
-"""Calls: issuing one, and running one that came."""
+"""Running calls that came: their arguments are fetched, they wait in line, and run in the compute slot."""
 
 from __future__ import annotations
 
@@ -6,126 +6,35 @@ import contextvars
 import threading
 from collections import deque
 from collections.abc import Callable
-from contextvars import ContextVar
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from distgrad.autograd import tape
 from distgrad.autograd.tape import Frame, Path
-from distgrad.errors import ContextError, DistgradError, ResourceExhausted
+from distgrad.errors import DistgradError, ResourceExhausted
 from distgrad.transport.interfaces import Link
-from distgrad.wire import RefName, decode_value, encode_value, error_from_pb, error_to_pb, pb
+from distgrad.wire import RefName, decode_value, error_from_pb, error_to_pb, pb, ref_to_pb
 
+from .caller import depth, issued
 from .edges import EdgeId
-from .refs import Outcome, Ref
+from .refs import Issued, Ref, Steps
 from .share import Share, active
-from .values import Inward, Outward, map_leaves, references
+from .values import Inward, parts, references
 from .waiting import Priority, Promise, all_done
 
 if TYPE_CHECKING:
     from .process import Process
 
-# How many calls enclose the code that runs here and now.
-depth: ContextVar[int] = ContextVar("distgrad_depth", default=0)
-
-# What a worker does to run a method: (shard or "", method or "FILE.py:FUNCTION", context's versions) -> the bound
-# function. May return a promise of it, when the shard has yet to reach a version.
+# What a worker does to run a method: the call -> the bound function, or the promise of it when the shard has yet to
+# reach a version.
 Resolve = Callable[[pb.Call], "Callable[..., Any] | Promise[Callable[..., Any]]"]
-
-
-class Caller:
-    """Issues calls from this process."""
-
-    def __init__(self, process: Process) -> None:
-        self._process = process
-        self._issued: dict[tuple[str, Path], Outcome] = {}
-
-    def issue(
-        self, worker: str, shard: str, method: str, args: tuple[Any, ...], kwargs: dict[str, Any], outputs: int = 1
-    ) -> Any:
-        """Sends a call to `worker` and returns the Ref of its value at once; a tuple of Refs when `outputs` is more
-        than 1."""
-        process = self._process
-        refs = _refs(args, kwargs)
-        share = self._share_of(refs)
-        mode = tape.mode.get()
-        frame = mode.frame if share.records or depth.get() else process.outside
-        path = (*frame.path, frame.next_call())
-        record = share.records and mode.record
-        outward = Outward(share, worker, partial(EdgeId, path, pb.DIRECTION_ARGUMENT) if record else None)
-        call = pb.Call(
-            context=share.identity, path=path, shard=shard, method=method, record=record, depth=depth.get() + 1
-        )
-        arrays: list[Any] = []
-        label = f"{shard}.{method}" if shard else method
-        call.arguments.CopyFrom(encode_value(outward.pack(args), arrays, f"arguments of {label}"))
-        if kwargs:
-            call.keywords.CopyFrom(encode_value(outward.pack(kwargs), arrays, f"keywords of {label}"))
-        outcome = Outcome(f"{label} on {worker}", tuple(ref.outcome for ref in refs))
-        ref = Ref(process, share, RefName(worker, share.id, path), outcome)
-        with share.lock:
-            share.check_open()
-            share.peers.add(worker)
-            if share.issued is not None:
-                share.issued.append(outcome)
-        self._issued[share.id, path] = outcome
-        process.send(worker, call, arrays)
-        return ref if outputs == 1 else tuple(ref[k] for k in range(outputs))
-
-    def _share_of(self, refs: list[Ref]) -> Share:
-        """The context a call belongs to: that of its Refs, else the active one, else none."""
-        current = active.get()
-        shares = {id(ref.share): ref.share for ref in refs if ref.share.records}
-        if len(shares) > 1:
-            names = sorted(share.id for share in shares.values())
-            raise ContextError(f"the arguments of one call belong to different contexts: {', '.join(names)}")
-        for share in shares.values():
-            if current is not None and current.records and current is not share:
-                raise ContextError(f"a Ref of context {share.id} was passed to a call made in context {current.id}")
-            return share
-        return current or self._process.inference
-
-    def ended(self, link: Link, done: pb.Done, arrays: Any) -> None:
-        """A Done came."""
-        outcome = self._issued.pop((done.context, tuple(done.path)), None)
-        if outcome is None:
-            return
-        if done.HasField("error"):
-            outcome.done.set_error(error_from_pb(done.error))
-        else:
-            outcome.done.set_result(None)
-
-    def pending(self, share: Share) -> list[Outcome]:
-        """Calls issued in a context that have not ended."""
-        return [outcome for (context, _), outcome in list(self._issued.items()) if context == share.id]
-
-    def lost(self, worker: str, error: DistgradError) -> None:
-        """Calls to a process that is gone end with `error`."""
-        for key, outcome in list(self._issued.items()):
-            if outcome.label.endswith(f" on {worker}") and self._issued.pop(key, None):
-                outcome.done.set_error(error)
-
-    def forget(self, share: Share, error: DistgradError) -> None:
-        """The context is released: what is still pending in it ends with `error`."""
-        for key, outcome in list(self._issued.items()):
-            if key[0] == share.id and self._issued.pop(key, None):
-                outcome.done.set_error(error)
-
-    def __len__(self) -> int:
-        return len(self._issued)
-
-
-def _refs(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Ref]:
-    found: list[Ref] = []
-    map_leaves((args, kwargs), lambda leaf: found.append(leaf) if isinstance(leaf, Ref) else None)
-    return found
 
 
 class Callee:
     """Runs the calls that come to this process.
 
-    Calls of one caller to one shard start in the order of issue; their arguments are fetched before they take the
-    compute slot.
+    Calls of one caller to one shard start in the order of issue. A call has ended when its method has returned and the
+    calls that it made have ended; it fails when one of those failed and nobody looked.
     """
 
     def __init__(self, process: Process, resolve: Resolve, max_depth: int) -> None:
@@ -140,14 +49,9 @@ class Callee:
         """A call came: fetch what it needs, line it up, run it."""
         path = tuple(call.path)
         try:
-            share = self._process.shares.meet(call.context, records=not call.context.id.endswith("/inference"))
+            share = self._process.shares.meet(call.context)
             with share.lock:
-                share.peers.add(link.peer.name)
-            if call.depth > self._max_depth:
-                raise ResourceExhausted(
-                    f"calls are nested {call.depth} deep, more than max_depth={self._max_depth}: does a method call "
-                    "itself without end?"
-                )
+                share.meet_peer(link.peer.name)
         except DistgradError as error:
             self._report(link, call, error)
             return
@@ -155,7 +59,16 @@ class Callee:
         caller = (call.context.id, path[:-1], call.shard)
         with self._lock:
             self._lines.setdefault(caller, deque()).append(arrived)
-        arrived.gather(self._process, self._resolve).add_callback(lambda _: self._advance(caller))
+        if call.depth > self._max_depth:
+            arrived.ready.set_error(
+                ResourceExhausted(
+                    f"calls are nested {call.depth} deep, more than max_depth={self._max_depth}: does a method call "
+                    "itself without end?"
+                )
+            )
+        else:
+            arrived.gather(self._process, self._resolve)
+        arrived.ready.add_callback(lambda _: self._advance(caller))
 
     def _advance(self, caller: tuple[str, Path, str]) -> None:
         """Submits the calls of one caller to one shard, from the head of the line as far as their arguments are
@@ -186,18 +99,38 @@ class Callee:
     def _run(self, arrived: _Arrived) -> None:
         call, share = arrived.call, arrived.share
         frame = Frame(tuple(call.path))
+        made = Issued()
         tape.mode.set(tape.Mode(call.record, frame))
         active.set(share)
         depth.set(call.depth)
+        issued.set(made)
         try:
             share.check_open()
             args, kwargs = arrived.arguments(self._process, frame)
             value = arrived.function(*args, **kwargs)
+            forwarded = [(steps, leaf) for steps, leaf in parts(value) if isinstance(leaf, Ref)]
         except BaseException as error:  # whatever user code raises belongs to the caller
             self._fail(arrived, error)
             return
         arrived.value.set_result(value)
-        self._process.send(arrived.link.peer.name, pb.Done(context=call.context.id, path=call.path))
+        for _, ref in forwarded:
+            made.add(ref.outcome)
+        made.ended().add_callback(lambda _: self._end(arrived, made, forwarded))
+
+    def _end(self, arrived: _Arrived, made: Issued, forwarded: list[tuple[Steps, Ref]]) -> None:
+        """The method has returned, and the calls it made have ended."""
+        try:
+            made.raise_unseen()
+        except BaseException as error:
+            self._report(arrived.link, arrived.call, error)
+            return
+        call = arrived.call
+        done = pb.Done(context=call.context.id, path=call.path)
+        for steps, ref in forwarded:
+            for rest, origin in ref.origins().items():
+                part = RefName(self._process.name, call.context.id, tuple(call.path), (*steps, *rest))
+                done.forwards.add(part=ref_to_pb(part), origin=ref_to_pb(origin))
+        self._process.send(arrived.link.peer.name, done)
 
     def _fail(self, arrived: _Arrived, error: BaseException) -> None:
         """The value of the call becomes the error, translated once, and the caller is told."""

@@ -1,0 +1,141 @@
+"""Issuing calls: a call leaves at once, and its caller gets a reference to the value it will have."""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from distgrad.autograd import tape
+from distgrad.autograd.tape import Frame, Path
+from distgrad.autograd.tensor import Tensor
+from distgrad.errors import ContextError, DistgradError
+from distgrad.transport.interfaces import Link
+from distgrad.wire import RefName, encode_value, error_from_pb, pb, ref_from_pb
+
+from .edges import EdgeId, Recv
+from .refs import Issued, Outcome, Ref
+from .share import Share, active
+from .values import Outward, map_leaves
+
+if TYPE_CHECKING:
+    from .process import Process
+
+# How many calls enclose the code that runs here and now.
+depth: ContextVar[int] = ContextVar("distgrad_depth", default=0)
+# The calls made by the call or context that the code here and now belongs to.
+issued: ContextVar[Issued | None] = ContextVar("distgrad_issued", default=None)
+
+
+class Caller:
+    """Issues calls from this process, and hears how they end."""
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+        # Calls that have not ended, by context and path.
+        self._pending: dict[tuple[str, Path], Outcome] = {}
+
+    def issue(
+        self, worker: str, shard: str, method: str, args: tuple[Any, ...], kwargs: dict[str, Any], outputs: int = 1
+    ) -> Any:
+        """Sends a call to `worker` and returns the Ref of its value at once; a tuple of Refs when `outputs` is more
+        than 1.
+
+        Raises:
+            ContextError: its Refs and tensors belong to different contexts, or another thread or task makes calls in
+                the same one beside this.
+            ContextClosed, WorkerLost: its context has been released, or has lost that worker.
+            WireError: an argument cannot travel.
+        """
+        leaves = _leaves((args, kwargs))
+        refs = [leaf for leaf in leaves if isinstance(leaf, Ref)]
+        share = self._share_of(refs, leaves)
+        share.check_open()
+        mode = tape.mode.get()
+        frame = self._frame(share, mode)
+        path = (*frame.path, frame.next_call())
+        record = share.records and mode.record
+        label = f"{shard}.{method}" if shard else method
+        call = pb.Call(
+            context=share.identity, path=path, shard=shard, method=method, record=record, depth=depth.get() + 1
+        )
+        arrays: list[Any] = []
+        outward = Outward(share, worker, partial(EdgeId, path, pb.DIRECTION_ARGUMENT) if record else None)
+        call.arguments.CopyFrom(encode_value(outward.pack(args), arrays, f"arguments of {label}"))
+        if kwargs:
+            call.keywords.CopyFrom(encode_value(outward.pack(kwargs), arrays, f"keywords of {label}"))
+        outcome = Outcome(label, worker, [ref.outcome for ref in refs])
+        incarnation = self._process.peers.incarnation(worker)
+        ref = Ref(self._process, share, RefName(worker, share.id, path, (), incarnation), outcome)
+        with share.lock:
+            share.meet_peer(worker)
+            self._pending[share.id, path] = outcome
+        made = issued.get() or share.issued
+        if made is not None:
+            made.add(outcome)
+        self._process.send(worker, call, arrays)
+        return ref if outputs == 1 else tuple(ref[k] for k in range(outputs))
+
+    def _share_of(self, refs: list[Ref], leaves: list[Any]) -> Share:
+        """The context a call belongs to: that of its Refs and of the tensors that came in one; else the active one;
+        else none."""
+        current = active.get()
+        shares = {id(ref.share): ref.share for ref in refs if ref.share.records}
+        for leaf in leaves:
+            if isinstance(leaf, Tensor) and isinstance(leaf.node, Recv):
+                shares[id(leaf.node.share)] = leaf.node.share
+        if current is not None and current.records:
+            shares[id(current)] = current
+        if len(shares) > 1:
+            names = " and ".join(sorted(share.id for share in shares.values()))
+            raise ContextError(
+                f"one call cannot belong to the contexts {names}: make it inside the context of its arguments, or "
+                "detach() what comes from another"
+            )
+        return next(iter(shares.values()), None) or current or self._process.inference
+
+    def _frame(self, share: Share, mode: tape.Mode) -> Frame:
+        """Where this call is numbered."""
+        if active.get() is share:
+            return mode.frame
+        if not share.records:
+            return self._process.outside
+        if share.frame is None:
+            raise ContextError(f"a call with arguments of context {share.id} is made outside it, by no call of it")
+        return share.frame
+
+    # ---- how calls end -----------------------------------------------------------------------------------------------
+
+    def ended(self, link: Link, done: pb.Done, arrays: Any) -> None:
+        """A Done came."""
+        outcome = self._pending.pop((done.context, tuple(done.path)), None)
+        if outcome is None:
+            return
+        if done.HasField("error"):
+            outcome.fail(error_from_pb(done.error))
+        else:
+            forwards = {ref_from_pb(forward.part).steps: ref_from_pb(forward.origin) for forward in done.forwards}
+            outcome.succeed(forwards)
+
+    def lost(self, worker: str, error: DistgradError) -> None:
+        """Calls to a process that is gone end with `error`."""
+        self._fail([key for key, outcome in list(self._pending.items()) if outcome.worker == worker], error)
+
+    def forget(self, share: Share, error: DistgradError) -> None:
+        """The context is released: what is still pending in it ends with `error`."""
+        self._fail([key for key in list(self._pending) if key[0] == share.id], error)
+
+    def _fail(self, calls: list[tuple[str, Path]], error: DistgradError) -> None:
+        for call in calls:
+            outcome = self._pending.pop(call, None)
+            if outcome is not None:
+                outcome.fail(error)
+
+    def __len__(self) -> int:
+        return len(self._pending)
+
+
+def _leaves(tree: Any) -> list[Any]:
+    found: list[Any] = []
+    map_leaves(tree, found.append)
+    return found
