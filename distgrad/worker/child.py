@@ -89,7 +89,7 @@ class Parent:
         os.close(nothing)
         os.dup2(2, 1)
         line = self._orders.readline()
-        if not line:
+        if line in (b"", STOP):
             raise SystemExit(0)
         self.orders: dict[str, Any] = json.loads(line)
 

@@ -1,0 +1,168 @@
+"""Processes that never outlive the one that started them, and what is said over their pipes."""
+
+from __future__ import annotations
+
+import os
+import queue
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from distgrad.cluster.children import Child, Children, Event, failure
+from distgrad.cluster.directory import run_directory
+from distgrad.errors import RemoteError
+from tests.processes import DEADLINE, eventually, is_gone
+
+from .puppeteer import puppet_orders
+
+PUPPET = "tests.cluster.puppet"
+
+
+class Theatre:
+    """Children that are puppets, and what is heard of them."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.heard: queue.SimpleQueue[tuple[Child, Event]] = queue.SimpleQueue()
+        self.children = Children(directory, 3, lambda child, event: self.heard.put((child, event)))
+
+    def start(self, kind: str) -> Child:
+        child = self.children.start(kind, PUPPET)
+        child.begin(puppet_orders(kind, self.directory))
+        return child
+
+    def ready(self, kind: str) -> tuple[Child, Event]:
+        child = self.start(kind)
+        return child, self.hear("ready")
+
+    def hear(self, expected: str) -> Event:
+        _, event = self.heard.get(timeout=DEADLINE)
+        assert event["event"] == expected
+        return event
+
+
+@pytest.fixture
+def theatre() -> Iterator[Theatre]:
+    with run_directory() as directory:
+        theatre = Theatre(directory)
+        with theatre.children:
+            yield theatre
+
+
+def test_a_child_gets_its_orders_by_a_pipe_and_nobody_else_can_read_them(theatre: Theatre) -> None:
+    child, event = theatre.ready("obedient")
+    assert event["token"] == "a-secret"
+    shown = Path(f"/proc/{child.pid}/cmdline").read_bytes() + Path(f"/proc/{child.pid}/environ").read_bytes()
+    assert b"a-secret" not in shown
+
+
+def test_a_childs_arguments_say_who_it_is(theatre: Theatre) -> None:
+    child, _ = theatre.ready("obedient")
+    assert Path(f"/proc/{child.pid}/cmdline").read_bytes().endswith(b"\0-m\0tests.cluster.puppet\0obedient\0")
+
+
+def test_threads_for_matrix_products_are_set_before_numpy_is_imported(theatre: Theatre) -> None:
+    _, event = theatre.ready("obedient")
+    assert event["blas_threads"] == "3"
+
+
+def test_what_a_program_prints_is_in_the_log_and_not_among_the_events(theatre: Theatre) -> None:
+    child, event = theatre.ready("talkative")
+    assert event == {"event": "ready", "read": ""}
+    assert child.wait(DEADLINE)
+    assert child.tail() == "printed by the program\ncomplained by the program"
+
+
+def test_the_tail_of_a_log_is_its_last_lines(theatre: Theatre) -> None:
+    child, _ = theatre.ready("talkative")
+    child.wait(DEADLINE)
+    child.log.write_text("\n".join(map(str, range(10_000))))
+    assert child.tail(lines=3) == "9997\n9998\n9999"
+
+
+def test_a_child_that_is_told_to_stop_ends_in_order(theatre: Theatre) -> None:
+    child, _ = theatre.ready("obedient")
+    theatre.children.stop()
+    assert theatre.hear("exited")["code"] == 0
+    assert child.ending == "exited with code 0"
+
+
+def test_a_child_without_orders_ends_when_none_will_come(theatre: Theatre) -> None:
+    child = theatre.children.start("obedient", PUPPET)
+    theatre.children.stop()
+    assert child.ending == "exited with code 0"
+
+
+@pytest.mark.parametrize(
+    ("kind", "stopped", "ending"),
+    [
+        ("deaf", False, "was killed by signal 15 (SIGTERM)"),
+        ("stuck", False, "was killed by signal 15 (SIGTERM)"),
+        ("obedient", True, "was killed by signal 9 (SIGKILL)"),
+    ],
+)
+def test_a_child_that_does_not_end_is_made_to(theatre: Theatre, kind: str, stopped: bool, ending: str) -> None:
+    child, _ = theatre.ready(kind)
+    if stopped:
+        os.kill(child.pid, signal.SIGSTOP)
+    theatre.children.stop()
+    assert child.ending == ending
+
+
+def test_the_end_of_a_child_is_heard_of_with_its_signal(theatre: Theatre) -> None:
+    child, _ = theatre.ready("obedient")
+    os.kill(child.pid, signal.SIGKILL)
+    assert theatre.hear("exited")["code"] == -signal.SIGKILL
+    assert child.ending == "was killed by signal 9 (SIGKILL)"
+    assert child.ended.is_set()
+
+
+def test_a_signal_to_a_child_that_has_ended_hits_nobody(theatre: Theatre) -> None:
+    child, _ = theatre.ready("talkative")
+    assert child.wait(DEADLINE)
+    child.signal(signal.SIGKILL)
+    child.ask_to_stop()
+    assert child.ending == "exited with code 0"
+
+
+def test_a_childs_bug_is_in_its_log(theatre: Theatre) -> None:
+    child = theatre.start("crashing")
+    assert theatre.hear("exited")["code"] == 1
+    assert child.tail(lines=1) == "RuntimeError: a bug"
+
+
+def test_a_failure_comes_back_as_the_exception_it_was() -> None:
+    event = {"error": {"kind": "RemoteError", "worker": "w0", "method": "worker", "original": "KeyError"}}
+    error = failure(event)
+    assert isinstance(error, RemoteError)
+    assert (error.worker, error.original) == ("w0", "KeyError")
+
+
+def test_a_child_outlives_the_thread_that_asked_for_it(theatre: Theatre) -> None:
+    started: list[Child] = []
+    thread = threading.Thread(target=lambda: started.append(theatre.start("obedient")))
+    thread.start()
+    thread.join()
+    theatre.hear("ready")
+    os.kill(started[0].pid, 0)
+    theatre.children.stop()
+    assert started[0].ending == "exited with code 0"
+
+
+def test_children_are_gone_when_their_parent_is_killed_and_so_is_its_directory() -> None:
+    before = set(os.listdir(tempfile.gettempdir()))
+    command = [sys.executable, "-m", "tests.cluster.puppeteer", "obedient", "deaf", "stuck"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        pids = [int(pid) for pid in parent.stdout.readline().split()]
+        assert len(pids) == 3
+        assert not any(is_gone(pid) for pid in pids)
+        parent.kill()
+    assert eventually(lambda: all(is_gone(pid) for pid in pids))
+    assert set(os.listdir(tempfile.gettempdir())) == before
