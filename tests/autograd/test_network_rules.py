@@ -87,6 +87,7 @@ def test_single_precision_gelu_is_exact_to_rounding(rng: np.random.Generator) ->
         (ops.hardtanh, 1.0, 0.0),
         (ops.hardtanh, -1.0, 0.0),
         (lambda x: ops.l1(x, 0.0), 0.0, 0.0),
+        (lambda x: ops.mse(1.0, x), 3.0, 4.0),
         (lambda x: ops.huber(x, 0.0), 1.0, 1.0),
         (ops.silu, -1000.0, 0.0),
         (ops.silu, 1000.0, 1.0),
@@ -181,3 +182,23 @@ ERRORS: list[tuple[Any, str]] = [
 def test_what_does_not_fit_is_named(call: Any, message: str) -> None:
     with pytest.raises(GradientError, match=message):
         call()
+
+
+# ---- memory ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["layer_norm", "rms_norm", "batch_norm", "silu", "gelu"])
+def test_writing_to_a_value_does_not_change_its_gradient(name: str, rng: np.random.Generator) -> None:
+    x = rng.standard_normal((4, 6))
+    seed = rng.standard_normal((4, 6))
+
+    def gradient(write: bool) -> Any:
+        t = dg.tensor(x, requires_grad=True)
+        value = getattr(ops, name)(t)
+        if write:
+            with dg.no_grad():
+                value[0] = 7.0
+        value.backward(seed)
+        return t.grad
+
+    assert np.array_equal(gradient(True), gradient(False))

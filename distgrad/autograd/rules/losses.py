@@ -78,7 +78,12 @@ def _jvp(derivatives: tuple[Rule, Rule]) -> Rule:
 
 
 def _mse(xp: Any, x: Any, y: Any, *, reduction: str = "mean") -> Any:
-    if xp is np and reduction in ("mean", "sum") and x.dtype == y.dtype and x.dtype.char in "fd":
+    if (
+        type(x) is type(y) is np.ndarray
+        and reduction in ("mean", "sum")
+        and x.dtype == y.dtype
+        and x.dtype.char in "fd"
+    ):
         share = _share(_shape("mse", x, y), reduction)
         difference = np.subtract(x, y).reshape(-1)
         return x.dtype.type(np.dot(difference, difference) * share)

@@ -64,19 +64,16 @@ def _layer_norm(xp: Any, x: Any, weight: Any = None, bias: Any = None, *, axes: 
 
 
 def _affine(xp: Any, normal: Any, weight: Any, bias: Any, dtype: Any) -> Any:
-    out = normal if weight is None else normal * widen(xp, weight)
+    out = normal * (1 if weight is None else widen(xp, weight))
     if bias is not None:
-        if xp is np and out is not normal:
-            out += widen(np, bias)
-        else:
-            out = out + widen(xp, bias)
+        out = out + widen(xp, bias)
     return narrow(xp, out, dtype)
 
 
 def _layer_norm_rows(x: Any, weight: Any, bias: Any, axes: int, eps: float) -> Any:
     rows = as_rows(x, axes)
     normal, inverse = np.empty(rows.shape, x.dtype), np.empty((len(rows), 1), x.dtype)
-    out = normal if weight is None and bias is None else np.empty(rows.shape, x.dtype)
+    out = np.empty(rows.shape, x.dtype)
     count = rows.shape[1]
     for a, n, inv, o in row_parts(rows, normal, inverse, out):
         mean = row_sums(a)
@@ -84,10 +81,10 @@ def _layer_norm_rows(x: Any, weight: Any, bias: Any, axes: int, eps: float) -> A
         np.subtract(a, mean[:, None], out=n)
         _invert_deviation(np.vecdot(n, n), count, eps, inv)
         n *= inv
-        if weight is not None:
-            np.multiply(n, weight.reshape(-1), out=o)
+        # The value never shares memory with what is kept: a program may write to it.
+        np.multiply(n, 1 if weight is None else weight.reshape(-1), out=o)
         if bias is not None:
-            np.add(n if weight is None else o, bias.reshape(-1), out=o)
+            o += bias.reshape(-1)
     return out.reshape(x.shape), (normal, inverse)
 
 
@@ -185,12 +182,11 @@ def _rms_norm(xp: Any, x: Any, weight: Any = None, *, axes: int = 1, eps: float 
         return _affine(xp, normal, weight, None, x.dtype), None
     rows = as_rows(x, axes)
     normal, inverse = np.empty(rows.shape, x.dtype), np.empty((len(rows), 1), x.dtype)
-    out = normal if weight is None else np.empty(rows.shape, x.dtype)
+    out = np.empty(rows.shape, x.dtype)
     for a, n, inv, o in row_parts(rows, normal, inverse, out):
         _invert_deviation(np.vecdot(a, a), rows.shape[1], eps, inv)
         np.multiply(a, inv, out=n)
-        if weight is not None:
-            np.multiply(n, weight.reshape(-1), out=o)
+        np.multiply(n, 1 if weight is None else weight.reshape(-1), out=o)
     return out.reshape(x.shape), (normal, inverse)
 
 
