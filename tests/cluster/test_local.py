@@ -1,0 +1,197 @@
+"""Clusters of processes on this machine, as programs use them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import distgrad as dg
+from distgrad.errors import ConfigError, ProgramError, RemoteError, WorkerLost
+from tests.processes import DEADLINE, eventually, is_gone
+
+PROGRAMS = Path(__file__).parent / "programs"
+X = np.linspace(-1, 1, 12, dtype=np.float32).reshape(3, 4)
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[dg.LocalCluster]:
+    with dg.LocalCluster(workers=2, programs=PROGRAMS) as cluster:
+        cluster.place("a", "shards.py:Layer", worker="w0", config={"inputs": 4, "outputs": 5})
+        cluster.place("b", "shards.py:Layer", worker="w1", config={"inputs": 5, "outputs": 2})
+        yield cluster
+
+
+def local_loss(x: dg.Tensor, a: dg.Tensor, b: dg.Tensor) -> dg.Tensor:
+    return dg.ops.mean(dg.ops.relu(dg.ops.relu(x @ a) @ b) ** 2)
+
+
+# ---- what it is for --------------------------------------------------------------------------------------------------
+
+
+def test_gradients_equal_those_of_this_process_alone(cluster: dg.LocalCluster) -> None:
+    a, b = cluster.shard("a"), cluster.shard("b")
+    with cluster.context() as ctx:
+        ctx.backward(b.loss(a.forward(X)))
+        found = [ctx.gradients(shard)["weight"] for shard in (a, b)]
+    weights = [shard.state_dict()["weight"] for shard in (a, b)]
+    expected = dg.grad(lambda a, b: local_loss(X, a, b), argnums=(0, 1))(*weights)
+    for gradient, reference in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(gradient, reference)
+
+
+def test_an_update_changes_every_owner_and_training_lowers_the_loss(cluster: dg.LocalCluster) -> None:
+    c = cluster.place("c", "shards.py:Layer", worker="w0", config={"inputs": 4, "outputs": 5})
+    d = cluster.place("d", "shards.py:Layer", worker="w1", config={"inputs": 5, "outputs": 2})
+    adam = cluster.optimizer(dg.optim.Adam(lr=1e-2), [c, d])
+    losses = []
+    for _ in range(5):
+        with cluster.context() as ctx:
+            loss = d.loss(c.forward(X))
+            ctx.backward(loss)
+            adam.step(ctx)
+            losses.append(loss.item())
+    assert adam.version == 5
+    assert losses == sorted(losses, reverse=True)
+
+
+def test_a_function_of_a_program_runs_where_it_is_called(cluster: dg.LocalCluster) -> None:
+    assert cluster.call("w1", "shards.py:threads").get() == "1"
+
+
+def test_state_is_read_and_written_through_a_handle(cluster: dg.LocalCluster) -> None:
+    e = cluster.place("e", "shards.py:Layer", config={"inputs": 2, "outputs": 2})
+    e.load_state_dict({"weight": np.eye(2, dtype=np.float32)})
+    np.testing.assert_array_equal(e.state_dict()["weight"], np.eye(2))
+
+
+def test_a_checkpoint_brings_everything_back(cluster: dg.LocalCluster, tmp_path: Path) -> None:
+    a = cluster.shard("a")
+    before = a.state_dict()
+    cluster.save(str(tmp_path), {"epoch": 3})
+    a.load_state_dict({"weight": np.zeros((4, 5), np.float32)})
+    assert cluster.restore(str(tmp_path)) == {"epoch": 3}
+    np.testing.assert_array_equal(a.state_dict()["weight"], before["weight"])
+
+
+# ---- what it is made of ----------------------------------------------------------------------------------------------
+
+
+def test_workers_are_processes_of_their_own(cluster: dg.LocalCluster) -> None:
+    workers = cluster.workers
+    assert [worker.name for worker in workers] == ["w0", "w1"]
+    assert {worker.state for worker in workers} == {"alive"}
+    assert len({os.getpid(), *(worker.pid for worker in workers)}) == 3
+    assert all(worker.counts["links"] >= 1 for worker in workers)
+
+
+def test_sockets_are_in_a_directory_of_this_user_alone(cluster: dg.LocalCluster) -> None:
+    assert stat.S_IMODE(cluster.directory.stat().st_mode) == 0o700
+    assert cluster.workers[0].address == f"unix:{cluster.directory}/w0.sock"
+
+
+def test_what_programs_print_is_in_the_log_of_their_worker(cluster: dg.LocalCluster) -> None:
+    cluster.call("w0", "shards.py:threads").wait()
+    assert "a program prints\n" in (cluster.directory / "w0.log").read_text()
+
+
+def test_a_cluster_says_what_it_is(cluster: dg.LocalCluster) -> None:
+    assert repr(cluster) == f"<LocalCluster of w0, w1 in {cluster.directory}>"
+
+
+def test_workers_have_the_names_and_threads_they_are_given() -> None:
+    with dg.LocalCluster(workers=["left"], programs=PROGRAMS, blas_threads=2) as cluster:
+        assert [worker.name for worker in cluster.workers] == ["left"]
+        assert cluster.call("left", "shards.py:threads").get() == "2"
+
+
+def test_everything_is_gone_after_the_block_and_closing_again_is_harmless() -> None:
+    with dg.LocalCluster(workers=1, programs=PROGRAMS) as cluster:
+        pid = cluster.workers[0].pid
+    assert is_gone(pid)
+    assert not cluster.directory.exists()
+    cluster.close()
+
+
+def test_a_cluster_that_is_never_closed_ends_with_its_process() -> None:
+    program = (
+        "import distgrad as dg\n"
+        f"cluster = dg.LocalCluster(workers=1, programs={str(PROGRAMS)!r})\n"
+        "print(cluster.workers[0].pid, cluster.directory)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=DEADLINE)
+    assert done.stderr == ""
+    pid, directory = done.stdout.split()
+    assert is_gone(int(pid))
+    assert not Path(directory).exists()
+
+
+# ---- errors ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"workers": 0}, "workers=0, expected a number of at least 1"),
+        ({"workers": []}, r"workers=\[\], expected a number of at least 1"),
+        ({"workers": ["a", "a"]}, "expected a number of at least 1 or different names"),
+        ({"blas_threads": 0}, "blas_threads=0, expected at least 1"),
+        ({"programs": "/no/such/folder"}, "the programs folder /no/such/folder does not exist"),
+        ({"workers": ["a b"]}, "'a b' cannot name a worker"),
+    ],
+)
+def test_wrong_arguments_are_refused_and_leave_nothing_behind(arguments: dict, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        dg.LocalCluster(**{"workers": 1, "programs": PROGRAMS, **arguments})
+
+
+def test_a_worker_that_cannot_start_shows_the_end_of_its_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONHASHSEED", "nonsense")
+    with pytest.raises(WorkerLost, match=r"(?s)w0 did not start: process \d+ exited with code 1.*PYTHONHASHSEED"):
+        dg.LocalCluster(workers=1, programs=PROGRAMS)
+
+
+def test_a_wrong_program_lists_those_there(cluster: dg.LocalCluster) -> None:
+    with pytest.raises(ProgramError, match=r"no program 'shard.py' .*did you mean 'shards.py'.* it has shards.py"):
+        cluster.place("x", "shard.py:Layer", worker="w0")
+
+
+def test_a_wrong_shape_names_method_worker_and_shapes(cluster: dg.LocalCluster) -> None:
+    with (
+        pytest.raises(RemoteError, match=r"b.forward on w1 raised ValueError: .*5.*") as caught,
+        cluster.context(),
+    ):
+        cluster.shard("b").forward(X).get()
+    assert (caught.value.worker, caught.value.method) == ("w1", "b.forward")
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV])
+def test_the_loss_of_a_killed_worker_names_it_its_number_and_the_signal(number: signal.Signals) -> None:
+    with dg.LocalCluster(workers=1, programs=PROGRAMS) as cluster:
+        layer = cluster.place("a", "shards.py:Layer", config={"inputs": 4, "outputs": 5})
+        pid = cluster.workers[0].pid
+        call = layer.never(X)
+        os.kill(pid, number)
+        expected = f"process {pid} was killed by signal {number.value} \\({number.name}\\)"
+        with pytest.raises(WorkerLost, match=f"w0.* is lost: {expected}"):
+            call.wait()
+        assert eventually(lambda: cluster.workers[0].state == "lost")
+        with pytest.raises(WorkerLost, match=expected):
+            layer.forward(X)
+
+
+def test_a_worker_lost_between_others_is_explained_as_well() -> None:
+    with dg.LocalCluster(workers=2, programs=PROGRAMS) as cluster:
+        a = cluster.place("a", "shards.py:Layer", worker="w0", config={"inputs": 4, "outputs": 5})
+        b = cluster.place("b", "shards.py:Layer", worker="w1", config={"inputs": 5, "outputs": 2})
+        b.forward(a.forward(X)).wait()  # w1 has a link to w0 from now on
+        pid = cluster.workers[0].pid
+        with pytest.raises(WorkerLost, match=f"w0.* is lost: process {pid} exited with code 3"):
+            b.forward(a.exit(X)).wait()
