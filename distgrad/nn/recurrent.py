@@ -15,8 +15,7 @@ from .parameter import Parameter
 
 
 class _Cell(Module):
-    """What recurrent cells have in common: an affine map of the input and one of the state, for `gates` gates at once.
-    """
+    """What recurrent cells have in common: affine maps of input and state, for `gates` gates at once."""
 
     def __init__(self, inputs: int, hidden: int, gates: int, dtype: Any) -> None:
         def drawn(*shape: int) -> Parameter:

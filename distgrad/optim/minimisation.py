@@ -103,8 +103,7 @@ class _Problem:
         return x.reshape(self._shape).astype(self._dtype)
 
     def newton_direction(self, x: Any, gradient: Any) -> Any:
-        """An inexact solution of Hessian · d = −gradient by conjugate gradients (algorithm 7.1, line search Newton-CG).
-        """
+        """Solves Hessian · d = −gradient inexactly by conjugate gradients (algorithm 7.1, line search Newton-CG)."""
         length = float(np.linalg.norm(gradient))
         enough = min(0.5, math.sqrt(length)) * length
         direction, residual = np.zeros_like(gradient), gradient.copy()

@@ -68,8 +68,7 @@ linear = primitive(
 
 
 def _kept(xp: Any, x: Any, key: int, rate: float) -> Any:
-    """0 where an element is dropped, 1 / (1 − rate) elsewhere. A function of the key alone, so it can be drawn again.
-    """
+    """0 where an element is dropped, 1 / (1 − rate) elsewhere. A function of the key, so it can be drawn again."""
     drawn = np.random.Generator(np.random.Philox(key=key)).random(x.shape, dtype=np.float32)
     mask = (drawn >= rate) * np.float32(1 / (1 - rate))
     return mask.astype(x.dtype) if xp in (np, ops()) else xp.astype(xp.asarray(mask), x.dtype)
