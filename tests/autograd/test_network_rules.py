@@ -117,6 +117,21 @@ def test_a_class_that_is_ruled_out_has_probability_and_gradient_zero() -> None:
     assert np.isfinite(x.grad).all()
 
 
+def test_cosine_similarity_is_torchs_and_its_gradient_at_zero_is_finite(rng: np.random.Generator) -> None:
+    torch = pytest.importorskip("torch")
+    x, y = rng.standard_normal((2, 4, 6))
+    own, other = dg.tensor(x, requires_grad=True), torch.tensor(x, requires_grad=True)
+    value, expected = (
+        ops.cosine_similarity(own, y),
+        torch.nn.functional.cosine_similarity(other, torch.tensor(y), dim=-1),
+    )
+    ops.sum(value).backward()
+    expected.sum().backward()
+    np.testing.assert_allclose(value.data, expected.detach().numpy(), rtol=1e-12)
+    np.testing.assert_allclose(own.grad, other.grad.numpy(), rtol=1e-10, atol=1e-14)
+    assert np.isfinite(dg.grad(lambda v: ops.cosine_similarity(v, y[0]))(np.zeros(6))).all()
+
+
 # ---- half precision --------------------------------------------------------------------------------------------------
 
 
