@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from distgrad.autograd import operators as _operators  # noqa: F401  (tensors learn Python's operators)
 from distgrad.autograd import check, ops
+from distgrad.autograd import operators as _operators  # noqa: F401  (tensors learn Python's operators)
 from distgrad.autograd.backward import backward
 from distgrad.autograd.checkpoint import checkpoint
 from distgrad.autograd.custom import custom_jvp, custom_vjp

@@ -31,8 +31,8 @@ def check_finite(node: Node, i: int, gradient: Any, pulled: Any) -> None:
     kind = "nan" if np.isnan(found[first]) else "infinite"
     recorded = f"recorded by\n  {node.trace}" if node.trace else "recorded outside dg.detect_anomaly()"
     raise GradientError(
-        f"the gradient of operand {i} of {node} is {kind} {place} ({int(bad.sum())} of {bad.size} elements), {recorded}\n"
-        + _reason(node, _array(gradient), bad)
+        f"the gradient of operand {i} of {node} is {kind} {place} ({int(bad.sum())} of {bad.size} elements), "
+        f"{recorded}\n" + _reason(node, _array(gradient), bad)
     )
 
 
@@ -41,11 +41,14 @@ def _reason(node: Node, gradient: Any, bad: Any) -> str:
         return "The gradient that came to it was not finite either; see gradient= of the root, or a hook."
     if gradient is not None and gradient.shape == bad.shape and not gradient[bad].any():
         return (
-            "The gradient that came to it is 0 there (dg.ops.where sends 0 to the branch it does not take), and 0 times the "
-            f"infinite or undefined derivative of {node.name} is nan. Keep the operand in the domain even where it is not "
-            "used: where(x > 0, sqrt(where(x > 0, x, 1)), 0)."
+            "The gradient that came to it is 0 there (dg.ops.where sends 0 to the branch it does not take), and 0 "
+            f"times the infinite or undefined derivative of {node.name} is nan. Keep the operand in the domain even "
+            "where it is not used: where(x > 0, sqrt(where(x > 0, x, 1)), 0)."
         )
-    return f"The operand is where {node.name} has no finite derivative; keep it away from there, e.g. by dg.ops.clip or + eps."
+    return (
+        f"The operand is where {node.name} has no finite derivative; keep it away from there, e.g. by dg.ops.clip or "
+        "+ eps."
+    )
 
 
 def _array(x: Any) -> Any:

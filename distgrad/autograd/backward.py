@@ -1,21 +1,24 @@
 """The backward pass: an event machine that local and distributed passes alike drive.
 
-Reverse-mode differentiation (Linnainmaa 1970; Griewank & Walther, "Evaluating Derivatives", chapter 3): walk the recorded graph
-against its edges, give each node the sum of what its consumers contribute, and let it contribute to its inputs in turn.
+Reverse-mode differentiation (Linnainmaa 1970; Griewank & Walther, "Evaluating Derivatives", chapter 3): walk the
+recorded graph against its edges, give each node the sum of what its consumers contribute, and let it contribute to
+its inputs in turn.
 
-A pass first *expects*: from the roots, and from every other place where a gradient may come from outside, it walks the graph and
-lists each node's contributors. Then gradients are *delivered*. A node runs when all its contributors have delivered a gradient
-or, explicitly, None; so every node runs exactly once and hooks see complete sums. Who delivers when does not matter: contributions are added
-in the order of the contributors' keys, latest in the program first; a contribution that comes early is held. This order is also the
-one in which a single process arrives at them, so usually nothing is held.
+A pass first *expects*: from the roots, and from every other place where a gradient may come from outside, it walks
+the graph and lists each node's contributors. Then gradients are *delivered*. A node runs when all its contributors
+have delivered a gradient or, explicitly, None; so every node runs exactly once and hooks see complete sums. Who
+delivers when does not matter: contributions are added in the order of the contributors' keys, latest in the program
+first; a contribution that comes early is held. This order is also the one in which a single process arrives at them,
+so usually nothing is held.
 
     expect(roots, sources)     which nodes are involved
     seed / deliver(node, ...)  a gradient arrives
     run_one()                  one task: start a node that is complete, or the vjp of one of its inputs
     waiting                    nodes that still miss a contribution
 
-Where a graph ends (variables; values received from another process) the gradient goes to the pass's `sink`. Tasks that lead to a
-node of `awaited` (another process waits for its gradient) run first, the others fill the gaps. With nobody waiting it is a plain loop.
+Where a graph ends (variables; values received from another process) the gradient goes to the pass's `sink`. Tasks
+that lead to a node of `awaited` (another process waits for its gradient) run first, the others fill the gaps. With
+nobody waiting it is a plain loop.
 """
 
 from __future__ import annotations
@@ -47,8 +50,8 @@ class Pass:
         sink: called once for each end of the graph with its complete gradient, or None when none reached it.
         record: record the pass itself (`create_graph`).
         retain: keep the saved values of the nodes that run.
-        wanted: only these nodes receive a gradient: the sink is called for them, wherever in the graph they are, and what leads
-            to none of them is left out. None: every end of the graph is wanted.
+        wanted: only these nodes receive a gradient: the sink is called for them, wherever in the graph they are, and
+            what leads to none of them is left out. None: every end of the graph is wanted.
         cut: the graph ends at the wanted nodes, as if they were variables.
         awaited: says of an end of the graph whether another process waits for its gradient.
     """
@@ -83,8 +86,9 @@ class Pass:
     # ---- before: who contributes to whom -----------------------------------------------------------------------------
 
     def expect(self, roots: Iterable[tuple[Node, int]], sources: Iterable[Node] = ()) -> None:
-        """Walks the graph from `roots` (node and position among all roots) and from `sources` (nodes that one gradient from
-        outside is due for), and lists the contributors of each node."""
+        """Walks the graph from `roots` (node and position among all roots) and from `sources` (nodes that one
+        gradient from outside is due for), and lists the contributors of each node.
+        """
         contributors = self._contributors
         cut = self._cut
         since, frame = _beginning(cut)
@@ -132,7 +136,8 @@ class Pass:
             if node not in leading:
                 leading.add(node)
                 due = self._contributors[node]
-                stack.extend(consumer for consumer, _ in (due if type(due) is list else [due]) if consumer is not None)
+                consumers = due if isinstance(due, list) else [due]
+                stack.extend(consumer for consumer, _ in consumers if consumer is not None)
         return leading
 
     @property
@@ -153,7 +158,9 @@ class Pass:
     # ---- during: gradients arrive, nodes run -------------------------------------------------------------------------
 
     def deliver(self, node: Node, contributor: Contributor, gradient: Any) -> None:
-        """Gives `node` the gradient (or None) of one contributor. When it was the last one missing, the node is ready."""
+        """Gives `node` the gradient (or None) of one contributor. When it was the last one missing, the node is
+        ready.
+        """
         due = self._contributors[node]
         if type(due) is not list:
             total = gradient
@@ -177,7 +184,9 @@ class Pass:
         self._ready.append((node, total))
 
     def seed(self, node: Node, position: int, gradient: Any) -> None:
-        """Delivers what comes from outside: the seed of a root, or another process's gradient for a send (position 0)."""
+        """Delivers what comes from outside: the seed of a root, or another process's gradient for a send (position
+        0).
+        """
         self.deliver(node, (None, position), None if gradient is None else self._fit(node, gradient))
 
     @property
@@ -406,11 +415,15 @@ def backward(
     retain_graph: bool | None = None,
     create_graph: bool = False,
 ) -> None:
-    """Accumulates the gradients of `roots` in `.grad` of the variables they were computed from. See `Tensor.backward`."""
+    """Accumulates the gradients of `roots` in `.grad` of the variables they were computed from. See
+    `Tensor.backward`.
+    """
     wanted = None if inputs is None else {require_node(x, f"inputs[{k}]") for k, x in enumerate(inputs)}
     for node in wanted or ():
         if not isinstance(node, Leaf):
-            raise GradientError(f"only variables have a .grad, and {node} is computed; use dg.autograd.backward.gradients")
+            raise GradientError(
+                f"only variables have a .grad, and {node} is computed; use dg.autograd.backward.gradients"
+            )
 
     def accumulate(node: Node, gradient: Any) -> None:
         if gradient is None:

@@ -29,9 +29,10 @@ def numerical_gradient(f: Function, x: Any, method: Method = "central", eps: flo
         f: function of one array; it may use NumPy or `dg.ops`.
         x: array or number, taken as float64 or complex128. By a complex x the gradient is that of steepest ascent,
             df/dRe + i df/dIm.
-        method: "forward" (f(x+h) - f(x)) / h, good to about 8 digits; "central" (f(x+h) - f(x-h)) / 2h, about 10; "complex"
-            Im f(x+ih) / h, exact to rounding, for real x and functions that are complex-analytic and accept complex numbers (Squire
-            and Trapp, "Using complex variables to estimate derivatives of real functions", 1998).
+        method: "forward" (f(x+h) - f(x)) / h, good to about 8 digits; "central" (f(x+h) - f(x-h)) / 2h, about 10;
+            "complex" Im f(x+ih) / h, exact to rounding, for real x and functions that are complex-analytic and accept
+            complex numbers (Squire and Trapp, "Using complex variables to estimate derivatives of real functions",
+            1998).
         eps: the step h. Default: `STEPS[method]`.
 
     Returns:
@@ -57,7 +58,8 @@ def numerical_gradient(f: Function, x: Any, method: Method = "central", eps: flo
             elif method == "forward":
                 slope = (_scalar(f, _moved(point, index, part * h)) - here) / h
             else:
-                slope = (_scalar(f, _moved(point, index, part * h)) - _scalar(f, _moved(point, index, -part * h))) / (2 * h)
+                ahead, behind = (_scalar(f, _moved(point, index, step)) for step in (part * h, -part * h))
+                slope = (ahead - behind) / (2 * h)
             gradient[index] += part * slope
     return gradient
 
@@ -80,24 +82,27 @@ def _scalar(f: Function, x: Any, complex_value: bool = False) -> Any:
     value = f(x)
     array = np.asarray(value.data if isinstance(value, Tensor) else value)
     if array.size != 1:
-        raise GradientError(f"{name_of(f)} returned an array of shape {array.shape}; differences of a scalar were asked for")
+        raise GradientError(
+            f"{name_of(f)} returned an array of shape {array.shape}; differences of a scalar were asked for"
+        )
     if array.dtype.kind == "c" and not complex_value:
         raise GradientError(f"{name_of(f)} returned a complex value; differences of a real one were asked for")
     return array.item()
 
 
-# ---- gradcheck --------------------------------------------------------------------------------------------------------
+# ---- gradcheck ------------------------------------------------------------------------------------------------------
 
 
 def gradcheck(f: Function, *xs: Any, order: int = 1, eps: float = 1e-6, tol: float = 1e-6, seed: int = 0) -> None:
     """Checks the derivatives of `f` at `xs`, by reverse and by forward mode, against central differences.
 
-    The value is projected on a fixed random direction, and every element of every input is moved by itself. Order 2 does the same
-    to the gradient.
+    The value is projected on a fixed random direction, and every element of every input is moved by itself. Order 2
+    does the same to the gradient.
 
     Arguments:
         f: function of trees of arrays, returning a tree of arrays.
-        xs: its arguments. Floating-point and complex arrays in them are taken in double precision and checked; the rest is passed on.
+        xs: its arguments. Floating-point and complex arrays in them are taken in double precision and checked; the
+            rest is passed on.
         eps: half the distance of the differences.
         tol: largest error allowed, relative to the largest element of the gradient or to 1.
 
@@ -149,9 +154,15 @@ class _Check:
     def run(self, order: int, what: str = "the gradient") -> None:
         values = self._values(self._inputs)
         again = self._values(self._inputs)
-        if any(a.shape != b.shape or not np.array_equal(a, b, equal_nan=True) for a, b in zip(values, again, strict=True)):
-            raise CheckError(f"{self._name} returned two different values for the same input; fix its random numbers first")
-        self._single = any(v.dtype.itemsize < (16 if v.dtype.kind == "c" else 8) for v in values if differentiable(v.dtype))
+        if any(
+            a.shape != b.shape or not np.array_equal(a, b, equal_nan=True) for a, b in zip(values, again, strict=True)
+        ):
+            raise CheckError(
+                f"{self._name} returned two different values for the same input; fix its random numbers first"
+            )
+        self._single = any(
+            v.dtype.itemsize < (16 if v.dtype.kind == "c" else 8) for v in values if differentiable(v.dtype)
+        )
         # Which results count, and how much; integers have no derivative.
         self._weights = [self._direction(v) if differentiable(v.dtype) else None for v in values]
         gradients = self._by_reverse()
@@ -202,7 +213,8 @@ class _Check:
         for index in np.ndindex(x.shape):
             for part in (1.0, 1j) if x.dtype.kind == "c" else (1.0,):
                 h = part * self._eps
-                found[index] += part * (self._difference(k, index, h) - self._difference(k, index, -h)) / (2 * self._eps)
+                slope = (self._difference(k, index, h) - self._difference(k, index, -h)) / (2 * self._eps)
+                found[index] += part * slope
         return found
 
     def _allowed(self, expected: Any) -> float:
@@ -221,7 +233,8 @@ class _Check:
         where = f"{self._paths[k]}[{', '.join(map(str, index))}]" if index else self._paths[k]
         raise CheckError(
             f"{what} of {self._name} by {where} is {found[index]:.10g}, but differences give {expected[index]:.10g} "
-            f"({int(wrong.sum())} of {wrong.size} elements differ). Likely cause: {self._cause(k, index, found, expected)}"
+            f"({int(wrong.sum())} of {wrong.size} elements differ). Likely cause: "
+            + self._cause(k, index, found, expected)
         )
 
     def _compare_forward(self, gradients: Sequence[Any], what: str) -> None:
@@ -233,8 +246,9 @@ class _Check:
         reverse = float(sum(np.sum(np.conj(g) * t).real for g, t in zip(gradients, tangents, strict=True)))
         if abs(forward - reverse) > 10 * self._tol * max(1.0, abs(reverse)):
             raise CheckError(
-                f"{what} of {self._name} along a direction is {forward:.10g} by forward mode and {reverse:.10g} by reverse mode, and "
-                "differences agree with reverse mode. Likely cause: the jvp of a primitive or of a custom_jvp is wrong"
+                f"{what} of {self._name} along a direction is {forward:.10g} by forward mode and {reverse:.10g} by "
+                "reverse mode, and differences agree with reverse mode. Likely cause: the jvp of a primitive or of a "
+                "custom_jvp is wrong"
             )
 
     def _cause(self, k: int, index: tuple[int, ...], found: Any, expected: Any) -> str:
@@ -246,21 +260,23 @@ class _Check:
 
         if self._has_kink(k, index):
             return (
-                "the function is not smooth there (a kink or a jump within eps), so no derivative is right; move the input away "
-                "or give it a convention and do not check it there"
+                "the function is not smooth there (a kink or a jump within eps), so no derivative is right; move the "
+                "input away, or give it a convention and do not check it there"
             )
         if not np.isfinite(found[index]):
             return "the rule divides by zero or takes a function outside its domain; see dg.detect_anomaly()"
         if same(found, 0):
             return (
-                "no gradient reaches this input: it is detached, used under no_grad, turned into a NumPy array or Python number "
-                "inside the function, or its vjp is None"
+                "no gradient reaches this input: it is detached, used under no_grad, turned into a NumPy array or "
+                "Python number inside the function, or its vjp is None"
             )
         if same(found, -expected):
             return "the sign is wrong"
         ratio = _common_ratio(found, expected, allowed)
         if ratio is not None:
-            return f"a factor of {ratio:.6g}" + (" (counted twice, or d(x²) taken for x)" if ratio in (2.0, 0.5) else "")
+            return f"a factor of {ratio:.6g}" + (
+                " (counted twice, or d(x²) taken for x)" if ratio in (2.0, 0.5) else ""
+            )
         if found.dtype.kind == "c" and same(found, np.conj(expected)):
             return "a conjugate is missing or too many: the vjp multiplies by the conjugate of a holomorphic derivative"
         if found.ndim == 2 and found.shape[0] == found.shape[1] and same(found, expected.T):
@@ -268,7 +284,10 @@ class _Check:
         if same(np.sort(found, axis=None), np.sort(expected, axis=None)):
             return "the right values are in the wrong places: an axis, a permutation or an index is not undone"
         if self._single:
-            return "the function computes in less than double precision, which differences with this eps cannot resolve; see eps and tol"
+            return (
+                "the function computes in less than double precision, which differences with this eps cannot resolve; "
+                "see eps and tol"
+            )
         if not same(found, expected) and np.mean(np.abs(found - expected) > allowed) < 1:
             return "a term or a case is missing: only some elements are wrong"
         return "a term is missing or wrong, or a sum over broadcast axes"

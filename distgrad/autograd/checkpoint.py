@@ -1,8 +1,9 @@
-"""Recomputing instead of storing: `checkpoint(f)` keeps the inputs of `f` alone and runs it again for the backward pass.
+"""Recomputing instead of storing: `checkpoint(f)` keeps the inputs of `f` alone and runs it again on the way back.
 
-Memory for time (Griewank & Walther, "Evaluating Derivatives", chapter 12; Chen et al., "Training deep nets with sublinear memory cost",
-2016). One node stands for the whole call. Its inputs are the recorded tensors among the arguments and those that `f` found elsewhere,
-such as the parameters of a module it belongs to: the first run is recorded, its graph looked through for where it leaves the call, and dropped.
+Memory for time (Griewank & Walther, "Evaluating Derivatives", chapter 12; Chen et al., "Training deep nets with
+sublinear memory cost", 2016). One node stands for the whole call. Its inputs are the recorded tensors among the
+arguments and those that `f` found elsewhere, such as the parameters of a module it belongs to: the first run is
+recorded, its graph looked through for where it leaves the call, and dropped.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ from .primitive import namespace
 from .tape import Alias, Frame, Leaf, Node, Output, Places
 from .tensor import Boxed, Tensor
 
-# What a call depends on besides its arguments, such as the position in a stream of random numbers. A snapshot is taken before the
-# first run; what it returns is called for each further run and gives the context in which that run finds everything as it was.
+# What a call depends on besides its arguments, such as the position in a stream of random numbers. A snapshot is
+# taken before the first run; what it returns is called for each further run and gives the context in which that run
+# finds everything as it was.
 Snapshot = Callable[[], Callable[[], AbstractContextManager[Any]]]
 SNAPSHOTS: list[Snapshot] = []
 
@@ -29,11 +31,12 @@ SNAPSHOTS: list[Snapshot] = []
 def checkpoint(f: Callable[..., Any]) -> Callable[..., Any]:
     """`f`, without storing what its derivative needs: the backward pass runs it again.
 
-    `f` must compute the same again: it may draw dropout masks (the draws are repeated), but not read state that changes in between.
-    Derivatives of any order are right. Inside jvp and vmap it is `f` itself.
+    `f` must compute the same again: it may draw dropout masks (the draws are repeated), but not read state that
+    changes in between. Derivatives of any order are right. Inside jvp and vmap it is `f` itself.
 
     Raises:
-        GradientError: `f` calls a shard (then checkpoint inside the shard's method), or the second run did not compute the like.
+        GradientError: `f` calls a shard (then checkpoint inside the shard's method), or the second run did not
+        compute the like.
 
     >>> import distgrad as dg
     >>> float(dg.grad(dg.checkpoint(lambda x: dg.ops.exp(x * x)))(0.0))
@@ -80,7 +83,8 @@ class _Call:
         if not node.inputs:
             return tree.unflatten(shape, outputs)
         results = [
-            Tensor(y.data, Output(node, k, y.shape, y.dtype)) if y.node is not None else y for k, y in enumerate(outputs)
+            Tensor(y.data, Output(node, k, y.shape, y.dtype)) if y.node is not None else y
+            for k, y in enumerate(outputs)
         ]
         return tree.unflatten(shape, results)
 
@@ -113,8 +117,8 @@ class _Call:
             variables, outputs, _ = self._run(frame, linked=record)
         if [(y.shape, y.dtype) for y in outputs] != node.specs:
             raise GradientError(
-                f"the function of {node} returned other shapes when it ran again than the first time; a checkpointed function must "
-                "compute the same from the same arguments"
+                f"the function of {node} returned other shapes when it ran again than the first time; a checkpointed "
+                "function must compute the same from the same arguments"
             )
         wanted = [*(x.node for x in variables), *self._captured]
         seeded = [(y.node, c) for y, c in zip(outputs, cotangents, strict=True) if y.node is not None]
@@ -146,7 +150,8 @@ def _leaving(outputs: Sequence[Tensor], frame: Frame, inner: set[Node | None]) -
             continue
         if not node.inputs and not isinstance(node, Leaf):
             raise GradientError(
-                f"a checkpointed function received {node} from elsewhere: it called a shard; checkpoint inside that shard's method"
+                f"a checkpointed function received {node} from elsewhere: it called a shard; checkpoint inside that "
+                "shard's method"
             )
         stack.extend(parent for parent in node.inputs if parent is not None)
     return sorted(outside, key=lambda node: node.key)
@@ -157,13 +162,15 @@ class Checkpoint(Node):
 
     __slots__ = ("_call", "specs")
 
-    def __init__(self, inputs: tuple[Node | None, ...], frame: Frame, call: _Call, specs: list[tuple[Any, Any]]) -> None:
+    def __init__(
+        self, inputs: tuple[Node | None, ...], frame: Frame, call: _Call, specs: list[tuple[Any, Any]]
+    ) -> None:
         super().__init__(inputs, frame, (), None)
         self._call: _Call | None = call
         self.specs = specs
 
-    def complete(self, gradient: Places, record: bool) -> list[Any]:
-        return [gradient.by_position.get(k) for k in range(len(self.specs))]
+    def complete(self, gradient: Places, record: bool) -> tuple[Any, ...]:
+        return tuple(gradient.by_position.get(k) for k in range(len(self.specs)))
 
     def shared(self, gradient: Any, record: bool) -> list[Any]:
         if self._call is None:

@@ -1,7 +1,7 @@
 """Functions with derivatives of the user's own: `custom_vjp` by a pullback, `custom_jvp` by a pushforward.
 
-Each call becomes one primitive whose operands are the arrays among the arguments, so that everything that is true of primitives (any
-order, any nesting) is true of it.
+Each call becomes one primitive whose operands are the arrays among the arguments, so that everything that is true of
+primitives (any order, any nesting) is true of it.
 """
 
 from __future__ import annotations
@@ -73,8 +73,9 @@ class _Custom(ABC):
     def _primitive(
         self, on_tree: Function, shapes: list[tree.Structure], structure: tree.Structure, places: list[int]
     ) -> Primitive:
-        """This call as a primitive. `on_tree(f, operands)` calls a function of the arguments; the structure of the results is
-        left in `shapes`."""
+        """This call as a primitive. `on_tree(f, operands)` calls a function of the arguments; the structure of the
+        results is left in `shapes`.
+        """
 
     def _undefined(self, method: str) -> GradientError:
         return GradientError(f"{self} has no derivative yet; give it one with {name_of(self._f)}.{method}(...)")
@@ -112,8 +113,9 @@ class custom_vjp(_Custom):  # noqa: N801  (a decorator)
 
         f.defvjp(forward, backward)
 
-    `forward(x, y)` returns (value, residual), `backward(residual, cotangent)` a tuple with the gradient of each argument (a tree like
-    it, None for none). Both are written with `dg.ops` or NumPy's functions; second derivatives differentiate through them.
+    `forward(x, y)` returns (value, residual), `backward(residual, cotangent)` a tuple with the gradient of each
+    argument (a tree like it, None for none). Both are written with `dg.ops` or NumPy's functions; second derivatives
+    differentiate through them.
 
     >>> import distgrad as dg
     >>> @dg.custom_vjp
@@ -163,7 +165,9 @@ class custom_vjp(_Custom):  # noqa: N801  (a decorator)
 
 def _pair(result: Any, forward: Function) -> tuple[Any, Any]:
     if not isinstance(result, tuple) or len(result) != 2:
-        raise GradientError(f"the forward rule {name_of(forward)} must return (value, residual), not {type(result).__name__}")
+        raise GradientError(
+            f"the forward rule {name_of(forward)} must return (value, residual), not {type(result).__name__}"
+        )
     return result
 
 
@@ -172,8 +176,8 @@ def _operand_gradients(gradients: Any, structure: tree.Structure, places: list[i
     if not isinstance(gradients, tuple | list) or len(gradients) != len(structure.children):
         found = f"{len(gradients)} of them" if isinstance(gradients, tuple | list) else type(gradients).__name__
         raise GradientError(
-            f"the pullback {name_of(backward)} must return a tuple with a gradient for each of the {len(structure.children)} "
-            f"arguments, and returned {found}"
+            f"the pullback {name_of(backward)} must return a tuple with a gradient for each of the "
+            f"{len(structure.children)} arguments, and returned {found}"
         )
     flat: list[Any] = []
     for k, (gradient, argument) in enumerate(zip(gradients, structure.children, strict=True)):
@@ -190,7 +194,13 @@ def _same_kind(gradient: Any, xp: Any) -> Any:
         return None
     if xp is ops():
         return gradient if isinstance(gradient, Tensor) else Tensor(np.asarray(gradient))
-    return gradient.data if type(gradient) is Tensor else np.asarray(gradient) if not hasattr(gradient, "dtype") else gradient
+    return (
+        gradient.data
+        if type(gradient) is Tensor
+        else np.asarray(gradient)
+        if not hasattr(gradient, "dtype")
+        else gradient
+    )
 
 
 class custom_jvp(_Custom):  # noqa: N801  (a decorator)
@@ -236,7 +246,9 @@ class custom_jvp(_Custom):  # noqa: N801  (a decorator)
             directions = on_tree(lambda *args: args, tangents)
             result = rule(args, directions)
             if not isinstance(result, tuple) or len(result) != 2:
-                raise GradientError(f"the rule {name_of(rule)} must return (value, tangent), not {type(result).__name__}")
+                raise GradientError(
+                    f"the rule {name_of(rule)} must return (value, tangent), not {type(result).__name__}"
+                )
             return tuple(tree.flatten_like(shapes[0], result[1], f"the tangent from {name_of(rule)}"))
 
         def zeros(operands: Sequence[Any]) -> list[Any]:

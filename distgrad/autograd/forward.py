@@ -1,7 +1,8 @@
 """Forward mode: values that carry a tangent.
 
-Reference: Griewank & Walther, "Evaluating Derivatives", chapter 3.1. A `Dual` pairs a value with the directional derivative along the
-direction that `dg.jvp` was asked for. The rule of each primitive comes from the table of primitives:
+Reference: Griewank & Walther, "Evaluating Derivatives", chapter 3.1. A `Dual` pairs a value with the directional
+derivative along the direction that `dg.jvp` was asked for. The rule of each primitive comes from the table of
+primitives:
 
     "same"      elementwise: the vjp's formula, with the tangent in the cotangent's place
     "linear"    the operation is linear in each input: apply it with the tangent in that input's place
@@ -53,8 +54,12 @@ class Dual(Boxed, boxed=True):
         return cls(value, _like(tangent, value), level) if differentiable(value.dtype) else value
 
 
-def tangent_of(op: Primitive, primals: Sequence[Any], tangents: Sequence[Any], value: Any, params: dict[str, Any]) -> Any:
-    """The tangent of `op(*primals)` along `tangents` (None where an operand has none): a tensor, or a tuple for several outputs."""
+def tangent_of(
+    op: Primitive, primals: Sequence[Any], tangents: Sequence[Any], value: Any, params: dict[str, Any]
+) -> Any:
+    """The tangent of `op(*primals)` along `tangents` (None where an operand has none): a tensor, or a tuple for
+    several outputs.
+    """
     xp = ops()
     if op.residual and op.jvp == "same":
         params = {**params, "residual": None}

@@ -1,4 +1,6 @@
-"""Whole Jacobians and Hessians, products with them, and gradients of each example of a batch: made of grad, vjp, jvp and vmap."""
+"""Whole Jacobians and Hessians, products with them, and gradients of each example of a batch: made of grad, vjp, jvp
+and vmap.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +14,9 @@ from distgrad.errors import GradientError
 
 from . import tape, tree
 from .primitive import ops
-from .reverse import Function, bind, check_differentiable, check_function, name_of
+from .reverse import Function, bind, check_differentiable, check_function, name_of, vjp
 from .tensor import Tensor
-from .transforms import grad, jvp, vjp
+from .transforms import grad, jvp
 from .vmap import vmap
 
 Mode = Literal["auto", "forward", "reverse"]
@@ -26,13 +28,13 @@ def jacobian(f: Function, argnums: int | Sequence[int] = 0, mode: Mode = "auto",
     Arguments:
         f: returns an array or a tree of arrays.
         argnums: position of the argument, or a tuple of positions.
-        mode: "forward" costs a pass for each element of the arguments, "reverse" one for each element of the value; "auto"
-            takes the cheaper.
+        mode: "forward" costs a pass for each element of the arguments, "reverse" one for each element of the value;
+            "auto" takes the cheaper.
         vectorize: run all these passes as one computation, by `vmap`; otherwise one after the other.
 
     Returns:
-        a function of the same arguments. For a value of shape s and an argument of shape t it returns an array of shape s + t;
-        for trees, a tree like the value with a tree like the argument at each leaf.
+        a function of the same arguments. For a value of shape s and an argument of shape t it returns an array of
+        shape s + t; for trees, a tree like the value with a tree like the argument at each leaf.
 
     >>> import distgrad as dg
     >>> dg.jacobian(lambda x: x * x)(np.array([1.0, 2.0]))
@@ -64,8 +66,8 @@ def jacobian(f: Function, argnums: int | Sequence[int] = 0, mode: Mode = "auto",
 def _check_real(leaves: Sequence[Any], f: Function) -> None:
     if any("complex" in str(x.dtype) for x in leaves if hasattr(x, "dtype")) or any(type(x) is complex for x in leaves):
         raise GradientError(
-            f"the Jacobian of {name_of(f)} is not defined here, as it takes or returns complex numbers; split them into "
-            "real and imaginary parts, or use dg.jvp and dg.vjp"
+            f"the Jacobian of {name_of(f)} is not defined here, as it takes or returns complex numbers; split them "
+            "into real and imaginary parts, or use dg.jvp and dg.vjp"
         )
 
 
@@ -166,8 +168,8 @@ def hessian(f: Function, argnums: int | Sequence[int] = 0) -> Function:
     """The matrix of all second derivatives of a real scalar function: forward mode over reverse mode.
 
     Returns:
-        a function of the same arguments. For an argument of shape t it returns an array of shape t + t; for trees, a tree like the
-        argument with such a tree at each leaf.
+        a function of the same arguments. For an argument of shape t it returns an array of shape t + t; for trees, a
+        tree like the argument with such a tree at each leaf.
 
     >>> import distgrad as dg
     >>> dg.hessian(lambda x: x[0] * x[0] * x[1])(np.array([3.0, 5.0]))
@@ -179,11 +181,12 @@ def hessian(f: Function, argnums: int | Sequence[int] = 0) -> Function:
 
 
 def hvp(f: Function, argnums: int | Sequence[int] = 0) -> Function:
-    """Products of the Hessian of a real scalar function with a vector, at the cost of a few evaluations: forward over reverse
-    (Pearlmutter, "Fast exact multiplication by the Hessian", 1994).
+    """Products of the Hessian of a real scalar function with a vector, at the cost of a few evaluations: forward over
+    reverse (Pearlmutter, "Fast exact multiplication by the Hessian", 1994).
 
     Returns:
-        a function of the same arguments and, last, the vector: a tree like the argument (a tuple of trees for a tuple of
+        a function of the same arguments and, last, the vector: a tree like the argument (a tuple of trees for a tuple
+            of
         positions), as is the result.
 
     >>> import distgrad as dg
@@ -213,7 +216,8 @@ def per_example_grad(f: Function, argnums: int | Sequence[int] = 0, in_axes: Any
     Arguments:
         f: loss of one example: f(parameters, example, ...).
         argnums: the arguments to differentiate by.
-        in_axes: as for `vmap`. Default: the arguments of `argnums` are the same for all examples, the others lie along axis 0.
+        in_axes: as for `vmap`. Default: the arguments of `argnums` are the same for all examples, the others lie
+            along axis 0.
 
     Returns:
         a function of (parameters, batch, ...) that returns gradients with the batch as a new first axis.

@@ -1,8 +1,9 @@
 """Reverse mode inside another transform: a tape whose arrays are that transform's boxes.
 
-`jvp(grad(f))` and `vmap(grad(f))` run the backward pass on values that are boxes themselves. A `Lifted` tensor is a tensor whose data
-is whatever the enclosing transforms see; its nodes save those values, and the rules run on them with `dg.ops` as namespace, so the
-enclosing transform follows every step of the backward pass. Nothing else changes: same primitives, same engine.
+`jvp(grad(f))` and `vmap(grad(f))` run the backward pass on values that are boxes themselves. A `Lifted` tensor is a
+tensor whose data is whatever the enclosing transforms see; its nodes save those values, and the rules run on them
+with `dg.ops` as namespace, so the enclosing transform follows every step of the backward pass. Nothing else changes:
+same primitives, same engine.
 """
 
 from __future__ import annotations

@@ -19,7 +19,8 @@ class Switch(ContextDecorator):
         self._token: Token[tape.Mode] | None = None
 
     def _recreate_cm(self) -> Switch:
-        # Each call of a decorated function enters a switch of its own, so such functions may recurse and run in threads.
+        # Each call of a decorated function enters a switch of its own, so such functions may recurse and run in
+        # threads.
         return type(self)()
 
     def __enter__(self) -> None:
@@ -46,15 +47,15 @@ class no_grad(Switch):  # noqa: N801  (used like a keyword)
     changes: ClassVar[dict[str, Any]] = {"record": False}
 
 
-class enable_grad(Switch):  # noqa: N801
+class enable_grad(Switch):  # noqa: N801  (used like a keyword)
     """Operations in the block are recorded again, inside a `no_grad`."""
 
     changes: ClassVar[dict[str, Any]] = {"record": True}
 
 
-class detect_anomaly(Switch):  # noqa: N801
-    """Finds where a gradient goes wrong: a backward pass in the block raises at the first nan or infinity, and its error names the
-    operation and, if that was recorded in the block too, the user's line. Slow; for debugging.
+class detect_anomaly(Switch):  # noqa: N801  (used like a keyword)
+    """Finds where a gradient goes wrong: a backward pass in the block raises at the first nan or infinity, and its
+    error names the operation and, if that was recorded in the block too, the user's line. Slow; for debugging.
     """
 
     changes: ClassVar[dict[str, Any]] = {"anomaly": True}

@@ -1,19 +1,22 @@
 """What is differentiable: primitives, each declared once, and the one place where they are applied.
 
-    sin = primitive("sin", lambda xp, x: xp.sin(x), vjps=[lambda xp, g, ans, x: g * xp.cos(x)], jvp="same", save="inputs")
+    sin = primitive("sin", lambda xp, x: xp.sin(x), vjps=[lambda xp, g, ans, x: g * xp.cos(x)], jvp="same")
 
-A rule receives the array namespace as `xp`: NumPy (or CuPy, ...) when it runs on raw arrays, `dg.ops` when it runs on tensors, so
-the same text yields first derivatives at full speed and, recorded, derivatives of any order. Rules need not unbroadcast, cast or
-accumulate: the engine does so once for all. Operands are positional, parameters keyword-only; the forward rule's signature tells them apart.
+A rule receives the array namespace as `xp`: NumPy (or CuPy, ...) when it runs on raw arrays, `dg.ops` when it runs on
+tensors, so the same text yields first derivatives at full speed and, recorded, derivatives of any order. Rules need
+not unbroadcast, cast or accumulate: the engine does so once for all. Operands are positional, parameters keyword-only;
+the forward rule's signature tells them apart.
 
-    forward(xp, *args, *, **params)          the value; with `outputs > 1` a tuple; with `residual=True` a pair (value, residual)
-    vjps[i](xp, g, ans, *args, **params)     gradient of args[i]; with `shared=`, `ans` is what shared(xp, g, ans, ...) returned;
-                                             with `outputs > 1` g is a tuple, zeros where a result has no gradient
+    forward(xp, *args, *, **params)          the value; a tuple of them with `outputs` other than 1; with
+                                             `residual=True` a pair (value, residual)
+    vjps[i](xp, g, ans, *args, **params)     gradient of args[i]; with several outputs g is a tuple, zeros where a
+                                             result has none; with `shared=`, `ans` is what shared(xp, g, ans, ...)
+                                             returned
     jvp(xp, tangents, ans, *args, **params)  tangent of the value; tangents[i] is None where args[i] has none
 
-`vjps` may be one function that takes the position first (operations on any number of arrays). A residual, whatever the forward
-rule wants to keep for its vjps, arrives as `residual=`; it is None when the rule runs on tensors and must be computed again there,
-since a derivative of the derivative has to see how it came about.
+`vjps` may be one function that takes the position first (operations on any number of arrays). A residual, whatever
+the forward rule wants to keep for its vjps, arrives as `residual=`; it is None when the rule runs on tensors and must
+be computed again there, since a derivative of the derivative has to see how it came about.
 """
 
 from __future__ import annotations
@@ -68,8 +71,21 @@ class Primitive:
     """A differentiable operation, or one registered as having no gradient (`vjps=None`)."""
 
     __slots__ = (
-        "operand_names", "accepts", "doc", "forward", "jvp", "name", "operands", "outputs", "parameters", "residual",
-        "save", "saves_inputs", "saves_output", "shared", "vjps",
+        "accepts",
+        "doc",
+        "forward",
+        "jvp",
+        "name",
+        "operand_names",
+        "operands",
+        "outputs",
+        "parameters",
+        "residual",
+        "save",
+        "saves_inputs",
+        "saves_output",
+        "shared",
+        "vjps",
     )  # fmt: skip
 
     def __init__(
@@ -120,7 +136,9 @@ class Primitive:
         return self.apply(args, params)
 
     def apply(self, args: tuple[Any, ...], params: dict[str, Any]) -> Any:
-        """The same, operands and parameters told apart. The way of every operation of the user's program: mind its cost."""
+        """The same, operands and parameters told apart. The way of every operation of the user's program: mind its
+        cost.
+        """
         raw: list[Any] = []
         nodes: list[Node | None] = []
         live = False
@@ -187,7 +205,9 @@ class Primitive:
         return self._forward(namespace(*raw), raw, params)[0]
 
     def _forward(self, xp: Any, raw: Sequence[Any], params: dict[str, Any]) -> tuple[Any, Any]:
-        """Value and residual. Operands that are tensors themselves (one transform below) are a matter for their own level."""
+        """Value and residual. Operands that are tensors themselves (one transform below) are a matter for their own
+        level.
+        """
         if xp is ops():
             return self(*raw, **params), None
         value = self.forward(xp, *raw, **params)
@@ -254,8 +274,8 @@ def elementwise(
 
     derivatives[i](xp, ans, *args, **params)   the derivative of the value by args[i]; None where it has none
 
-    Complex gradients follow the conjugate convention (that of steepest ascent): the vjp multiplies by the conjugate of a holomorphic
-    function's derivative, the jvp by the derivative itself.
+    Complex gradients follow the conjugate convention (that of steepest ascent): the vjp multiplies by the conjugate
+    of a holomorphic function's derivative, the jvp by the derivative itself.
     """
     return primitive(
         name, forward, vjps=[d and _vjp_from(d) for d in derivatives], jvp=_jvp_from(derivatives), save=save, doc=doc
@@ -349,8 +369,9 @@ class OpNode(Node):
         return self.op.name
 
     def shared(self, gradient: Any, record: bool) -> Any:
-        """Namespace, answer (or what the vjps share), operands and parameters for the rules: raw, or as tensors linked to the
-        tape under `record`."""
+        """Namespace, answer (or what the vjps share), operands and parameters for the rules: raw, or as tensors
+        linked to the tape under `record`.
+        """
         op, args, out, params, xp = self.op, self.args, self.out, self.params, self.xp
         if args is None:
             raise self._freed()

@@ -1,8 +1,9 @@
-"""One application of a function in reverse mode: its inputs are variables of its own, and cotangents can be pulled back through it.
+"""One application of a function in reverse mode: its inputs are variables of its own, and cotangents can be pulled
+back through it.
 
-At the outside the variables live on the ordinary tape. A variable made from a recorded tensor is an alias of it, so an inner
-derivative never sees where its argument came from, and the outer one follows both. Inside jvp and vmap, whose values are boxes, the
-variables are lifted: a tape above these boxes.
+At the outside the variables live on the ordinary tape. A variable made from a recorded tensor is an alias of it, so
+an inner derivative never sees where its argument came from, and the outer one follows both. Inside jvp and vmap,
+whose values are boxes, the variables are lifted: a tape above these boxes.
 """
 
 from __future__ import annotations
@@ -116,8 +117,9 @@ def vjp(f: Function, *primals: Any, has_aux: bool = False) -> tuple[Any, ...]:
     """The value of `f` and its pullback.
 
     Returns:
-        (f(*primals), pullback), and with `has_aux` also what f returned beside its value. `pullback(cotangent)` takes a tree
-        like the value and returns a tuple with the gradient of each primal; it may be called any number of times.
+        (f(*primals), pullback), and with `has_aux` also what f returned beside its value. `pullback(cotangent)` takes
+        a tree like the value and returns a tuple with the gradient of each primal; it may be called any number of
+        times.
 
     >>> import distgrad as dg
     >>> y, pullback = dg.vjp(lambda x, y: x * y, 2.0, 3.0)
@@ -157,8 +159,8 @@ def check_differentiable(leaves: Sequence[Any], structure: tree.Structure) -> No
         dtype = x.dtype if hasattr(x, "dtype") else np.asarray(x).dtype
         if not differentiable(dtype):
             raise GradientError(
-                f"argument{structure.paths()[k]} is {type(x).__name__} of dtype {dtype}, which has no gradient; convert it "
-                "to floating point (2.0 instead of 2, x.astype('float64')) or leave it out of argnums"
+                f"argument{structure.paths()[k]} is {type(x).__name__} of dtype {dtype}, which has no gradient; "
+                "convert it to floating point (2.0 instead of 2, x.astype('float64')) or leave it out of argnums"
             )
 
 

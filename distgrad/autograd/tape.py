@@ -1,8 +1,9 @@
 """What is recorded: nodes of the tape, the frame they are numbered in, and the mode that says whether to record.
 
-A node stands for one recorded value. It points to the nodes of the operands it was computed from, never to the tensors, so that
-a tensor nobody holds is freed at once. Nodes are numbered in program order within a *frame*; (path of the frame, number) is
-the node's key, and every sum of gradients is taken in the order of keys, whatever the order of arrival.
+A node stands for one recorded value. It points to the nodes of the operands it was computed from, never to the
+tensors, so that a tensor nobody holds is freed at once. Nodes are numbered in program order within a *frame*; (path
+of the frame, number) is the node's key, and every sum of gradients is taken in the order of keys, whatever the order
+of arrival.
 """
 
 from __future__ import annotations
@@ -44,9 +45,7 @@ class Mode:
 
     __slots__ = ("anomaly", "boxes", "frame", "level", "record")
 
-    def __init__(
-        self, record: bool, frame: Frame, level: int = 0, boxes: bool = False, anomaly: bool = False
-    ) -> None:
+    def __init__(self, record: bool, frame: Frame, level: int = 0, boxes: bool = False, anomaly: bool = False) -> None:
         self.record = record
         self.frame = frame
         # Number of transforms we are inside of; their boxes are told apart by it.
@@ -63,7 +62,7 @@ class Mode:
 
 
 # Threads start with an empty context, so they all begin with this mode and, unless they enter another, share its frame.
-mode: ContextVar[Mode] = ContextVar("distgrad_mode", default=Mode(True, Frame()))
+mode: ContextVar[Mode] = ContextVar("distgrad_mode", default=Mode(True, Frame()))  # noqa: B039
 
 
 @contextmanager
@@ -104,7 +103,9 @@ class Node:
 
     @property
     def key(self) -> Key:
-        """Total order of program positions. The 0 separates recorded operations from edges, whose keys hold a 1 there."""
+        """Total order of program positions. The 0 separates recorded operations from edges, whose keys hold a 1
+        there.
+        """
         return (self.frame.path, 0, self.index)
 
     # Rules are given a node in the place of a value that was not kept, to ask for its shape.
@@ -137,7 +138,8 @@ class Node:
 
     def __repr__(self) -> str:
         place = "/".join(map(str, (*self.frame.path, self.index)))
-        return f"<{self.name} {place}>" if self.dtype is None else f"<{self.name} {place} {self.dtype}{list(self.shape)}>"
+        value = "" if self.dtype is None else f" {self.dtype}{list(self.shape)}"
+        return f"<{self.name} {place}{value}>"
 
 
 class Leaf(Node):
@@ -183,7 +185,8 @@ class Places:
 
 
 class Alias(Node):
-    """A variable that is a copy of a recorded value: to differentiate by it is not to differentiate by all that the value is used for.
+    """A variable that is a copy of a recorded value: to differentiate by it is not to differentiate by all that the
+    value is used for.
 
     Nested derivatives take it for their variables, so that an inner one never sees where its argument came from.
     """
@@ -198,8 +201,9 @@ class Alias(Node):
 
 
 # ---- in-place writes -------------------------------------------------------------------------------------------------
-# Locking arrays would cost more than the operations themselves, so each write advances one clock instead. A node remembers the
-# clock's reading when it saved its operands; only if the clock has moved since does anyone ask which buffers were written.
+# Locking arrays would cost more than the operations themselves, so each write advances one clock instead. A node
+# remembers the clock's reading when it saved its operands; only if the clock has moved since does anyone ask which
+# buffers were written.
 
 
 class WriteClock:

@@ -24,8 +24,9 @@ TENSOR_TYPES: set[type] = set()
 class Tensor:
     """An array whose operations can be recorded.
 
-    Arithmetic, indexing and NumPy's functions work on it as on an array; they are attached by `operators.py`. A tensor *requires
-    grad* when it is a variable (`dg.tensor(x, requires_grad=True)`) or was computed from one while recording was on.
+    Arithmetic, indexing and NumPy's functions work on it as on an array; they are attached by `operators.py`. A
+    tensor *requires grad* when it is a variable (`dg.tensor(x, requires_grad=True)`) or was computed from one while
+    recording was on.
 
     Attributes:
         data: the array, of any namespace that array_api_compat understands. Not to be written to; see `set_data`.
@@ -83,7 +84,9 @@ class Tensor:
     @grad.setter
     def grad(self, value: Any) -> None:
         if not isinstance(self.node, Leaf):
-            raise GradientError(f"{self!r} is no variable, so it has no .grad; only leaves made with requires_grad=True do")
+            raise GradientError(
+                f"{self!r} is no variable, so it has no .grad; only leaves made with requires_grad=True do"
+            )
         self.node.grad = value
 
     # ---- data --------------------------------------------------------------------------------------------------------
@@ -123,8 +126,8 @@ class Tensor:
         """Writes into the array. A recorded tensor refuses; a later backward pass over the old values raises."""
         if self.node is not None and tape.mode.get().record:
             raise InPlaceError(
-                "a tensor that requires grad cannot be written to in place; use dg.ops.set_at(x, index, value), which returns "
-                "a new tensor, or write under dg.no_grad()"
+                "a tensor that requires grad cannot be written to in place; use dg.ops.set_at(x, index, value), which "
+                "returns a new tensor, or write under dg.no_grad()"
             )
         tape.clock.write(self.data)
         self.data[index] = value.data if isinstance(value, Tensor) else value
@@ -191,10 +194,13 @@ class Tensor:
     __hash__ = object.__hash__
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
-        """A variable with a copy of the value and no gradient; outside any graph, just a copy. Computed tensors refuse."""
+        """A variable with a copy of the value and no gradient; outside any graph, just a copy. Computed tensors
+        refuse.
+        """
         if not self.is_leaf:
             raise GradientError(
-                "a tensor computed from others cannot be copied with its history; detach() it first, or copy the variables"
+                "a tensor computed from others cannot be copied with its history; detach() it first, or copy the "
+                "variables"
             )
         copied = memo[id(self)] = type(self).__new__(type(self))
         copied.data = copy.deepcopy(self.data, memo)
@@ -241,8 +247,8 @@ TENSOR_TYPES.add(Tensor)
 def tensor(data: Any, *, dtype: Any = None, requires_grad: bool = False) -> Tensor:
     """A tensor with its own copy of `data` (array, number, nested lists, or a tensor, whose history is left behind).
 
-    With `requires_grad=True` it is a variable: operations on it are recorded and backward passes accumulate in its `.grad`.
-    Integers and booleans are carried but have no gradient; asking for one raises GradientError.
+    With `requires_grad=True` it is a variable: operations on it are recorded and backward passes accumulate in its
+    `.grad`. Integers and booleans are carried but have no gradient; asking for one raises GradientError.
     """
     if isinstance(data, Tensor):
         data = data.data
@@ -268,9 +274,9 @@ def variable(array: Any) -> Tensor:
 class Boxed(Tensor, boxed=True):
     """A value seen by one transform (jvp, vmap, or grad inside one of them): wraps what the transforms around it see.
 
-    Transforms nest, so boxes nest; each carries the level of its transform. An operation is handled by the innermost transform
-    among its operands, which hands what is left to the next; so derivatives of different transforms never mix
-    (Siskind & Pearlmutter, "Perturbation confusion in forward automatic differentiation", 2005).
+    Transforms nest, so boxes nest; each carries the level of its transform. An operation is handled by the innermost
+    transform among its operands, which hands what is left to the next; so derivatives of different transforms never
+    mix (Siskind & Pearlmutter, "Perturbation confusion in forward automatic differentiation", 2005).
     """
 
     __slots__ = ("level",)
@@ -284,9 +290,9 @@ class Boxed(Tensor, boxed=True):
         return f"{type(self).__name__}({self.data!r})"
 
     def detach(self) -> Tensor:
-        from . import ops
+        from .rules.identity import detach
 
-        return ops.detach(self)  # type: ignore[no-any-return]
+        return detach(self)  # type: ignore[no-any-return]
 
     @classmethod
     def apply(cls, op: Primitive, level: int, args: tuple[Any, ...], params: dict[str, Any]) -> Any:

@@ -1,7 +1,7 @@
 """Derivatives of functions: `grad`, `vjp`, `jvp` and what follows from them.
 
-Each transform takes a function and gives a function. Arguments are trees (see tree.py). Arrays and numbers in, arrays out;
-tensors in, or inside another transform, tensors out, so transforms nest in any order and to any depth.
+Each transform takes a function and gives a function. Arguments are trees (see tree.py). Arrays and numbers in, arrays
+out; tensors in, or inside another transform, tensors out, so transforms nest in any order and to any depth.
 
 Reverse mode is in reverse.py, forward mode in forward.py, what is made of both in jacobians.py.
 """
@@ -31,7 +31,7 @@ def value_and_grad(f: Function, argnums: int | Sequence[int] = 0, has_aux: bool 
 
     @wraps(f, updated=())
     def value_and_gradient(*args: Any, **kwargs: Any) -> Any:
-        positions, partial, primals = bind(f, argnums, args, kwargs)
+        _, partial, primals = bind(f, argnums, args, kwargs)
         applied = Reverse(partial, primals, has_aux)
         gradients = applied.pull(_one_for(f, applied), retain=False)
         gradient = gradients[0] if isinstance(argnums, int) else gradients
@@ -45,11 +45,13 @@ def grad(f: Function, argnums: int | Sequence[int] = 0, has_aux: bool = False) -
 
     Arguments:
         f: returns one real scalar; with `has_aux` a pair (scalar, anything else).
-        argnums: position of the argument to differentiate by, a tree of floating-point or complex arrays, or a tuple of positions.
+        argnums: position of the argument to differentiate by, a tree of floating-point or complex arrays, or a tuple
+            of positions.
 
     Returns:
-        a function of the same arguments that returns the gradient, a tree like the argument (a tuple of them for a tuple of
-        positions); with `has_aux` a pair (gradient, aux). The gradient by a complex argument is that of steepest ascent.
+        a function of the same arguments that returns the gradient, a tree like the argument (a tuple of them for a
+        tuple of positions); with `has_aux` a pair (gradient, aux). The gradient by a complex argument is that of
+        steepest ascent.
 
     >>> import distgrad as dg
     >>> float(dg.grad(lambda x: x * x)(3.0))
@@ -166,7 +168,8 @@ def _tangent(t: Any, primal: Any) -> Tensor:
 
 
 def linear_transpose_jvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> Any:
-    """The directional derivative of `f` by reverse mode alone: the pullback is linear in its cotangent, and its own pullback is the jvp.
+    """The directional derivative of `f` by reverse mode alone: the pullback is linear in its cotangent, and its own
+    pullback is the jvp.
 
     Tangents may be None where an argument has none.
     """
@@ -184,7 +187,8 @@ def linear_transpose_jvp(f: Function, primals: Sequence[Any], tangents: Sequence
 
 
 def linearize(f: Function, *primals: Any) -> tuple[Any, Function]:
-    """The value of `f` and its derivative there as a linear function of the tangents, which may be applied any number of times.
+    """The value of `f` and its derivative there as a linear function of the tangents, which may be applied any number
+    of times.
 
     `f` itself runs once: the map is the transpose of its pullback.
 

@@ -1,8 +1,8 @@
 """Trees: nested containers whose leaves are arrays, such as the parameters of a model.
 
-A container is a dict (its keys sorted), list, tuple, named tuple, dataclass, or a class entered with `register`; None is an
-empty container. Everything else is a leaf. A *structure* is a tree without its leaves; structures compare equal when trees of
-theirs can be put leaf by leaf side by side.
+A container is a dict (its keys sorted), list, tuple, named tuple, dataclass, or a class entered with `register`; None
+is an empty container. Everything else is a leaf. A *structure* is a tree without its leaves; structures compare equal
+when trees of theirs can be put leaf by leaf side by side.
 """
 
 from __future__ import annotations
@@ -62,7 +62,9 @@ def register(
     child: Callable[[Any, Any], Any],
     build: Callable[[type, tuple[Any, ...], list[Any]], Any],
 ) -> None:
-    """Makes instances of `cls` containers: `names(tree)` of the children, `child(tree, name)`, `build(cls, names, children)`."""
+    """Makes instances of `cls` containers: `names(tree)` of the children, `child(tree, name)`, `build(cls, names,
+    children)`.
+    """
     _CONTAINERS[cls] = Container(names, child, build, ".{}")
 
 

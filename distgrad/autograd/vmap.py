@@ -1,8 +1,9 @@
 """Vectorisation: a function of one example becomes a function of a batch.
 
-A `Batched` value looks like one example; its array has the batch as its first axis. What an operation does to a whole batch at once
-is said by a rule in `RULES`: elementwise operations align the axes, reductions and shape operations shift them, and so on. An operation
-without a rule, or that its rule declines, is applied to each example in turn: slower, never wrong.
+A `Batched` value looks like one example; its array has the batch as its first axis. What an operation does to a whole
+batch at once is said by a rule in `RULES`: elementwise operations align the axes, reductions and shape operations
+shift them, and so on. An operation without a rule, or that its rule declines, is applied to each example in turn:
+slower, never wrong.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ Axes = Any
 
 
 class Batched(Boxed, boxed=True):
-    """One value for each example of a batch, at one level of `vmap`. `data` has the batch first, `shape` is without it."""
+    """One value for each example of a batch, at one level of `vmap`. `data` has the batch first, `shape` is without
+    it.
+    """
 
     __slots__ = ()
 
@@ -76,7 +79,8 @@ class Batched(Boxed, boxed=True):
 
 
 # ---- operations on a batch -------------------------------------------------------------------------------------------
-# A rule gets the operands (those that are batched with the batch first) and says the value, the batch first, or NotImplemented.
+# A rule gets the operands (those that are batched with the batch first) and says the value, the batch first, or
+# NotImplemented.
 
 Raw = Sequence[Any]
 Flags = Sequence[bool]
@@ -258,7 +262,9 @@ def _together(entries: Sequence[Any], arrays: int) -> bool:
 
 
 def _index(written: int) -> Rule:
-    """Reading or writing at an index that is the same for all examples. `written` operands come before the index arrays."""
+    """Reading or writing at an index that is the same for all examples. `written` operands come before the index
+    arrays.
+    """
 
     def rule(op: Primitive, raw: list[Any], batched: list[bool], params: dict[str, Any]) -> Any:
         entries = _entries(params["index"])
@@ -308,13 +314,13 @@ def _rows_of_each(op: Primitive, raw: list[Any], batched: list[bool], params: di
 
 
 POINTWISE = """
-    abs add angle arccos arccosh arcsin arcsinh arctan arctan2 arctanh astype bessel_i bitwise_and bitwise_or bitwise_xor
-    cbrt ceil clip conj copy copysign cos cosh deg2rad detach digamma divide elu equal erf erfc erfinv exp exp2 expm1
-    float_power floor floor_divide fmax fmin fmod gammaln gelu greater greater_equal hardtanh heaviside hypot i0 imag
-    invert isclose isfinite isinf isnan leaky_relu less less_equal log log10 log1p log2 logaddexp logaddexp2 logical_and
-    logical_not logical_or logical_xor logit maximum minimum mish multiply nan_to_num negative not_equal polygamma
-    positive power rad2deg real reciprocal relu remainder rint round rsqrt selu sigmoid sign signbit silu sin sinc sinh
-    softplus sqrt square subtract tan tanh trunc where xlogy
+    abs add angle arccos arccosh arcsin arcsinh arctan arctan2 arctanh astype bessel_i bitwise_and bitwise_or
+    bitwise_xor cbrt ceil clip conj copy copysign cos cosh deg2rad detach digamma divide elu equal erf erfc erfinv exp
+    exp2 expm1 float_power floor floor_divide fmax fmin fmod gammaln gelu greater greater_equal hardtanh heaviside
+    hypot i0 imag invert isclose isfinite isinf isnan leaky_relu less less_equal log log10 log1p log2 logaddexp
+    logaddexp2 logical_and logical_not logical_or logical_xor logit maximum minimum mish multiply nan_to_num negative
+    not_equal polygamma positive power rad2deg real reciprocal relu remainder rint round rsqrt selu sigmoid sign
+    signbit silu sin sinc sinh softplus sqrt square subtract tan tanh trunc where xlogy
 """
 REDUCTIONS = "all any count_nonzero logsumexp max mean min prod std sum var"
 ALONG_ONE_AXIS = "argmax argmin cumprod cumsum flip roll vector_norm"
@@ -362,8 +368,9 @@ def vmap(f: Callable[..., Any], in_axes: Axes = 0, out_axes: Axes = 0) -> Callab
 
     Arguments:
         f: function of one example. It may not branch on values; use `dg.ops.where`.
-        in_axes: for each argument the axis its examples lie along, None where the argument is the same for all; an int for all
-            arguments alike. An entry may be a tree of axes that begins like its argument. Keyword arguments are the same for all.
+        in_axes: for each argument the axis its examples lie along, None where the argument is the same for all; an
+            int for all arguments alike. An entry may be a tree of axes that begins like its argument. Keyword
+            arguments are the same for all.
         out_axes: where the batch goes in the results; likewise a tree of axes.
 
     Returns:

@@ -30,7 +30,9 @@ def variable(value: Any) -> dg.Tensor:
 
 
 def random_program(seed: int) -> tuple[list[dg.Tensor], dg.Tensor]:
-    """Variables, and a result in which values are used many times and some not at all. Sums of float32 show their order."""
+    """Variables, and a result in which values are used many times and some not at all. Sums of float32 show their
+    order.
+    """
     rng = random.Random(seed)
     leaves = [variable(np.float32(rng.uniform(0.5, 1.5)) * np.ones(3, np.float32)) for _ in range(3)]
     values = list(leaves)

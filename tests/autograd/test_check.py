@@ -71,7 +71,7 @@ def test_forward_mode_is_checked_too() -> None:
         vjps=[lambda xp, g, ans, x: g * xp.cos(x)],
         jvp=lambda xp, tangents, ans, x: tangents[0],
     )
-    with pytest.raises(CheckError, match="by forward mode and .* by reverse mode"):
+    with pytest.raises(CheckError, match=r"by forward mode and .* by reverse mode"):
         dg.check.gradcheck(f, X)
 
 
@@ -85,7 +85,9 @@ def test_every_element_of_every_input_is_checked() -> None:
     dg.check.gradcheck(f, {"a": X, "b": 2.0}, 3, order=2)
     assert len(calls) > 2 * 5
     with pytest.raises(CheckError, match=r"input\[0\]\['b'\]"):
-        dg.check.gradcheck(lambda p: p["a"] * (p["b"].detach() if isinstance(p["b"], dg.Tensor) else p["b"]), {"a": X, "b": 2.0})
+        dg.check.gradcheck(
+            lambda p: p["a"] * (p["b"].detach() if isinstance(p["b"], dg.Tensor) else p["b"]), {"a": X, "b": 2.0}
+        )
 
 
 def test_what_cannot_be_checked_is_said() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -119,7 +120,7 @@ def test_automatically_is_exactly_by_hand(case: Scalar, x: float) -> None:
 @pytest.mark.parametrize(("case", "x"), POINTS)
 def test_numerically_is_nearly_by_hand(case: Scalar, x: float, method: Any, tolerance: float) -> None:
     if method == "complex" and not case.analytic:
-        with pytest.raises(TypeError, match="not supported between instances of|'<'"):
+        with pytest.raises(TypeError, match="not supported between instances"):
             dg.check.numerical_gradient(lambda x: case.f(np, complex(x)), x, method)
         return
     found = dg.check.numerical_gradient(lambda x: case.f(np, x), x, method)
@@ -165,8 +166,8 @@ def test_the_symbolic_derivative_of_nested_logistic_maps_swells_and_the_tape_doe
     swollen = [sympy.count_ops(sympy.diff(nested_logistic(symbol, n), symbol)) for n in depths]
     lengths = [tape_length(nested_logistic(dg.tensor(0.3, requires_grad=True), n)) for n in depths]
     # The expression more than doubles with each level; the tape grows by the same three operations.
-    assert all(after > 2 * before for before, after in zip(swollen, swollen[1:], strict=False))
-    assert {after - before for before, after in zip(lengths, lengths[1:], strict=False)} == {3}
+    assert all(after > 2 * before for before, after in pairwise(swollen))
+    assert {after - before for before, after in pairwise(lengths)} == {3}
     expression = sympy.diff(nested_logistic(symbol, 6), symbol)
     found = dg.grad(lambda x: nested_logistic(x, 6))(0.3)
     np.testing.assert_allclose(found, float(expression.subs(symbol, sympy.Rational(3, 10))), rtol=1e-10)

@@ -26,6 +26,10 @@ def test_the_example_of_a_primitive_runs_and_prints_what_it_says(capsys: pytest.
 
 
 def test_every_file_the_page_names_exists() -> None:
-    named = {word for word in PAGE.read_text().replace("`", " ").replace("(", " ").replace(")", " ").split() if word.endswith(".py")}
+    named = {
+        word
+        for word in PAGE.read_text().replace("`", " ").replace("(", " ").replace(")", " ").split()
+        if word.endswith(".py")
+    }
     assert named
     assert [name for name in named if not (PAGE.parent / name).exists()] == []

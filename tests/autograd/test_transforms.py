@@ -40,7 +40,9 @@ class Layer:
 
 def test_the_gradient_of_a_tree_is_a_tree() -> None:
     params = {"layers": [Layer(np.ones((2, 2)), np.zeros(2))], "scale": Point(2.0, 3.0), "none": None}
-    found = dg.grad(lambda p, x: ops.sum(x @ p["layers"][0].weight + p["layers"][0].bias) * p["scale"].x)(params, np.ones(2))
+    found = dg.grad(lambda p, x: ops.sum(x @ p["layers"][0].weight + p["layers"][0].bias) * p["scale"].x)(
+        params, np.ones(2)
+    )
     assert isinstance(found["layers"][0], Layer)
     np.testing.assert_array_equal(found["layers"][0].weight, np.full((2, 2), 2.0))
     np.testing.assert_array_equal(found["layers"][0].bias, [2.0, 2.0])
@@ -95,7 +97,7 @@ def test_transforms_work_under_no_grad_and_return_constants() -> None:
         value, gradient = dg.value_and_grad(scalar)(x)
         _, tangent = dg.jvp(scalar, (x,), (X,))
     np.testing.assert_array_equal(gradient.numpy(), dg.grad(scalar)(X))
-    assert not (value.requires_grad or gradient.requires_grad or tangent.requires_grad)
+    assert not any(y.requires_grad for y in (value, gradient, tangent))
 
 
 def test_what_runs_under_no_grad_is_a_constant_in_both_modes() -> None:
@@ -222,7 +224,9 @@ def by_checkpoint(g: Any) -> Any:
 WAYS = [by_grad, by_jvp, by_vjp, by_linearize, by_vmap, by_checkpoint]
 
 
-@pytest.mark.parametrize("ways", list(itertools.product(WAYS, repeat=2)), ids=lambda w: "-".join(x.__name__[3:] for x in w))
+@pytest.mark.parametrize(
+    "ways", list(itertools.product(WAYS, repeat=2)), ids=lambda w: "-".join(x.__name__[3:] for x in w)
+)
 def test_second_derivatives_by_any_two_ways_are_the_same(ways: Any) -> None:
     g = f
     for way in ways:
@@ -232,7 +236,9 @@ def test_second_derivatives_by_any_two_ways_are_the_same(ways: Any) -> None:
     np.testing.assert_allclose(float(g(x)), second, rtol=1e-13)
 
 
-@pytest.mark.parametrize("ways", list(itertools.product(WAYS[:3], repeat=3)), ids=lambda w: "-".join(x.__name__[3:] for x in w))
+@pytest.mark.parametrize(
+    "ways", list(itertools.product(WAYS[:3], repeat=3)), ids=lambda w: "-".join(x.__name__[3:] for x in w)
+)
 def test_third_derivatives_by_any_three_ways_are_the_same(ways: Any) -> None:
     g = ops.exp
     for way in ways:

@@ -1,7 +1,7 @@
 """What the tape costs: `python -m tests.benchmarks.tape_cost`.
 
-A chain of 1,000 operations on one-element arrays, forward and backward, against HIPS autograd, MyGrad and PyTorch in the same run,
-repeats interleaved. Almost all of it is bookkeeping: the arithmetic itself takes 0.5 µs an operation.
+A chain of 1,000 operations on one-element arrays, forward and backward, against HIPS autograd, MyGrad and PyTorch in
+the same run, repeats interleaved. Almost all of it is bookkeeping: the arithmetic itself takes 0.5 µs an operation.
 """
 
 from __future__ import annotations
