@@ -40,7 +40,7 @@ class Callee:
     def __init__(self, process: Process, resolve: Resolve, max_depth: int) -> None:
         self._process = process
         self._resolve = resolve
-        self._max_depth = max_depth
+        self.max_depth = max_depth
         # Calls that came, by caller and shard, whose start is still to come.
         self._lines: dict[tuple[str, Path, str], deque[_Arrived]] = {}
         self._lock = threading.RLock()
@@ -59,10 +59,10 @@ class Callee:
         caller = (call.context.id, path[:-1], call.shard)
         with self._lock:
             self._lines.setdefault(caller, deque()).append(arrived)
-        if call.depth > self._max_depth:
+        if call.depth > self.max_depth:
             arrived.ready.set_error(
                 ResourceExhausted(
-                    f"calls are nested {call.depth} deep, more than max_depth={self._max_depth}: does a method call "
+                    f"calls are nested {call.depth} deep, more than max_depth={self.max_depth}: does a method call "
                     "itself without end?"
                 )
             )

@@ -252,13 +252,27 @@ class Ref:
         """The promise of the value here, asked for once."""
         fetched, steps = self._outcome.fetched, self.name.steps
         promise = fetched.get((steps, recorded))
-        if promise is None and (self._share.closed is not None or not recorded):
-            promise = fetched.get((steps, not recorded))
+        if promise is None and not recorded:
+            promise = fetched.get((steps, True))
+        if promise is None and self._share.closed is not None:
+            promise = self._fetched_before()
         if promise is None:
-            if self._share.closed is not None:
-                raise ContextClosed(f"{self!r} was not fetched before its context was released")
             promise = fetched[steps, recorded] = self._process.fetch_result(self._share, self.name, recorded)
         return promise
+
+    def _fetched_before(self) -> Promise[Any]:
+        """The value from before the context was released: as it was fetched, or as part of what was fetched."""
+        from .values import select
+
+        steps = self.name.steps
+        for length in range(len(steps), -1, -1):
+            for recorded in (True, False):
+                whole = self._outcome.fetched.get((steps[:length], recorded))
+                if whole is not None:
+                    part: Promise[Any] = Promise()
+                    part.set_result(select(whole.result(timeout=0), steps[length:], self._outcome.label)[0])
+                    return part
+        raise ContextClosed(f"{self!r} was not fetched before its context was released")
 
     def _await(self, promise: Promise[Any], timeout: float | None) -> Any:
         self._process.executor.wait(promise, timeout, what=f"the value of {self._outcome.label}")

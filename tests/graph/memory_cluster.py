@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -86,6 +87,7 @@ class MemoryCluster:
 
     def settle(self) -> None:
         """Waits until values that nobody refers to any more have been dropped: every link answers after its drops."""
+        gc.collect()  # tracebacks of errors that a test has caught hold references
         for process in self.processes:
             process.tell_forgotten()
         for process in self.processes:

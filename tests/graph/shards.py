@@ -3,6 +3,7 @@ several references."""
 
 from __future__ import annotations
 
+import threading
 from typing import Any, ClassVar
 
 import numpy as np
@@ -146,6 +147,14 @@ class Router:
         shard.forward(x)
         return x * self.v
 
+    def unused_failure(self, x: Any, shard: Any) -> Any:
+        shard.fail(x)
+        return x * self.v
+
+    def calls_and_forgets(self, x: Any, gate: Any) -> Any:
+        gate.wait(x)
+        return x * self.v
+
     def tie(self, owner: Any, x: Any) -> Any:
         """Uses a parameter of another shard as its own."""
         return owner.weight().get() @ (x * self.v)
@@ -165,3 +174,27 @@ class Table:
 
     def whole(self) -> Any:
         return self.table
+
+
+class Gate:
+    """Calls and backward passes that wait until the test opens the gate."""
+
+    def __init__(self) -> None:
+        self.entered = threading.Event()
+        self.open = threading.Event()
+        self.left = threading.Event()
+
+    def wait(self, x: Any) -> Any:
+        self._pass()
+        return x
+
+    def slow_backward(self, x: Any) -> Any:
+        y = x * 1.0
+        if y.requires_grad:
+            y.register_hook(lambda gradient: self._pass())
+        return y
+
+    def _pass(self) -> None:
+        self.entered.set()
+        assert self.open.wait(10)
+        self.left.set()
