@@ -11,12 +11,12 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from distgrad.errors import ResourceExhausted, WireError
 from distgrad.wire import pb
 from distgrad.wire.dtypes import Array, raw_bytes
 from distgrad.wire.frames import ALIGNMENT, Buffer, lay_out
+
+from .buffers import aligned, copy_into
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +127,7 @@ class Assembler:
                 f"chunk at {chunk.offset} of {len(payload)} bytes of a transfer of {chunk.total} "
                 f"does not continue transfer {chunk.transfer}, which has {filled} of {len(buffer)} bytes"
             )
-        buffer[filled:end] = payload
+        copy_into(buffer[filled:end], payload)
         if end < len(buffer):
             self._partial[chunk.transfer] = buffer, end
             return
@@ -145,6 +145,6 @@ class Assembler:
                 f"more than max_transfer_bytes = {self._max_bytes}"
             )
         try:
-            return np.empty(chunk.total, np.uint8).data
+            return aligned(chunk.total)
         except MemoryError:
             raise ResourceExhausted(f"no memory for an array of {chunk.total} bytes that began to arrive") from None

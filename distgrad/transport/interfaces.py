@@ -115,14 +115,20 @@ class Port(Protocol):
         """Comes first: the lane this port belongs to."""
 
     def take(self) -> list[Buffer] | None:
-        """The next frame to write, in pieces; None when there is none for now."""
+        """The next frame to write, in pieces, of which the first is all but the payload; None when there is none for
+        now."""
 
     @property
     def finished(self) -> bool:
         """True when `take` will never give another frame: write what was taken, then end the lane."""
 
-    def received(self, frame: Buffer) -> None:
-        """One whole frame arrived. Comes from one thread, in order. Never raises."""
+    def received(self, frame: Buffer, payload: memoryview | None = None) -> None:
+        """One whole frame arrived. Comes from one thread, in order. Never raises.
+
+        Arguments:
+            payload: memory that begins with the frame's payload, when that is not in `frame` itself. Only valid during
+                the call, and the other side may change it meanwhile.
+        """
 
     def unreadable(self, message: str) -> None:
         """What arrives is no frame: nothing more will come, and the lane ends once the last words have left."""

@@ -14,6 +14,7 @@ from distgrad.wire import error_from_pb, error_to_pb, normalise, pb
 from distgrad.wire.dtypes import Array
 from distgrad.wire.frames import Buffer, join_frame, split_frame, view_arrays
 
+from .buffers import copied
 from .chunks import Assembler, Outbox
 from .interfaces import Identity, Receiver
 from .session import MAX_KEPT, Session
@@ -223,17 +224,24 @@ class ProcessLink:
 
     # ---- receiving ---------------------------------------------------------------------------------------------------
 
-    def received(self, plug: LinkPlug, buffer: Buffer) -> None:
-        """Serves one frame. Raises WireError or ResourceExhausted when it is not what a peer may send."""
+    def received(self, plug: LinkPlug, buffer: Buffer, beside: memoryview | None = None) -> None:
+        """Serves one frame. Raises WireError or ResourceExhausted when it is not what a peer may send.
+
+        Arguments:
+            beside: memory that begins with the payload, when it is not in `buffer`; only valid during the call.
+        """
         self._owner.readers.reading = True
         with self._receiving:
             if plug is not self._plug or self._ended:
                 return
             self._heard = time.monotonic()
-            frame, payload = split_frame(buffer)
+            frame, payload = split_frame(buffer, beside)
             kind = frame.WhichOneof("body")
-            if not self._take_in(frame, kind, len(buffer)) or kind is None:
+            size = len(buffer) + (0 if beside is None else len(payload))
+            if not self._take_in(frame, kind, size) or kind is None:
                 return
+            if beside is not None and kind != "chunk":  # a chunk is copied to its place by the assembler
+                payload = copied(payload)
             serve = self._SERVE.get(kind)
             if serve is not None:
                 serve(self, getattr(frame, kind), frame, payload)

@@ -129,10 +129,10 @@ class Plug:
     def finished(self) -> bool:
         return self._last_words and not self._greetings
 
-    def received(self, frame: Buffer) -> None:
+    def received(self, frame: Buffer, payload: memoryview | None = None) -> None:
         try:
             if self.link is not None:
-                self.link.received(self, frame)
+                self.link.received(self, frame, payload)
             elif not self._last_words:
                 self._owner.greeted(self, split_frame(frame)[0])
         except WireError as error:

@@ -122,7 +122,8 @@ class SocketLanes:
     # ---- both --------------------------------------------------------------------------------------------------------
 
     def _begin(self, port: Port, stream: Stream) -> None:
-        lane = StreamLane(port, stream, self._settings.max_frame_bytes)
+        slot_bytes = self._settings.chunk_bytes if stream.socket.family == socket.AF_UNIX else 0
+        lane = StreamLane(port, stream, self._settings.max_frame_bytes, slot_bytes)
         port.plugged(lane)
         try:
             with self._lock:

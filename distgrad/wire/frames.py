@@ -111,8 +111,15 @@ def decode_frame(
     return frame, view_arrays(frame, payload, transfers)
 
 
-def split_frame(buffer: Buffer) -> tuple[pb.Frame, memoryview]:
-    """A frame without padding and payload, and a view of its payload. Raises WireError: the bytes are not a frame."""
+def split_frame(buffer: Buffer, beside: memoryview | None = None) -> tuple[pb.Frame, memoryview]:
+    """A frame without padding and payload, and a view of its payload.
+
+    Arguments:
+        beside: memory that begins with the payload's bytes, when they do not follow their length in `buffer`.
+
+    Raises:
+        WireError: the bytes are not a frame.
+    """
     view = memoryview(buffer).toreadonly().cast("B")
     payload = view[:0]
     kept: list[memoryview] = []
@@ -122,18 +129,33 @@ def split_frame(buffer: Buffer) -> tuple[pb.Frame, memoryview]:
         start = position
         tag, position = _read_varint(view, position)
         field, kind = tag >> 3, tag & 7
-        position, length = _skip(view, position, kind)
-        if kind == _LENGTH_DELIMITED and field in (_PAYLOAD_FIELD, _PADDING_FIELD):
+        if beside is not None and field == _PAYLOAD_FIELD and kind == _LENGTH_DELIMITED:
+            payload = _payload_beside(view, position, beside)
+            position = end
+        else:
+            position, length = _skip(view, position, kind)
+            if kind != _LENGTH_DELIMITED or field not in (_PAYLOAD_FIELD, _PADDING_FIELD):
+                continue
             if field == _PAYLOAD_FIELD:
                 payload = view[position - length : position]
-            kept.append(view[kept_from:start])
-            kept_from = position
+        kept.append(view[kept_from:start])
+        kept_from = position
     kept.append(view[kept_from:])
     try:
         frame = pb.Frame.FromString(kept[0] if len(kept) == 1 else b"".join(kept))
     except (DecodeError, ValueError) as error:
         raise WireError(f"bytes that are not a frame: {error}") from None
     return frame, payload
+
+
+def _payload_beside(view: memoryview, position: int, beside: memoryview) -> memoryview:
+    """The payload whose length, the last of the frame's bytes, is at `position`."""
+    length, position = _read_varint(view, position)
+    if position != len(view) or length > len(beside):
+        raise WireError(
+            f"a payload of {length} bytes beside its frame, which has room for {len(beside)}, was announced"
+        )
+    return beside[:length]
 
 
 def view_arrays(
