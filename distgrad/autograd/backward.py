@@ -25,6 +25,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -301,6 +302,8 @@ class Pass:
     def _hooked(self, node: Node, gradient: Any) -> Any:
         if isinstance(gradient, Rows):
             gradient = gradient.dense()
+        if isinstance(gradient, Rows):
+            gradient = gradient.dense()
         for hook in tuple(node.hooks or ()):
             changed = hook(gradient if isinstance(gradient, Tensor) else Tensor(gradient))
             if changed is not None:
@@ -479,8 +482,7 @@ def run_pass(
     for k, (node, seed) in enumerate(zip(roots, seeds, strict=True)):
         backward_pass.seed(node, k, seed)
     # A recorded pass is a transform to the rules of custom functions: derivatives inside them are recorded too.
-    mode = tape.mode.get()
-    with tape.entered(level=mode.level + record):
+    with tape.entered(level=tape.next_level()) if record else nullcontext():
         backward_pass.run()
 
 

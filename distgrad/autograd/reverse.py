@@ -42,7 +42,7 @@ class Reverse:
         self._lifted = outside.boxes or any(isinstance(x, Boxed) for x in leaves)
         self._linked = self._lifted or outside.level > 0 or any(isinstance(x, Tensor) for x in leaves)
         self._primals = [x if isinstance(x, Tensor) else as_array(x) for x in leaves]
-        level = outside.level + 1
+        level = tape.next_level()
         with tape.entered(record=True, level=level, boxes=self._lifted):
             self._variables = [self._variable(x, level) for x in self._primals]
             result = f(*tree.unflatten(self._inputs, self._variables))
@@ -74,6 +74,7 @@ class Reverse:
     def _seen_from_outside(self, x: Any, level: int) -> Any:
         if self._lifted:
             return x.data if type(x) is Lifted and x.level == level else x
+        refuse_escaped(x)
         if not isinstance(x, Tensor):
             return x
         if not self._linked:
@@ -162,6 +163,15 @@ def check_differentiable(leaves: Sequence[Any], structure: tree.Structure) -> No
                 f"argument{structure.paths()[k]} is {type(x).__name__} of dtype {dtype}, which has no gradient; "
                 "convert it to floating point (2.0 instead of 2, x.astype('float64')) or leave it out of argnums"
             )
+
+
+def refuse_escaped(x: Any) -> None:
+    """Raises GradientError when a value that leaves the outermost transform belongs to a transform that has ended."""
+    if isinstance(x, Boxed) and not tape.mode.get().boxes:
+        raise GradientError(
+            "a value from inside a transform was kept and used after that transform had ended; return it from the "
+            "function instead, with has_aux=True if need be"
+        )
 
 
 def as_array(x: Any, what: str = "the argument") -> Any:

@@ -40,6 +40,11 @@ class Frame:
         return f"Frame(path={self.path})"
 
 
+# Transforms are numbered as they begin, so an inner one has a higher number than those around it, and a box that was kept
+# after the end of its transform is never taken for one of another.
+next_level: Callable[[], int] = itertools.count(1).__next__
+
+
 class Mode:
     """How operations are treated here and now: recorded or not, in which frame, inside how many transforms."""
 
@@ -48,7 +53,7 @@ class Mode:
     def __init__(self, record: bool, frame: Frame, level: int = 0, boxes: bool = False, anomaly: bool = False) -> None:
         self.record = record
         self.frame = frame
-        # Number of transforms we are inside of; their boxes are told apart by it.
+        # Number of the innermost transform we are inside of, 0 outside all; see `next_level`.
         self.level = level
         # Whether one of these transforms sees boxes: jvp or vmap.
         self.boxes = boxes
@@ -235,9 +240,9 @@ class WriteClock:
 
 
 def _buffer(array: Any) -> Any:
-    """The array that owns the memory `array` is a view of."""
-    while getattr(array, "base", None) is not None:
-        array = array.base
+    """The array that owns the memory `array` is a view of; over memory that is no array's, the first one over it."""
+    while hasattr(base := getattr(array, "base", None), "base"):
+        array = base
     return array
 
 

@@ -19,7 +19,18 @@ from distgrad.errors import GradientError
 from . import tape, tree
 from .forward import Dual
 from .primitive import differentiable, namespace, ops
-from .reverse import Function, Reverse, as_array, bind, check_differentiable, check_function, name_of, split_aux, vjp
+from .reverse import (
+    Function,
+    Reverse,
+    as_array,
+    bind,
+    check_differentiable,
+    check_function,
+    name_of,
+    refuse_escaped,
+    split_aux,
+    vjp,
+)
 from .tensor import Tensor
 
 # ---- reverse mode ----------------------------------------------------------------------------------------------------
@@ -129,7 +140,7 @@ def jvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any], has_aux: b
             raise GradientError(f"tangents{path} has shape {np.shape(t)}, but primals{path} has shape {np.shape(x)}")
     outside = tape.mode.get()
     linked = outside.level > 0 or any(isinstance(x, Tensor) for x in (*values, *directions))
-    level = outside.level + 1
+    level = tape.next_level()
     with tape.entered(record=True, level=level, boxes=True):
         boxes = [Dual(_tensor(x), _tangent(t, x), level) for x, t in zip(values, directions, strict=True)]
         result = f(*tree.unflatten(structure, boxes))
@@ -137,6 +148,7 @@ def jvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any], has_aux: b
     outputs, shape = tree.flatten(result)
 
     def outward(x: Any) -> Any:
+        refuse_escaped(x)
         if not isinstance(x, Tensor):
             return Tensor(as_array(x)) if linked else as_array(x)
         if type(x) is not Tensor:

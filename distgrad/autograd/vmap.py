@@ -18,6 +18,7 @@ from distgrad.errors import GradientError
 
 from . import tape, tree
 from .primitive import Primitive, ops
+from .reverse import refuse_escaped
 from .tensor import Boxed, Tensor
 
 Axes = Any
@@ -394,7 +395,7 @@ def vmap(f: Callable[..., Any], in_axes: Axes = 0, out_axes: Axes = 0) -> Callab
         size = _batch_size(leaves, axes, structure.paths())
         outside = tape.mode.get()
         linked = outside.level > 0 or any(isinstance(x, Tensor) for x in leaves)
-        level = outside.level + 1
+        level = tape.next_level()
         with tape.entered(level=level, boxes=True):
             values = [_in(x, axis, level) for x, axis in zip(leaves, axes, strict=True)]
             result = f(*tree.unflatten(structure, values), **kwargs)
@@ -454,6 +455,7 @@ def _out(y: Any, axis: int | None, level: int, size: int, linked: bool) -> Any:
     else:
         data = y if axis is None else spread(y, size)
         data = data if axis in (None, 0) else xp.moveaxis(data, source=0, destination=axis)
+    refuse_escaped(data)
     if not isinstance(data, Tensor):
         return Tensor(np.asarray(data)) if linked else np.asarray(data)
     return data if linked or type(data) is not Tensor else data.data

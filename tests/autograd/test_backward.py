@@ -207,6 +207,13 @@ def test_hooks_run_once_on_the_complete_gradient_and_may_replace_it() -> None:
     assert x.grad == 70.0
 
 
+def test_a_hook_on_a_table_of_an_embedding_gets_a_dense_gradient() -> None:
+    table = variable(np.zeros((3, 1)))
+    table.register_hook(lambda g: g * 10)
+    ops.sum(ops.embedding(table, np.array([1, 1]))).backward()
+    np.testing.assert_array_equal(table.grad, [[0.0], [20.0], [0.0]])
+
+
 def test_a_removed_hook_runs_no_more() -> None:
     x = variable(2.0)
     remove = x.register_hook(lambda g: g * 0)
@@ -272,6 +279,15 @@ def test_writing_through_a_view_is_noticed() -> None:
     y = ops.sum(x * dg.tensor([1.0, 1.0]) * c[0])
     view = dg.Tensor(c.data[0])
     view[1] = 0.0
+    with pytest.raises(InPlaceError):
+        y.backward()
+
+
+def test_writing_to_an_array_over_foreign_memory_is_noticed() -> None:
+    memory = np.frombuffer(bytearray(16))
+    x, c = variable([1.0, 2.0]), dg.Tensor(memory[:])
+    y = ops.sum(x * c)
+    dg.Tensor(memory)[0] = 5.0
     with pytest.raises(InPlaceError):
         y.backward()
 

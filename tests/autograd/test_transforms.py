@@ -273,6 +273,23 @@ def test_a_curried_derivative_of_a_higher_order_function_is_not_confused(way: An
     np.testing.assert_allclose(float(d(d(ops.exp))(1.0)), np.e, rtol=1e-14)
 
 
+@pytest.mark.parametrize("later", [*WAYS[:3], lambda g: dg.vmap(lambda x: g(x))])
+@pytest.mark.parametrize("first", ["jvp", "vmap"])
+def test_a_value_kept_from_an_ended_transform_is_not_taken_for_one_of_a_later(first: str, later: Any) -> None:
+    kept: list[Any] = []
+
+    def keep(x: Any) -> Any:
+        kept.append(x)
+        return x
+
+    if first == "jvp":
+        dg.jvp(keep, (2.0,), (1.0,))
+    else:
+        dg.vmap(keep)(np.ones(3))
+    with pytest.raises(GradientError, match="after that transform had ended"):
+        later(lambda y: y * kept[0])(np.ones(3) if later not in WAYS else 3.0)
+
+
 def test_an_inner_gradient_that_closes_over_a_long_history_does_not_walk_it() -> None:
     visited = []
 
