@@ -5,11 +5,15 @@ from __future__ import annotations
 import itertools
 import secrets
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from distgrad.errors import ConfigError, Timeout
+import numpy as np
+
+from distgrad.autograd.tensor import Tensor
+from distgrad.errors import ConfigError, ContextClosed, Timeout
 from distgrad.graph.context import Context
 from distgrad.graph.handles import ShardHandle
 from distgrad.graph.process import Process
@@ -18,6 +22,9 @@ from distgrad.transport.interfaces import Identity, Lanes
 from distgrad.transport.settings import TransportSettings
 from distgrad.wire import decode_value, encode_value, pb
 from distgrad.worker.member import COORDINATOR, Membership
+
+# Seconds between the checks of `Client.wait_for_workers`.
+CHECK_EVERY = 0.05
 
 
 @dataclass(frozen=True)
@@ -71,26 +78,36 @@ class RemoteOptimizer:
         self.settings = settings
         self.version = version
 
-    def step(self, *contexts: Context, clip_norm: float = 0.0, learning_rate: float = 0.0) -> StepResult:
-        """One update with the gradients of `contexts`, summed in this order.
+    def step(self, *contexts: Context, clip_norm: float = 0.0, learning_rate: float | None = None) -> StepResult:
+        """One update with the gradients of `contexts`, summed in this order. Waits for the calls made in them.
+
+        When it returns, the step was taken, on every owner that is there (unless a gradient was not finite: see
+        `StepResult`); when it raises, nobody has changed and `version` is as before. Only when the coordinator is lost
+        in the middle does nobody know.
 
         Arguments:
             clip_norm: gradients are scaled down so that their norm, all parameters together, is at most this; 0: never.
-            learning_rate: of this step; 0: the optimizer's own.
+            learning_rate: of this step; None: the optimizer's own.
 
         Raises:
-            WorkerLost: an owner is gone; `version` says whether the step was taken.
+            WorkerLost: an owner is gone.
+            ContextClosed: a context was left before; step inside its block.
+            ContextError: another client has taken this step.
+            RemoteError, ...: a call made in a context has failed and nobody has seen it yet.
         """
         if not contexts:
             raise ConfigError("step() needs the contexts whose gradients to apply: step(ctx)")
         for context in contexts:
+            if context.closed:
+                raise ContextClosed(f"{context!r} has released its gradients; call step() inside its `with` block")
+            context.wait()
             context.settle()
         request = pb.UpdateStep(
             optimizer=self.name,
             version=self.version + 1,
             contexts=[context.id for context in contexts],
             clip_norm=clip_norm,
-            learning_rate=learning_rate,
+            learning_rate=learning_rate,  # absent when None
         )
         reply, _ = self._client.process.ask(COORDINATOR, request)
         if reply.applied:
@@ -179,14 +196,14 @@ class Client:
             alive = {name for name, member in self.membership.members.items() if member.state == "alive"}
             return [name for name in names if name not in alive]
 
-        waited = 0.0
+        deadline = time.monotonic() + timeout
         with self._changed:
             while absent := missing():
                 check()
-                if waited >= timeout:
+                left = deadline - time.monotonic()
+                if left <= 0:
                     raise Timeout(f"{', '.join(absent)} did not join within {timeout:g} s")
-                self._changed.wait(0.05)
-                waited += 0.05
+                self._changed.wait(min(left, CHECK_EVERY))
 
     def _member_changed(self, member: pb.Member) -> None:
         with self._changed:
@@ -224,32 +241,19 @@ class Client:
 
     def read_state(self, shard: str) -> dict[str, Any]:
         """{"parameters": ..., "buffers": ..., "optimizer": ...} of a shard."""
-        reply, arrays = self.process.ask(self._worker_of(shard), pb.ReadState(shard=shard))
+        reply, arrays = self.process.ask(COORDINATOR, pb.ReadState(shard=shard))
         state: dict[str, Any] = decode_value(reply.state, arrays)
         return state
 
     def write_state(self, shard: str, values: Mapping[str, Any]) -> None:
-        """Gives the parameters and buffers of a shard new values; its optimizer state stays."""
-        worker = self._worker_of(shard)
-        reply, arrays = self.process.ask(worker, pb.ReadState(shard=shard))
-        state = decode_value(reply.state, arrays)
-        unknown = set(values) - {*state["parameters"], *state["buffers"]}
-        if unknown:
-            raise ConfigError(f"shard {shard!r} has no parameter or buffer {sorted(unknown)[0]!r}")
-        for part in ("parameters", "buffers"):
-            missing = set(state[part]) - set(values)
-            if missing:
-                raise ConfigError(f"the state of shard {shard!r} lacks {sorted(missing)[0]!r}")
-            state[part] = {name: values[name] for name in state[part]}
-        out: list[Any] = []
-        write = pb.WriteState(shard=shard, version=reply.version)
-        write.state.CopyFrom(encode_value(state, out, f"state of {shard}"))
-        self.process.ask(worker, write, out)
+        """Gives the parameters and buffers of a shard new values; its optimizer state stays.
 
-    def _worker_of(self, shard: str) -> str:
-        found = self.membership.find_shard(shard)
-        self.process.executor.wait(found, what=f"where shard {shard!r} is")
-        return found.result()[0]
+        Raises:
+            ConfigError: the names, shapes and dtypes are not exactly the shard's; nothing has changed.
+        """
+        out: list[Any] = []
+        state = encode_value({"parameters": _arrays(values), "buffers": {}}, out, f"state of {shard}")
+        self.process.ask(COORDINATOR, pb.WriteState(shard=shard, state=state), out)
 
     # ---- training ----------------------------------------------------------------------------------------------------
 
@@ -283,9 +287,19 @@ class Client:
         path: str = reply.path
         return path
 
-    def restore(self, directory: str) -> dict[str, Any]:
-        """Returns every shard and optimizer to a checkpoint, or to the newest in a directory; returns its `extra`."""
-        reply, arrays = self.process.ask(COORDINATOR, pb.Restore(directory=str(directory)))
+    def restore(self, directory: str, job: str = "") -> dict[str, Any]:
+        """Returns every shard and optimizer to a checkpoint, or to the newest in a directory: all of them or, raising,
+        none. Returns its `extra`. Shards that were lost are built anew when a worker of the same name has joined.
+
+        Arguments:
+            job: when not empty, a checkpoint of another job is refused.
+
+        Raises:
+            ConfigError: there is none, or it does not fit.
+            CheckpointError: it is damaged.
+            WorkerLost: a shard was lost and no worker of that name is back.
+        """
+        reply, arrays = self.process.ask(COORDINATOR, pb.Restore(directory=str(directory), job=job))
         for name, optimizer in self._optimizers.items():
             optimizer.version = reply.versions.get(name, optimizer.version)
         extra: dict[str, Any] = decode_value(reply.extra, arrays)
@@ -305,3 +319,7 @@ class Client:
 
     def __repr__(self) -> str:
         return f"<Client {self.process.identity!r} of term {self.membership.term}>"
+
+
+def _arrays(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value.data if isinstance(value, Tensor) else np.asarray(value) for name, value in values.items()}

@@ -8,19 +8,24 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from distgrad.errors import ConfigError, DistgradError, WorkerLost
-from distgrad.graph.process import Process, Reply
+from distgrad.errors import DistgradError, WorkerLost
+from distgrad.graph.process import Handler, Process, Reply
 from distgrad.graph.waiting import Priority
 from distgrad.transport.interfaces import Identity, Lanes, Link
 from distgrad.transport.settings import TransportSettings
 from distgrad.wire import decode_value, encode_value, pb
 from distgrad.worker.member import COORDINATOR
 
-from .checkpoint import Checkpoint, OnDemand, latest_checkpoint, read_checkpoint, write_checkpoint
 from .journal import Journal
 from .membership import Member, Membership
-from .placement import Placement, Placements
+from .shards import Shards
+from .states import States
 from .update import Updates
+
+# How a link words the loss of a peer that said goodbye.
+_GOODBYE = "it closed the link: "
+# Seconds for which those who are gone are listed.
+_REMEMBERED = 3600.0
 
 
 class Coordinator:
@@ -30,6 +35,9 @@ class Coordinator:
         listen: "HOST:PORT" (port 0: a free one) or "unix:PATH".
         journal: file in which updates are decided; None keeps decisions in memory, for a cluster that ends with this
             process.
+
+    Attributes:
+        on_event: told, in order, of every member that joins, leaves or is lost; must not block.
     """
 
     def __init__(
@@ -41,32 +49,31 @@ class Coordinator:
         lanes: Lanes | None = None,
     ) -> None:
         self._listen = listen
-        self._lock = threading.RLock()
+        self._closing = False
+        self._lock = threading.RLock()  # guards the tables of members and shards; events are sent in its order
         self._membership = Membership()
-        self._placements = Placements()
-        self._shards: dict[str, pb.ShardFound] = {}
+        self.on_event: list[Callable[[Member], None]] = []
         self.journal = Journal.open(journal) if journal is not None else None
         self.term = self.journal.term if self.journal is not None else 1
         self.process = Process(Identity.new(COORDINATOR, "coordinator"), settings, lanes=lanes)
+        self.shards = Shards(self.process, self._membership, self._lock)
         self.updates = Updates(self.process, self.term, self.journal)
+        self.states = States(self.process, self.shards, self.updates)
         self.process.on_lost.append(self._lost)
-        # Told of every member that joins, leaves or is lost.
-        self.on_event: list[Callable[[Member], None]] = []
-        self.process.requests.update(
-            {
-                pb.Join: self._join,
-                pb.ListMembers: self._list,
-                pb.FindShard: self._find,
-            }
-        )
-        for body, handler in {
+        self.process.requests.update({pb.Join: self._join, pb.ListMembers: self._list, pb.FindShard: self._find})
+        orders: dict[type, Handler] = {
             pb.Place: self._place,
             pb.CreateOptimizer: self._create_optimizer,
             pb.UpdateStep: self._update,
+            pb.ReadState: self._read_state,
+            pb.WriteState: self._write_state,
             pb.Save: self._save,
             pb.Restore: self._restore,
-        }.items():
+        }
+        for body, handler in orders.items():
             self.process.serve(body, handler, Priority.CALL)
+        self.process.accept({"client"}, orders)
+        self.process.accept({"client", "worker"}, [pb.Join])
 
     # ---- life --------------------------------------------------------------------------------------------------------
 
@@ -75,6 +82,8 @@ class Coordinator:
         return self.process.listen(self._listen)
 
     def close(self) -> None:
+        """Ends the cluster: workers that lose their coordinator end as well."""
+        self._closing = True
         self.process.close()
         if self.journal is not None:
             self.journal.close()
@@ -97,32 +106,35 @@ class Coordinator:
         peer = link.peer
         newcomer = Member(peer.name, peer.incarnation, peer.role, peer.address, peer.pid, tuple(body.programs))  # type: ignore[arg-type]
         with self._lock:
-            joined = self._membership.join(newcomer, time.monotonic())
+            now = time.monotonic()
+            self._membership.forget(before=now - _REMEMBERED)
+            joined = self._membership.join(newcomer, now)
             members = [_describe(member) for member in self._membership if member.name != peer.name]
-        reply(pb.Joined(name=peer.name, term=self.term, members=members))
-        if joined is not None:
+            reply(pb.Joined(name=peer.name, term=self.term, members=members))
             self._announce(joined)
 
     def _lost(self, peer: Identity, error: DistgradError) -> None:
+        reason = str(error).removeprefix(f"{peer.name} is lost: ")
         with self._lock:
-            reason = str(error).removeprefix(f"{peer.name} is lost: ")
-            member = self._membership.lose(peer.name, peer.incarnation, reason, time.monotonic())
-        if member is not None:
-            self._announce(member)
+            end = self._membership.leave if reason.startswith(_GOODBYE) else self._membership.lose
+            self._announce(end(peer.name, peer.incarnation, reason.removeprefix(_GOODBYE), time.monotonic()))
 
     def declare_lost(self, name: str, incarnation: int, reason: str) -> None:
         """For whoever started the process and knows that it has ended: no need to wait for silence."""
-        self.process.gone(Identity(name, incarnation, "worker"), WorkerLost(f"{name} is lost: {reason}"))
+        identity = Identity(name, incarnation, "worker")
+        self.process.gone(identity, WorkerLost(f"{name} is lost: {reason}"))
 
-    def _announce(self, member: Member) -> None:
-        """Tells every other living member, and the listeners here."""
-        event = pb.MemberEvent(member=_describe(member))
-        with self._lock:
-            names = [other.name for other in self._membership if other.alive and other.name != member.name]
-        for name in names:
-            self.process.send(name, event)
+    def _announce(self, changed: Member | None) -> None:
+        """Tells every other living member, and the listeners here. Called with the lock held, so that all hear all
+        changes in one order."""
+        if changed is None or self._closing:
+            return
+        event = pb.MemberEvent(member=_describe(changed))
+        for other in self._membership:
+            if other.alive and other.name != changed.name:
+                self.process.send(other.name, event)
         for listener in self.on_event:
-            listener(member)
+            listener(changed)
 
     def _list(self, link: Link, body: pb.ListMembers, arrays: list[Any], reply: Reply) -> None:
         with self._lock:
@@ -132,119 +144,43 @@ class Coordinator:
 
     def _place(self, body: pb.Place, arrays: list[Any]) -> tuple[Any, list[Any]]:
         config = decode_value(body.config, arrays)
-        with self._lock:
-            workers = [member.name for member in self._membership.workers()]
-            known = body.name in self._placements
-            placement = self._placements.place(body.name, body.program, config, body.seed, workers, body.worker)
-        if known:
-            return self._shards[body.name], []
-        try:
-            return self._build(placement), []
-        except BaseException:
-            with self._lock:
-                self._placements.remove(body.name)
-            raise
-
-    def _build(self, placement: Placement) -> pb.ShardFound:
-        """Has a shard built on its worker."""
-        out: list[Any] = []
-        load = pb.LoadShard(
-            name=placement.shard,
-            program=placement.program,
-            config=encode_value(dict(placement.config), out, "config"),
-            seed=placement.seed,
-        )
-        loaded, _ = self.process.ask(placement.worker, load, out)
-        found = pb.ShardFound(
-            name=placement.shard,
-            program=placement.program,
-            worker=placement.worker,
-            parameters=loaded.parameters,
-            methods=loaded.methods,
-        )
-        with self._lock:
-            self._shards[placement.shard] = found
-        return found
+        return self.shards.place(body.name, body.program, config, body.seed, body.worker), []
 
     def _find(self, link: Link, body: pb.FindShard, arrays: list[Any], reply: Reply) -> None:
-        with self._lock:
-            found = self._shards.get(body.name)
-            if found is None:
-                self._placements[body.name]  # raises, saying what there is
-                raise ConfigError(f"shard {body.name!r} is still being built")
-            worker = self._membership.get(found.worker)
-        if worker is None or not worker.alive:
-            raise WorkerLost(
-                f"shard {body.name!r} was on {found.worker}, which is lost: {worker.reason if worker else ''}"
-            )
-        reply(found)
+        found = self.shards.find(body.name)
+        found.add_callback(lambda promise: reply(promise.error or promise.result()))
+
+    def _read_state(self, body: pb.ReadState, arrays: list[Any]) -> tuple[Any, list[Any]]:
+        return self.states.read(body.shard)
+
+    def _write_state(self, body: pb.WriteState, arrays: list[Any]) -> tuple[Any, list[Any]]:
+        self.states.write(body.shard, body.state, arrays)
+        return pb.Empty(), []
 
     # ---- optimizers --------------------------------------------------------------------------------------------------
 
     def _create_optimizer(self, body: pb.CreateOptimizer, arrays: list[Any]) -> tuple[Any, list[Any]]:
-        with self._lock:
-            workers = {name: self._placements[name].worker for name in body.shards}
+        workers = {shard: self.shards.worker(shard) for shard in body.shards}
         version = self.updates.create(body.name, workers, body.kind, decode_value(body.settings, arrays))
         return pb.OptimizerCreated(name=body.name, version=version), []
 
     def _update(self, body: pb.UpdateStep, arrays: list[Any]) -> tuple[Any, list[Any]]:
-        update = self.updates.step(
-            body.optimizer, body.version, list(body.contexts), body.clip_norm, body.learning_rate
-        )
+        rate = body.learning_rate if body.HasField("learning_rate") else None
+        update = self.updates.step(body.optimizer, body.version, list(body.contexts), body.clip_norm, rate)
         return pb.Updated(version=update.version, norm=update.norm, applied=update.outcome == "commit"), []
 
     # ---- checkpoints -------------------------------------------------------------------------------------------------
 
     def _save(self, body: pb.Save, arrays: list[Any]) -> tuple[Any, list[Any]]:
-        """Writes every shard at one version: updates wait meanwhile."""
         extra = decode_value(body.extra, arrays) if body.HasField("extra") else {}
-        with self.updates.paused():
-            with self._lock:
-                placements = list(self._placements)
-            checkpoint = Checkpoint(
-                job=str(extra.get("job", "")),
-                version=self.updates.latest_version(),
-                seed=placements[0].seed if placements else 0,
-                shards=OnDemand([placement.shard for placement in placements], self._read_shard),
-                extra={"user": extra, "optimizers": self.updates.versions()},
-            )
-            path = write_checkpoint(body.directory, checkpoint)
-        size = sum(file.stat().st_size for file in path.iterdir())
-        return pb.Saved(path=str(path), bytes=size), []
-
-    def _read_shard(self, name: str) -> dict[str, Any]:
-        reply, arrays = self.process.ask(self._placements[name].worker, pb.ReadState(shard=name))
-        state: dict[str, Any] = decode_value(reply.state, arrays)
-        return state
+        path = self.states.save(body.directory, extra)
+        return pb.Saved(path=str(path), bytes=sum(file.stat().st_size for file in path.iterdir())), []
 
     def _restore(self, body: pb.Restore, arrays: list[Any]) -> tuple[Any, list[Any]]:
-        """Gives every placed shard the state of a checkpoint: all of them, after the whole of it has been verified."""
-        path = Path(body.directory)
-        if not (path / "manifest.json").exists():
-            newest = latest_checkpoint(path)
-            if newest is None:
-                raise ConfigError(f"there is no complete checkpoint in {path}")
-            path = newest
-        checkpoint = read_checkpoint(path)
-        with self._lock:
-            placements = list(self._placements)
-        missing = [placement.shard for placement in placements if placement.shard not in checkpoint.shards]
-        if missing:
-            raise ConfigError(
-                f"checkpoint {path} has no state of shard {missing[0]!r}; it has {', '.join(checkpoint.shards)}"
-            )
-        versions = checkpoint.extra.get("optimizers", {})
-        with self.updates.paused():
-            for placement in placements:
-                out: list[Any] = []
-                version = versions.get(self.updates.of(placement.shard), checkpoint.version)
-                state = encode_value(dict(checkpoint.shards[placement.shard]), out, f"state of {placement.shard}")
-                write = pb.WriteState(shard=placement.shard, state=state, version=version)
-                self.process.ask(placement.worker, write, out)
-            self.updates.restore(versions)
-        out = []
-        extra = encode_value(checkpoint.extra.get("user", {}), out, "extra")
-        return pb.Restored(path=str(path), extra=extra, versions=self.updates.versions()), out
+        path, extra = self.states.restore(body.directory, body.job)
+        out: list[Any] = []
+        user = encode_value(extra, out, "extra")
+        return pb.Restored(path=str(path), extra=user, versions=self.updates.versions()), out
 
     def __repr__(self) -> str:
         return f"<Coordinator of term {self.term}: {self._membership!r}>"

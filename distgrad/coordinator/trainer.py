@@ -2,38 +2,32 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from distgrad.errors import ConfigError, GradientError
 from distgrad.graph.context import Context
 from distgrad.optim import from_settings
-from distgrad.worker.programs import Programs
 
+from .batches import Batches, Microbatch
 from .checkpoint import latest_checkpoint, prune
-from .client import Client, PlacedShard
+from .client import Client, PlacedShard, RemoteOptimizer
 from .job import Job, Stage
 from .metrics import MetricsFile, StepMetrics
 
 Report = Callable[[dict[str, Any]], None]
 
-
-class Data(Protocol):
-    """Where a job's examples come from. `batch` depends on nothing but `step`, so a step can be taken again."""
-
-    def batch(self, step: int) -> tuple[Any, Any]:
-        """Inputs and targets of a step (from 0), arrays with the examples along the first axis."""
-
-    def held_out(self) -> tuple[Any, Any]:
-        """Inputs and targets that are never trained on."""
+_ADVICE = (
+    "lower the learning rate (--set optimizer.settings.lr=...) or clip gradients (--set optimizer.clip_norm=...), and "
+    "look for infinite values in the data"
+)
 
 
 @dataclass(frozen=True)
@@ -42,7 +36,7 @@ class Result:
 
     Attributes:
         steps: updates in all, those before a resume included.
-        loss: of the last step.
+        loss: of the last step; NaN when there was none left to take.
         accuracy: on held-out examples; None when the job does not evaluate.
         seconds: of this run.
         bytes_sent: by the workers to other processes, in this run.
@@ -61,6 +55,9 @@ class Result:
 class Trainer:
     """Runs a job on a cluster whose workers have joined.
 
+    The loss that the job's last stage returns is the mean over its microbatch, and a step follows the gradient of the
+    mean over the batch. Everything is decided by the job's seed: neither timing nor placement changes a bit.
+
     Arguments:
         report: told of what happens, as dicts with an "event": placed, resumed, step, evaluated, saved.
         resume: continue from the newest checkpoint of the job's directory.
@@ -78,16 +75,15 @@ class Trainer:
         """Trains to the end.
 
         Raises:
-            ConfigError, CheckpointError: the job or its checkpoint does not fit.
+            ConfigError, CheckpointError: the job, its data or its checkpoint does not fit.
             GradientError: the loss or a gradient is not finite.
             RemoteError, WorkerLost: a worker failed.
         """
         job = self._job
-        data = self._open_data()
+        batches = Batches.open(job)
         self._place()
-        optimizer = self._client.optimizer(
-            from_settings(job.optimizer.kind, job.optimizer.settings), list(self._shards.values()), name="job"
-        )
+        rule = from_settings(job.optimizer.kind, job.optimizer.settings)
+        optimizer = self._client.optimizer(rule, list(self._shards.values()), name="job")
         first = self._restore() if self._resume else 0
         began, sent_before = time.monotonic(), self._bytes_sent()
         loss, accuracy = math.nan, None
@@ -95,44 +91,32 @@ class Trainer:
             metrics = self._open_metrics(stack, first)
             threads = stack.enter_context(ThreadPoolExecutor(job.microbatches, thread_name_prefix="microbatch"))
             for step in range(first, job.steps):
-                loss = self._step(step, data, optimizer, threads)
+                loss = self._step(step, batches, optimizer, threads)
                 taken = step + 1
                 rate = (taken - first) / (time.monotonic() - began)
                 self._report({"event": "step", "step": taken, "steps": job.steps, "loss": loss, "rate": rate})
                 last = taken == job.steps
-                if job.evaluation and (last or taken % job.evaluation.every == 0):
-                    accuracy = self._evaluate(data)
-                    self._report({"event": "evaluated", "step": taken, "accuracy": accuracy, "loss": loss})
+                evaluated = job.evaluation and (last or taken % job.evaluation.every == 0)
+                if evaluated:
+                    accuracy = self._evaluate(taken, batches)
                 if metrics is not None:
-                    metrics.write(StepMetrics(taken, time.time(), loss, accuracy, rate))
+                    metrics.write(StepMetrics(taken, time.time(), loss, accuracy if evaluated else None, rate))
                 if job.checkpoint and (last or taken % job.checkpoint.every == 0):
                     self._save(taken)
             if first >= job.steps and job.evaluation:
-                accuracy = self._evaluate(data)
+                accuracy = self._evaluate(first, batches)
         seconds = time.monotonic() - began
         return Result(
-            steps=job.steps,
+            steps=max(first, job.steps),
             loss=loss,
             accuracy=accuracy,
             seconds=seconds,
-            steps_per_second=(job.steps - first) / seconds if seconds else 0.0,
+            steps_per_second=max(job.steps - first, 0) / seconds if seconds else 0.0,
             bytes_sent=self._bytes_sent() - sent_before,
             checkpoint=self._checkpoint,
         )
 
     # ---- before ------------------------------------------------------------------------------------------------------
-
-    def _open_data(self) -> Data:
-        spec = self._job.data
-        kind = Programs(self._job.cluster.programs).find(spec.program)
-        config = dict(spec.config)
-        if "seed" in inspect.signature(kind).parameters:
-            config.setdefault("seed", self._job.seed)
-        try:
-            data: Data = kind(**config)
-        except Exception as error:
-            raise ConfigError(f"data {spec.program}: {type(error).__name__}: {error}") from error
-        return data
 
     def _place(self) -> None:
         for spec in self._job.shards:
@@ -143,16 +127,15 @@ class Trainer:
 
     def _restore(self) -> int:
         """Returns to the newest checkpoint; returns the number of steps it holds."""
-        directory = self._job.checkpoint.directory if self._job.checkpoint else None
-        newest = latest_checkpoint(directory) if directory else None
+        if self._job.checkpoint is None:
+            raise ConfigError(f"job {self._job.name!r} keeps no checkpoints to resume from: it has no [checkpoint]")
+        directory = self._job.checkpoint.directory
+        newest = latest_checkpoint(directory)
         if newest is None:
             raise ConfigError(f"there is nothing to resume: no complete checkpoint in {directory}")
-        extra = self._client.restore(str(newest))
-        if extra.get("job") != self._job.name:
-            raise ConfigError(f"checkpoint {newest} is of job {extra.get('job')!r}, not of {self._job.name!r}")
-        step = int(extra["step"])
+        step = int(self._client.restore(str(newest), job=self._job.name)["step"])
         self._checkpoint = str(newest)
-        self._report({"event": "resumed", "step": step, "checkpoint": str(newest)})
+        self._report({"event": "resumed", "step": step, "checkpoint": self._checkpoint})
         return step
 
     def _open_metrics(self, stack: ExitStack, first: int) -> MetricsFile | None:
@@ -162,34 +145,31 @@ class Trainer:
 
     # ---- a step ------------------------------------------------------------------------------------------------------
 
-    def _step(self, step: int, data: Data, optimizer: Any, threads: ThreadPoolExecutor) -> float:
+    def _step(self, step: int, batches: Batches, optimizer: RemoteOptimizer, threads: ThreadPoolExecutor) -> float:
         """Forward and backward of every microbatch, side by side, and one update. Returns the mean loss."""
-        job = self._job
-        x, y = data.batch(step)
-        pieces = list(_pieces(np.asarray(x), np.asarray(y), job.microbatches))
+        pieces = batches.microbatches(step)
         with ExitStack() as stack:
-            contexts = [stack.enter_context(self._client.context(step, m)) for m in range(len(pieces))]
-            shares = [len(inputs) / len(x) for inputs, _ in pieces]
-            losses = list(threads.map(self._microbatch, contexts, pieces, shares))
-            loss = math.fsum(share * value for share, value in zip(shares, losses, strict=True))
-            result = optimizer.step(*contexts, clip_norm=job.optimizer.clip_norm)
+            contexts = [stack.enter_context(self._client.context(step, number)) for number in range(len(pieces))]
+            losses = list(threads.map(self._microbatch, contexts, pieces))
+            loss = math.fsum(piece.share * value for piece, value in zip(pieces, losses, strict=True))
+            if not math.isfinite(loss):
+                raise GradientError(f"step {step + 1}: the loss is {loss}, so the step was not taken; {_ADVICE}")
+            result = optimizer.step(*contexts, clip_norm=self._job.optimizer.clip_norm)
         if not result.applied:
             raise GradientError(
-                f"step {step + 1}: a gradient is not finite (loss {loss:g}), so the step was not taken; "
-                "lower the learning rate (--set optimizer.settings.lr=...) or clip gradients (optimizer.clip_norm)"
+                f"step {step + 1}: a gradient is not finite (loss {loss:g}), so the step was not taken; {_ADVICE}"
             )
         return loss
 
-    def _microbatch(self, context: Context, piece: tuple[Any, Any], share: float) -> float:
-        """Forward and backward of one microbatch, whose loss counts as `share` of the step's."""
-        inputs, targets = piece
+    def _microbatch(self, context: Context, piece: Microbatch) -> float:
+        """Forward and backward of one microbatch, whose loss counts as its share of the step's. Returns that loss."""
         with context:
-            loss = self._forward(self._job.pipeline.forward, inputs, targets)
-            context.backward(loss, gradient=np.asarray(share))
+            loss = self._forward(self._job.pipeline.forward, piece.inputs, piece.targets)
+            context.backward(loss, gradient=np.asarray(piece.share))
             value = float(loss.item())
         return value
 
-    def _forward(self, stages: tuple[Stage, ...], inputs: Any, *rest: Any) -> Any:
+    def _forward(self, stages: Sequence[Stage], inputs: Any, *rest: Any) -> Any:
         """Calls the stages one after the other without waiting; the last is given `rest` as well."""
         value = inputs
         for position, stage in enumerate(stages):
@@ -199,14 +179,23 @@ class Trainer:
 
     # ---- now and then ------------------------------------------------------------------------------------------------
 
-    def _evaluate(self, data: Data) -> float | None:
-        """The share of held-out examples that are told right."""
-        stages = self._job.pipeline.evaluate
-        if not stages:
-            return None
-        x, y = data.held_out()
-        predicted = self._forward(stages, np.asarray(x)).numpy()
-        return float(np.mean(predicted == np.asarray(y)))
+    def _evaluate(self, step: int, batches: Batches) -> float | None:
+        """The share of held-out examples that are told right; None for a job that evaluates by the loss on them."""
+        pipeline = self._job.pipeline
+        inputs, targets = batches.held_out()
+        accuracy = loss = None
+        if pipeline.evaluate:
+            predicted = self._forward(pipeline.evaluate, inputs).numpy()
+            if np.shape(predicted) != targets.shape:
+                raise ConfigError(
+                    f"{pipeline.evaluate[-1]} returned predictions of shape {np.shape(predicted)} for held-out targets "
+                    f"of shape {targets.shape}; expected one prediction for each target"
+                )
+            accuracy = float(np.mean(predicted == targets))
+        else:
+            loss = float(self._forward(pipeline.forward, inputs, targets).item())
+        self._report({"event": "evaluated", "step": step, "accuracy": accuracy, "loss": loss})
+        return accuracy
 
     def _save(self, step: int) -> None:
         spec = self._job.checkpoint
@@ -218,10 +207,3 @@ class Trainer:
 
     def _bytes_sent(self) -> int:
         return sum(self._client.counts(name)["bytes_sent"] for name in self._job.cluster.workers)
-
-
-def _pieces(x: Any, y: Any, count: int) -> Iterator[tuple[Any, Any]]:
-    """A batch cut into at most `count` microbatches of as equal size as can be."""
-    if len(x) != len(y):
-        raise ConfigError(f"data: batch() gave {len(x)} inputs and {len(y)} targets")
-    return zip(np.array_split(x, min(count, len(x))), np.array_split(y, min(count, len(y))), strict=True)

@@ -6,11 +6,13 @@ Two-phase commit (Gray, "Notes on data base operating systems", 1978), the coord
     decide    the decision is appended to the journal and on disk: this is the point of commit. No record means abort
     commit    every owner applies; asked again, it answers again
 
-What the journal does not hold did not happen, so a coordinator may die at any moment.
+What the journal does not hold did not happen, so a coordinator may die at any moment. An owner that is lost after the
+decision changes nothing about it: the others have moved, and its successor is given the state of a checkpoint.
 """
 
 from __future__ import annotations
 
+import logging
 import math
 import threading
 from collections.abc import Iterator, Mapping
@@ -18,26 +20,38 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from distgrad.errors import ConfigError, ContextError, DistgradError
+from distgrad.errors import ConfigError, ContextError
 from distgrad.graph.process import Process
-from distgrad.graph.waiting import Promise, all_done
+from distgrad.graph.waiting import Promise, all_done, settled
 from distgrad.optim import from_settings
 from distgrad.wire import encode_value, pb
 
 from .journal import Decision, Journal
 
+_log = logging.getLogger(__name__)
+
 
 @dataclass
 class _Group:
-    """The shards under one optimizer."""
+    """The shards under one optimizer.
+
+    Attributes:
+        owners: worker → its shards.
+        adopted: worker → the incarnation of it that has them under this optimizer.
+        version: number of updates decided.
+        last: the latest decision.
+        before: decisions on later versions, made before a checkpoint was restored.
+    """
 
     name: str
     owners: dict[str, list[str]]
     kind: str
     settings: Mapping[str, Any]
     learning_rate: float
+    adopted: dict[str, int] = field(default_factory=dict)
     version: int = 0
     last: Decision | None = None
+    before: dict[int, Decision] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
@@ -55,13 +69,22 @@ class Updates:
         self._term = term
         self._journal = journal
         self._groups: dict[str, _Group] = {}
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # guards the table of groups
+        self._deciding = threading.Lock()  # guards the journal
 
     # ---- optimizers --------------------------------------------------------------------------------------------------
 
     def create(self, name: str, workers: Mapping[str, str], kind: str, settings: Mapping[str, Any]) -> int:
-        """Puts shards (name -> worker) under an optimizer; returns its version."""
+        """Puts shards (name -> worker) under an optimizer; returns its version. Again: only returns it.
+
+        Raises:
+            ConfigError: no such optimizer or setting, no shards, the name is held by another optimizer, or a shard is
+                under another one.
+            ContextError: a worker was started anew, and its shards with it, since the first step.
+        """
         optimizer = from_settings(kind, settings)
+        if not workers:
+            raise ConfigError(f"optimizer {name!r} was given no shards")
         owners: dict[str, list[str]] = {}
         for shard, worker in workers.items():
             taken = self.of(shard)
@@ -70,50 +93,91 @@ class Updates:
             owners.setdefault(worker, []).append(shard)
         group = _Group(name, owners, kind, settings, optimizer.lr)
         with self._lock:
-            held = self._groups.get(name)
-            if held is not None and (held.owners, held.kind, held.settings) != (owners, kind, settings):
-                raise ConfigError(f"there is an optimizer {name!r} already, with other shards or settings")
-            group = self._groups.setdefault(name, group)
-        for worker, shards in owners.items():
-            out: list[Any] = []
-            adopt = pb.Adopt(
-                optimizer=name,
-                shards=shards,
-                kind=kind,
-                settings=encode_value(dict(settings), out, "settings"),
-                version=group.version,
-                term=self._term,
+            held = self._groups.setdefault(name, group)
+        if (held.owners, held.kind, held.settings) != (owners, kind, settings):
+            raise ConfigError(
+                f"there is an optimizer {name!r} already, with other shards or settings: give this one a name of its "
+                "own (name=)"
             )
-            self._process.ask(worker, adopt, out)
-        return group.version
+        with self._turn(held):
+            try:
+                self._adopt(held)
+            except BaseException:
+                if held is group:
+                    with self._lock:
+                        del self._groups[name]
+                raise
+            return held.version
+
+    def _adopt(self, group: _Group) -> None:
+        """Has the owners put their shards under the optimizer, at its version."""
+        for worker, shards in sorted(group.owners.items()):
+            incarnation = self._process.peers.incarnation(worker)
+            if group.adopted.get(worker) == incarnation:
+                continue
+            if group.version > 0:
+                raise ContextError(
+                    f"optimizer {group.name!r} is at version {group.version}, but {worker} was started anew and holds "
+                    "initial weights: restore a checkpoint"
+                )
+            self._ask_to_adopt(group, worker, shards, group.version)
+            group.adopted[worker] = incarnation
+
+    def adopt_anew(self, versions: Mapping[str, int]) -> None:
+        """Has owners that were started anew put their shards under their optimizers, at these versions, of which they
+        are about to be given the state. Called while paused."""
+        for group in self._all():
+            for worker, shards in sorted(group.owners.items()):
+                incarnation = self._process.peers.incarnation(worker)
+                if group.adopted.get(worker) != incarnation:
+                    self._ask_to_adopt(group, worker, shards, versions[group.name])
+                    group.adopted[worker] = incarnation
+
+    def _ask_to_adopt(self, group: _Group, worker: str, shards: list[str], version: int) -> None:
+        out: list[Any] = []
+        adopt = pb.Adopt(
+            optimizer=group.name,
+            shards=shards,
+            kind=group.kind,
+            settings=encode_value(dict(group.settings), out, "settings"),
+            version=version,
+            term=self._term,
+        )
+        self._process.ask(worker, adopt, out)
 
     def of(self, shard: str) -> str:
         """The optimizer a shard is under; empty when under none."""
-        with self._lock:
-            groups = list(self._groups.values())
-        return next((g.name for g in groups if any(shard in shards for shards in g.owners.values())), "")
+        return next((g.name for g in self._all() if any(shard in shards for shards in g.owners.values())), "")
 
     def versions(self) -> dict[str, int]:
         """The version of every optimizer."""
-        with self._lock:
-            return {name: group.version for name, group in self._groups.items()}
+        return {group.name: group.version for group in self._all()}
 
     def latest_version(self) -> int:
         return max(self.versions().values(), default=0)
 
-    def restore(self, versions: Mapping[str, int]) -> None:
-        """All owners have been given the state of these versions."""
-        for name, version in versions.items():
-            if name in self._groups:
-                self._groups[name].version = version
-                self._groups[name].last = None
+    def restored(self, versions: Mapping[str, int]) -> None:
+        """All owners have been given the state of these versions. Called while paused.
+
+        Steps that are taken again from there are compared with what the journal says of them.
+        """
+        for group in self._all():
+            group.version = versions[group.name]
+            group.last = None
+            decided = self._journal or ()
+            group.before = {d.version: d for d in decided if d.optimizer == group.name and d.version > group.version}
+
+    def forget(self, versions: Mapping[str, int]) -> None:
+        """Drops the journal's records of steps up to these versions, since checkpoints have made them history."""
+        if self._journal is not None:
+            with self._deciding:
+                self._journal.compact(lambda decision: decision.version > versions.get(decision.optimizer, 0))
 
     @contextmanager
     def paused(self) -> Iterator[None]:
         """No update happens in the block."""
-        with self._lock:
-            groups = sorted(self._groups.values(), key=lambda group: group.name)
-        taken = []
+        groups = sorted(self._all(), key=lambda group: group.name)
+        taken: list[_Group] = []
         try:
             for group in groups:
                 self._take(group)
@@ -123,34 +187,52 @@ class Updates:
             for group in taken:
                 group.lock.release()
 
+    @contextmanager
+    def _turn(self, group: _Group) -> Iterator[None]:
+        self._take(group)
+        try:
+            yield
+        finally:
+            group.lock.release()
+
     def _take(self, group: _Group) -> None:
         with self._process.executor.parked(f"optimizer {group.name}"):
             group.lock.acquire()
 
+    def _all(self) -> list[_Group]:
+        with self._lock:
+            return list(self._groups.values())
+
     # ---- one update --------------------------------------------------------------------------------------------------
 
-    def step(self, name: str, version: int, contexts: list[str], clip_norm: float, learning_rate: float) -> Decision:
-        """The update of optimizer `name` to `version`. Asked again for the last one, answers as before.
+    def step(
+        self, name: str, version: int, contexts: list[str], clip_norm: float = 0.0, learning_rate: float | None = None
+    ) -> Decision:
+        """The update of optimizer `name` to `version`. When it returns a commit, the update has happened; when it
+        raises, nobody has changed. Asked again for the last one, it answers as before.
 
         Arguments:
             contexts: whose gradients are summed, in this order.
             clip_norm: largest norm of all gradients together; 0: any.
-            learning_rate: of this step; 0: the optimizer's own.
+            learning_rate: of this step; None: the optimizer's own.
 
         Raises:
-            ContextError: another version is due.
-            WorkerLost: an owner is gone. Before the decision nobody has changed; after it, all others have.
+            ConfigError: there is no such optimizer.
+            ContextError: another version is due, or a context has been released.
+            WorkerLost: an owner is gone.
+            JournalError: the decision could not be written.
         """
-        group = self._groups.get(name)
+        with self._lock:
+            group = self._groups.get(name)
         if group is None:
-            raise ConfigError(f"there is no optimizer {name!r}")
-        self._take(group)
-        try:
+            raise ConfigError(f"there is no optimizer {name!r}; there are {', '.join(self.versions()) or 'none'}")
+        with self._turn(group):
             if group.last is not None and version == group.version == group.last.version:
                 return group.last
             if version != group.version + 1:
                 raise ContextError(f"optimizer {name!r} is at version {group.version}; asked for {version}")
-            decision = self._decide(group, version, contexts, clip_norm, learning_rate or group.learning_rate)
+            rate = group.learning_rate if learning_rate is None else learning_rate
+            decision = self._decide(group, version, contexts, clip_norm, rate)
             group.last = decision
             if decision.outcome == "commit":
                 group.version = version
@@ -158,62 +240,99 @@ class Updates:
             else:
                 self._withdraw(group, version)
             return decision
-        finally:
-            group.lock.release()
 
-    def _decide(
-        self, group: _Group, version: int, contexts: list[str], clip_norm: float, learning_rate: float
-    ) -> Decision:
+    def _decide(self, group: _Group, version: int, contexts: list[str], clip_norm: float, rate: float) -> Decision:
         """Prepares on all owners and decides. Whatever goes wrong before the record is on disk means abort."""
         prepare = pb.Prepare(term=self._term, optimizer=group.name, version=version, contexts=contexts)
+        owners = {worker: self._process.peers.incarnation(worker) for worker in sorted(group.owners)}
         try:
             norms = [norm for reply in self._ask_all(group, prepare) for norm in reply.norms]
             total = math.sqrt(math.fsum(n.norm * n.norm for n in sorted(norms, key=lambda n: n.parameter)))
-            finite = all(n.finite for n in norms)
+            finite = all(n.finite for n in norms) and math.isfinite(total)
             decision = Decision(
                 optimizer=group.name,
                 version=version,
                 outcome="commit" if finite else "abort",
                 clip_factor=clip_norm / total if finite and 0 < clip_norm < total else 1.0,
-                learning_rate=learning_rate,
+                learning_rate=rate,
                 norm=total,
-                owners={worker: self._process.peers.incarnation(worker) for worker in sorted(group.owners)},
+                owners=owners,
                 term=self._term,
             )
-            return decision if self._journal is None else self._append(decision)
-        except DistgradError:
+            if self._journal is not None:
+                with self._deciding:
+                    decision = self._journal.append(decision)
+        except BaseException:
             if self._journal is None or not self._journal.closed:
                 self._withdraw(group, version)
             raise
+        self._compare(decision, group.before.pop(version, None))
+        return decision
 
-    def _append(self, decision: Decision) -> Decision:
-        assert self._journal is not None
-        with self._lock:
-            return self._journal.append(decision)
+    def _compare(self, now: Decision, before: Decision | None) -> None:
+        """A step that was taken again should have come out as it did before."""
+        if before is None or _result(now) == _result(before):
+            return
+        _log.warning(
+            "step %d of optimizer %r, taken again from a checkpoint, came out differently: %s with gradient norm %r, "
+            "clip factor %r and learning rate %r; before, %s with %r, %r and %r. Something in the programs or the data "
+            "depends on more than the job's seed, or the job was changed",
+            now.version,
+            now.optimizer,
+            now.outcome,
+            now.norm,
+            now.clip_factor,
+            now.learning_rate,
+            before.outcome,
+            before.norm,
+            before.clip_factor,
+            before.learning_rate,
+        )
 
     def _commit(self, group: _Group, decision: Decision) -> None:
-        self._ask_all(
-            group,
-            pb.Commit(
-                term=self._term,
-                optimizer=group.name,
-                version=decision.version,
-                clip_factor=decision.clip_factor,
-                learning_rate=decision.learning_rate,
-            ),
+        """Tells the owners what was decided, and waits until they have applied it. One that has not is gone, or about
+        to end: what it held is lost with it, and the decision stands."""
+        commit = pb.Commit(
+            term=self._term,
+            optimizer=group.name,
+            version=decision.version,
+            clip_factor=decision.clip_factor,
+            learning_rate=decision.learning_rate,
         )
+        answers = {worker: self._process.request(worker, commit) for worker in sorted(group.owners)}
+        self._wait([settled(answer) for answer in answers.values()], "Commit")
+        for worker, answer in answers.items():
+            if answer.error is not None:
+                _log.error(
+                    "step %d of optimizer %r is decided, but %s did not take it: %s",
+                    decision.version,
+                    group.name,
+                    worker,
+                    answer.error,
+                )
 
     def _withdraw(self, group: _Group, version: int) -> None:
         """Tells the owners that nothing happens. One that cannot be told is gone, and its pinned state with it."""
         withdraw = pb.Withdraw(term=self._term, optimizer=group.name, version=version)
-        for worker in group.owners:
+        for worker in sorted(group.owners):
             self._process.request(worker, withdraw)
 
     def _ask_all(self, group: _Group, body: Any) -> list[Any]:
         """The answers of all owners, asked at once. Raises the first error once all have answered."""
         promises = [self._process.request(worker, body) for worker in sorted(group.owners)]
+        self._wait(promises, type(body).__name__)
+        return [promise.result()[0] for promise in promises]
+
+    def _wait(self, promises: list[Promise[Any]], what: str) -> None:
         ready: Promise[None] = Promise()
         all_done(promises, ready)
-        self._process.executor.wait(ready, what=f"the owners' answers to {type(body).__name__}")
+        self._process.executor.wait(ready, what=f"the owners' answers to {what}")
         ready.result()
-        return [promise.result()[0] for promise in promises]
+
+    def __repr__(self) -> str:
+        return f"<Updates of term {self._term}: {self.versions() or 'no optimizers'}>"
+
+
+def _result(decision: Decision) -> tuple[str, ...]:
+    """What a decision says of the step; as text, where even NaN equals itself."""
+    return decision.outcome, repr(decision.norm), repr(decision.clip_factor), repr(decision.learning_rate)

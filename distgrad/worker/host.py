@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
@@ -11,17 +13,25 @@ from distgrad.autograd import tape
 from distgrad.errors import ConfigError, ContextError, ProgramError
 from distgrad.graph.share import active
 from distgrad.graph.waiting import Promise
-from distgrad.nn.parameter import staged_buffers
 from distgrad.optim import from_settings
 from distgrad.wire import pb
+from distgrad.wire.dtypes import dtype_name
 
 from .ownership import Ownership
 from .programs import Programs
 from .shard import Shard, outputs_of, remote_methods
 
+# Name of the dtype, and shape.
+ArrayKind = tuple[str, tuple[int, ...]]
+
 
 class Hosted:
-    """A shard and what its worker knows of it."""
+    """A shard and what its worker knows of it.
+
+    Attributes:
+        methods: names of the remote methods, with their numbers of outputs.
+        owner: of its parameters; None while it is under no optimizer.
+    """
 
     def __init__(self, name: str, shard: Shard, program: str, seed: int) -> None:
         self.name = name
@@ -30,6 +40,9 @@ class Hosted:
         self.seed = seed
         self.methods = remote_methods(type(shard))
         self.owner: Ownership | None = None
+
+    def __repr__(self) -> str:
+        return f"<Hosted {self.name}: {self.program}>"
 
 
 class Host:
@@ -48,6 +61,7 @@ class Host:
 
         Raises:
             ProgramError: no such program, or its class refuses the config.
+            ConfigError: the name is taken.
         """
         if name in self.shards:
             raise ConfigError(f"shard {name!r} lives on {self.worker} already")
@@ -56,28 +70,36 @@ class Host:
             with nn.random.seeded(seed, name):
                 shard = kind(**config)
         except Exception as error:
+            settings = ", ".join(f"{key}={reprlib.repr(value)}" for key, value in config.items())
             raise ProgramError(
-                f"shard {name!r}: {program}({', '.join(f'{k}={v!r}' for k, v in config.items())}) failed on "
-                f"{self.worker}: {type(error).__name__}: {error}"
+                f"shard {name!r}: {program}({settings}) failed on {self.worker}: {type(error).__name__}: {error}"
             ) from error
         self.shards[name] = Hosted(name, shard, program, seed)
         return self.shards[name]
 
     def adopt(self, message: pb.Adopt, settings: Mapping[str, Any]) -> None:
-        """Puts shards of this worker under an optimizer."""
+        """Puts shards of this worker under an optimizer: all of them, or, raising, none. Again: nothing happens.
+
+        Raises:
+            ProgramError: a shard does not live here.
+            ConfigError: a shard is under another optimizer, or the optimizer has other settings.
+            PermissionDenied: the coordinator's term is over.
+        """
+        optimizer = from_settings(message.kind, settings)
         owner = self.owners.get(message.optimizer)
         if owner is None:
-            optimizer = from_settings(message.kind, settings)
-            owner = self.owners[message.optimizer] = Ownership(
-                message.optimizer, optimizer, message.version, message.term
-            )
-        for name in message.shards:
-            hosted = self.hosted(name)
-            if hosted.owner is not None and hosted.owner is not owner:
-                raise ConfigError(f"shard {name!r} is under optimizer {hosted.owner.name!r} already")
-            if hosted.owner is None:
-                hosted.owner = owner
-                owner.adopt(name, hosted.shard)
+            owner = Ownership(message.optimizer, optimizer, message.version, message.term)
+        owner.check_term(message.term)
+        if owner.optimizer != optimizer:
+            raise ConfigError(f"optimizer {owner.name!r} is {owner.optimizer} on {self.worker}, not {optimizer}")
+        adopted = [self.hosted(name) for name in message.shards]
+        for hosted in adopted:
+            if hosted.owner not in (None, owner):
+                raise ConfigError(f"shard {hosted.name!r} is under optimizer {hosted.owner.name!r} already")
+        self.owners[owner.name] = owner
+        for hosted in adopted:
+            hosted.owner = owner
+            owner.adopt(hosted.name, hosted.shard)
 
     # ---- finding -----------------------------------------------------------------------------------------------------
 
@@ -99,7 +121,11 @@ class Host:
 
     def resolve(self, call: pb.Call) -> Callable[..., Any] | Promise[Callable[..., Any]]:
         """The function a call means; a promise of it while the shard's parameters have yet to reach the version that
-        the call's context began at.
+        the call's context began at. Called from links' threads.
+
+        Raises:
+            ProgramError: there is no such shard, method or function, or it may not be called.
+            ContextError: the version has been passed.
         """
         if not call.shard:
             return partial(self._run, call, self.programs.function(call.method), 0)
@@ -109,31 +135,43 @@ class Host:
                 f"{call.shard}.{call.method} may not be called: {hosted.program} has the remote methods "
                 f"{', '.join(hosted.methods) or 'none'} (mark methods with @dg.remote)"
             )
-        function = partial(self._run, call, getattr(hosted.shard, call.method), hosted.seed)
+        method = getattr(hosted.shard, call.method)
         owner = hosted.owner
         if owner is None or owner.name not in call.context.versions:
-            return function
-        reached = owner.reached(call.context.versions[owner.name])
+            return partial(self._run, call, method, hosted.seed)
+        version = call.context.versions[owner.name]
+        function = partial(self._run_at, owner, version, call, method, hosted.seed)
+        reached = owner.reached(version)
         return function if reached is None else _then(reached, function)
 
+    # ---- running -----------------------------------------------------------------------------------------------------
+
+    def _run_at(
+        self, owner: Ownership, version: int, call: pb.Call, method: Any, seed: int, /, *args: Any, **kwargs: Any
+    ) -> Any:
+        """Runs a method whose shard must be at a version from its first line to its last, however long it was in line
+        or waits meanwhile."""
+        owner.require(version)
+        value = self._run(call, method, seed, *args, **kwargs)
+        owner.require(version)
+        return value
+
     def _run(self, call: pb.Call, function: Callable[..., Any], seed: int, /, *args: Any, **kwargs: Any) -> Any:
-        """Runs a method with random numbers of its own and changes of buffers staged with its context."""
+        """Runs a function with random numbers of its own. Changes of buffers are staged with its context; outside any
+        context they are dropped, and modules work in evaluation mode."""
         share = active.get()
+        assert share is not None, "a call runs in the share it came in"
+        training = share.records
         path = tape.mode.get().frame.path
-        context = call.context
-        with nn.random.seeded(seed, call.shard, context.step, context.microbatch, *path):
-            if share is None or not share.records:
-                value = function(*args, **kwargs)
-            else:
-                with staged_buffers() as updates:
-                    value = function(*args, **kwargs)
-                if updates:
-                    share.staged[path] = updates
+        random = nn.random.seeded(seed, call.shard, call.context.step, call.context.microbatch, *path)
+        with random, nn.staged_buffers() as updates, nullcontext() if training else nn.evaluating():
+            value = function(*args, **kwargs)
+        if updates and training:
+            share.staged[path] = updates
         outputs = outputs_of(function)
         if outputs > 1 and (not isinstance(value, tuple) or len(value) != outputs):
-            raise ProgramError(
-                f"{call.method} is declared with outputs={outputs} but did not return a tuple of that length"
-            )
+            found = f"a tuple of {len(value)}" if isinstance(value, tuple) else f"a {type(value).__name__}"
+            raise ProgramError(f"{call.method} is declared with outputs={outputs} but returned {found}")
         return value
 
     # ---- state -------------------------------------------------------------------------------------------------------
@@ -149,12 +187,50 @@ class Host:
         }
         return state, owner.version if owner else 0
 
-    def load_state(self, name: str, state: Mapping[str, Any], version: int) -> None:
-        """Takes over what `state` returned, here or elsewhere, after checking it whole."""
+    def check_state(self, name: str, given: Mapping[str, ArrayKind]) -> None:
+        """Raises ConfigError unless a state of such arrays ("parameters/weight", ...) is one that `load_state` takes.
+        Says all that does not fit."""
+        own = state_kinds(self.state(name)[0])
+        problems = [f"{key!r} is missing" for key in own if key not in given]
+        problems += [f"{key!r} is not part of it" for key in given if key not in own]
+        problems += [
+            f"{key!r} is {_text(given[key])}, here it is {_text(kind)}"
+            for key, kind in own.items()
+            if given.get(key, kind) != kind
+        ]
+        if problems:
+            raise ConfigError(f"the state does not fit shard {name!r} on {self.worker}: " + "; ".join(problems))
+
+    def load_state(self, name: str, state: Mapping[str, Any], version: int | None = None) -> None:
+        """Gives a shard the state that `state` returned, here or elsewhere; raising ConfigError, nothing of it.
+
+        Arguments:
+            state: without "optimizer", the optimizer's state stays.
+            version: of that state; None: the present one.
+        """
         hosted = self.hosted(name)
-        hosted.shard.load_state_dict({**state["parameters"], **state["buffers"]})
-        if hosted.owner is not None:
-            hosted.owner.load(name, state["optimizer"], version)
+        owner = hosted.owner
+        if "optimizer" in state:
+            self.check_state(name, state_kinds(state))
+        hosted.shard.load_state_dict({**state.get("parameters", {}), **state.get("buffers", {})})
+        if owner is not None and "optimizer" in state:
+            owner.load(name, state["optimizer"])
+        if owner is not None and version is not None:
+            owner.move_to(version)
+
+
+def state_kinds(state: Mapping[str, Mapping[str, Any]]) -> dict[str, ArrayKind]:
+    """The arrays of a shard's state by name ("optimizer/weight/mean"), as dtypes and shapes."""
+    return {
+        f"{part}/{name}": (dtype_name(array.dtype), tuple(array.shape))
+        for part, arrays in state.items()
+        for name, array in arrays.items()
+    }
+
+
+def _text(kind: ArrayKind) -> str:
+    dtype, shape = kind
+    return f"{dtype}{list(shape)}"
 
 
 def _then(reached: Promise[None], function: Callable[..., Any]) -> Promise[Callable[..., Any]]:

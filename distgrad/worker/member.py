@@ -37,6 +37,7 @@ class Membership:
         self._lock = threading.Lock()
         self._changed = threading.Condition()
         process.messages[pb.MemberEvent] = self._event
+        process.accept({"coordinator"}, [pb.MemberEvent])
         process.endpoint.explain = self._explain
         process.on_lost.append(self._lost)
         process.find_shard = self.find_shard
@@ -51,26 +52,29 @@ class Membership:
         reply, _ = self.process.ask(COORDINATOR, pb.Join(name=self.process.name, programs=programs), timeout=timeout)
         self.term = reply.term
         for member in reply.members:
-            self._meet(member)
+            self._meet(member, listed=True)
 
     # ---- who is there ------------------------------------------------------------------------------------------------
 
     def _event(self, link: Link, body: pb.MemberEvent, arrays: list[Any]) -> None:
         self._meet(body.member)
 
-    def _meet(self, member: pb.Member) -> None:
-        if member.name == self.process.name:
-            return
+    def _meet(self, member: pb.Member, listed: bool = False) -> None:
+        """Takes note of a member's state. `listed`: on joining, when an event may have told newer things already."""
+        name, alive = member.name, member.state == "alive"
+        identity = Identity(name, member.incarnation, member.role, member.address, member.pid)
         with self._changed:
-            self.members[member.name] = member
+            if name == self.process.name or (listed and name in self.members):
+                return
+            self.members[name] = member
             self._changed.notify_all()
-        identity = Identity(member.name, member.incarnation, member.role, member.address, member.pid)
-        if member.state == "alive":
-            self.process.peers.introduce(identity)
-        else:
-            with self._lock:
-                self._shards.clear()
-            self.process.gone(identity, WorkerLost(f"{member.name} is lost: {member.reason}"))
+            if alive:
+                self.process.peers.introduce(identity)
+        with self._lock:
+            self._shards.clear()
+        if not alive:
+            how = "has left" if member.state == "left" else "is lost"
+            self.process.gone(identity, WorkerLost(f"{name} {how}: {member.reason}"))
         if self._on_event is not None:
             self._on_event(member)
 

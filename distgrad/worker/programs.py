@@ -1,12 +1,21 @@
-"""The programs a worker can run: the Python files of one folder, loaded by name and by nothing else."""
+"""The programs a worker can run: the Python files of one folder, loaded by name and by nothing else.
+
+A folder is imported as a package of its own, under a name that no other has. So files of the same name in two folders
+stay apart, nothing is added to `sys.path`, and a program imports its neighbours as within any package:
+
+    from .layers import Block
+"""
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
+import itertools
 import re
 import sys
-import threading
+import traceback
 from difflib import get_close_matches
+from importlib.machinery import ModuleSpec
+from importlib.util import module_from_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -16,6 +25,8 @@ from distgrad.errors import ProgramError
 from .shard import Shard, outputs_of
 
 _TARGET = re.compile(r"(?P<file>[A-Za-z0-9_][A-Za-z0-9_./-]*\.py):(?P<name>[A-Za-z_][A-Za-z0-9_]*)")
+
+_numbers = itertools.count()
 
 
 class Programs:
@@ -29,12 +40,12 @@ class Programs:
         self.folder = Path(folder).resolve()
         if not self.folder.is_dir():
             raise ProgramError(f"the programs folder {self.folder} does not exist")
-        self._modules: dict[str, ModuleType] = {}
-        self._lock = threading.Lock()
+        self._package = _make_package(self.folder)
 
     def names(self) -> list[str]:
-        """The files, relative to the folder."""
-        return sorted(str(path.relative_to(self.folder)) for path in self.folder.rglob("*.py"))
+        """The files, relative to the folder; hidden ones are left out."""
+        found = (path.relative_to(self.folder) for path in self.folder.rglob("*.py"))
+        return sorted(str(path) for path in found if not any(part.startswith(".") for part in path.parts))
 
     def shard_class(self, target: str) -> type[Shard]:
         """The class "FILE.py:CLASS" of shards."""
@@ -59,16 +70,16 @@ class Programs:
         match = _TARGET.fullmatch(target)
         if match is None:
             raise ProgramError(f"{target!r} does not name a program; expected FILE.py:NAME within the programs folder")
-        module = self._module(match["file"])
-        if match["name"].startswith("_") or not hasattr(module, match["name"]):
+        file, name = match["file"], match["name"]
+        module = self._load(file, self._locate(file))
+        if name.startswith("_") or not hasattr(module, name):
             offered = sorted(name for name, value in vars(module).items() if _offered(module, name, value))
-            raise ProgramError(
-                f"program {match['file']} has no {match['name']!r}{_hint(match['name'], offered)}; "
-                f"it has {', '.join(offered) or 'nothing to offer'}"
-            )
-        return getattr(module, match["name"])
+            has = ", ".join(offered) or "nothing to offer"
+            raise ProgramError(f"program {file} has no {name!r}{_hint(name, offered)}; it has {has}")
+        return getattr(module, name)
 
-    def _module(self, file: str) -> ModuleType:
+    def _locate(self, file: str) -> Path:
+        """Where a program lies; relative to the folder, links followed."""
         path = (self.folder / file).resolve()
         if not path.is_relative_to(self.folder):
             raise ProgramError(f"program {file!r} lies outside the programs folder {self.folder}")
@@ -78,26 +89,42 @@ class Programs:
                 f"there is no program {file!r} in {self.folder}{_hint(file, known)}; "
                 f"it has {', '.join(known) or 'no programs'}"
             )
-        with self._lock:
-            module = self._modules.get(str(path))
-            if module is None:
-                module = self._modules[str(path)] = _load(path)
-            return module
+        return path.relative_to(self.folder)
+
+    def _load(self, file: str, path: Path) -> ModuleType:
+        parts = path.with_suffix("").parts
+        if any("." in part for part in parts):
+            raise ProgramError(f"program {file!r} cannot be imported: Python takes the dots in its name for folders")
+        name = ".".join([self._package, *parts])
+        if name not in sys.modules:
+            importlib.invalidate_caches()  # the file may be younger than Python's last look into the folder
+        try:
+            return importlib.import_module(name)
+        except (Exception, SystemExit) as error:
+            raise ProgramError(
+                f"program {file} cannot be imported: {type(error).__name__}: {error}{self._where(error)}"
+            ) from error
+
+    def _where(self, error: BaseException) -> str:
+        """The line of the folder's files that an import failed on; for a neighbour not found, how to import it."""
+        lines = [
+            f"{Path(frame.filename).relative_to(self.folder)}, line {frame.lineno}"
+            for frame in traceback.extract_tb(error.__traceback__)
+            if Path(frame.filename).is_relative_to(self.folder)
+        ]
+        where = f" ({lines[-1]})" if lines else ""
+        if isinstance(error, ModuleNotFoundError) and f"{error.name}.py" in self.names():
+            where += f"; it lies in the same folder, so write: from . import {error.name}"
+        return where
 
 
-def _load(path: Path) -> ModuleType:
-    """Imports a file. Programs may import their neighbours in the folder."""
-    if str(path.parent) not in sys.path:
-        sys.path.append(str(path.parent))
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        raise ProgramError(f"program {path.name} cannot be imported: {type(error).__name__}: {error}") from error
-    return module
+def _make_package(folder: Path) -> str:
+    """Lets the files of a folder be imported as modules of a package; returns its name."""
+    name = f"distgrad_programs_{next(_numbers)}"
+    spec = ModuleSpec(name, loader=None, is_package=True)
+    spec.submodule_search_locations = [str(folder)]
+    sys.modules[name] = module_from_spec(spec)
+    return name
 
 
 def _offered(module: ModuleType, name: str, value: Any) -> bool:

@@ -26,6 +26,9 @@ class Shard(Module):
                 return dg.ops.relu(self.linear(x))
 
     Between two waits (for a Ref, a call) a method runs alone; at a wait, other calls may enter the same shard.
+
+    Calls made outside any context are inference: modules work in evaluation mode, and buffers stay as they are. In a
+    context, changes of buffers take effect with the update that uses the context's gradients.
     """
 
 
@@ -38,6 +41,9 @@ def remote(function: Any = None, *, outputs: int = 1) -> Any:
 
     Arguments:
         outputs: how many Refs a call returns; the method then returns a tuple of that length.
+
+    Raises:
+        ProgramError: what is marked is not an ordinary function or method, or its name begins with an underscore.
     """
     if function is None:
         return lambda f: _marked(f, outputs)
@@ -45,12 +51,17 @@ def remote(function: Any = None, *, outputs: int = 1) -> Any:
 
 
 def _marked(function: Any, outputs: int) -> Any:
-    if not callable(function):
+    if isinstance(function, type | staticmethod | classmethod | property) or not callable(function):
         raise ProgramError(f"@remote marks functions and methods, not a {type(function).__name__}")
-    if inspect.iscoroutinefunction(function) or inspect.isgeneratorfunction(function):
-        raise ProgramError(f"{function.__qualname__}: remote methods are ordinary functions; waiting is what Refs do")
+    name = getattr(function, "__qualname__", repr(function))
+    if inspect.iscoroutinefunction(function):
+        raise ProgramError(f"{name}: remote methods are ordinary functions; waiting is what Refs do")
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise ProgramError(f"{name}: a generator's items cannot be called for; return a list, or declare outputs=")
+    if name.rpartition(".")[2].startswith("_"):
+        raise ProgramError(f"{name}: a name that begins with an underscore is private, so nobody could call it")
     if outputs < 1:
-        raise ProgramError(f"{function.__qualname__}: outputs must be at least 1, not {outputs}")
+        raise ProgramError(f"{name}: outputs must be at least 1, not {outputs}")
     setattr(function, _OUTPUTS, outputs)
     return function
 

@@ -6,12 +6,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from distgrad.errors import DistgradError
-from distgrad.graph.process import Process, Reply
+from distgrad.errors import ContextClosed, PermissionDenied
+from distgrad.graph.process import Handler, Process, Reply
 from distgrad.graph.waiting import Priority, Promise
 from distgrad.transport.interfaces import Identity, Lanes, Link
 from distgrad.transport.settings import TransportSettings
 from distgrad.wire import decode_value, encode_value, pb
+from distgrad.wire.dtypes import dtype_name
 
 from .host import Host, Hosted
 from .member import Membership
@@ -54,16 +55,20 @@ class Worker:
         self._stopped: Promise[str] = Promise()
         self.process.requests[pb.ReadGradients] = self._read_gradients
         self.process.requests[pb.Shutdown] = self._shutdown
-        for body, handler in {
+        orders: dict[type, Handler] = {
             pb.LoadShard: self._load,
             pb.Adopt: self._adopt,
             pb.Prepare: self._prepare,
             pb.Commit: self._commit,
             pb.Withdraw: self._withdraw,
             pb.ReadState: self._read_state,
+            pb.CheckState: self._check_state,
             pb.WriteState: self._write_state,
-        }.items():
+        }
+        for body, handler in orders.items():
             self.process.serve(body, handler, Priority.GRADIENT)
+        # Anybody in the cluster may call shards; what becomes of them is for the coordinator to say.
+        self.process.accept({"coordinator"}, [*orders, pb.Shutdown])
 
     # ---- life --------------------------------------------------------------------------------------------------------
 
@@ -97,15 +102,21 @@ class Worker:
 
     def _prepare(self, body: pb.Prepare, arrays: list[Any]) -> tuple[Any, list[Any]]:
         owner = self.host.owner(body.optimizer)
-        met = (self.process.shares.get(context) for context in body.contexts)
-        norms = owner.prepare(body.term, body.version, [share for share in met if share is not None])
+        shares = self.process.shares
+        met = [share for context in body.contexts if (share := shares.get(context)) is not None]
+        norms = owner.prepare(body.term, body.version, met)
+        for context in body.contexts:
+            # Its gradients may be gone here and not elsewhere: if that passed for having none, only some would move.
+            if shares.released(context):
+                owner.withdraw(body.term, body.version)
+                raise ContextClosed(f"context {context} has been released, and its gradients with it")
         return pb.Prepared(norms=[pb.Norm(parameter=n.parameter, norm=n.norm, finite=n.finite) for n in norms]), []
 
     def _commit(self, body: pb.Commit, arrays: list[Any]) -> tuple[Any, list[Any]]:
         owner = self.host.owner(body.optimizer)
         try:
             owner.commit(body.term, body.version, body.clip_factor, body.learning_rate)
-        except DistgradError:
+        except PermissionDenied:
             raise
         except Exception as error:
             # Decided is decided: an owner that cannot apply must not go on as if it had, nor as if it had not.
@@ -122,8 +133,13 @@ class Worker:
         out: list[Any] = []
         return pb.StateRead(state=encode_value(state, out, f"state of {body.shard}"), version=version), out
 
+    def _check_state(self, body: pb.CheckState, arrays: list[Any]) -> tuple[Any, list[Any]]:
+        self.host.check_state(body.shard, {array.name: (array.dtype, tuple(array.shape)) for array in body.arrays})
+        return pb.Empty(), []
+
     def _write_state(self, body: pb.WriteState, arrays: list[Any]) -> tuple[Any, list[Any]]:
-        self.host.load_state(body.shard, decode_value(body.state, arrays), body.version)
+        version = body.version if body.HasField("version") else None
+        self.host.load_state(body.shard, decode_value(body.state, arrays), version)
         return pb.Empty(), []
 
     def _read_gradients(self, link: Link, body: pb.ReadGradients, arrays: list[Any], reply: Reply) -> None:
@@ -144,7 +160,7 @@ class Worker:
 
 def _describe(hosted: Hosted) -> pb.ShardLoaded:
     parameters = [
-        pb.ParameterInfo(name=name, dtype=str(parameter.dtype), shape=parameter.shape)
+        pb.ParameterInfo(name=name, dtype=dtype_name(parameter.dtype), shape=parameter.shape)
         for name, parameter in hosted.shard.named_parameters()
     ]
     methods = [pb.MethodInfo(name=name, outputs=outputs) for name, outputs in hosted.methods.items()]

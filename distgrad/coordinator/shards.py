@@ -1,0 +1,173 @@
+"""The shards of a cluster: built on their workers, found by name, and built anew when their worker was started anew."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from distgrad.errors import ConfigError, WorkerLost
+from distgrad.graph.process import Process
+from distgrad.graph.waiting import Promise
+from distgrad.wire import encode_value, pb
+
+from .membership import Member, Membership
+from .placement import Placement, Placements
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+
+
+@dataclass(frozen=True)
+class _Build:
+    """A shard as one life of its worker built it, or is about to."""
+
+    incarnation: int
+    found: Promise[pb.ShardFound] = field(default_factory=Promise)
+
+
+class Shards:
+    """Where every shard is, and whether it is still there.
+
+    Arguments:
+        process: the coordinator's.
+        members: the table of members.
+        lock: guards that table and this one.
+    """
+
+    def __init__(self, process: Process, members: Membership, lock: threading.RLock) -> None:
+        self._process = process
+        self._members = members
+        self._lock = lock
+        self._placements = Placements()
+        self._builds: dict[str, _Build] = {}
+
+    # ---- building ----------------------------------------------------------------------------------------------------
+
+    def place(self, shard: str, program: str, config: Mapping[str, Any], seed: int, worker: str = "") -> pb.ShardFound:
+        """Builds a shard on a worker, by default on the one with the fewest. Placed in the same way again it is found,
+        or, when its worker was started anew, built anew with its initial weights. One that cannot be built leaves no
+        trace.
+
+        Raises:
+            ConfigError: no such worker, no such name, or another shard has it.
+            ProgramError: its program refuses.
+            WorkerLost: its worker is gone.
+        """
+        if not _NAME.fullmatch(shard):
+            raise ConfigError(
+                f"{shard!r} cannot name a shard: letters, digits, '-', '_' and '.' are expected, the first a letter or "
+                "a digit"
+            )
+        with self._lock:
+            workers = [member.name for member in self._members.workers()]
+            known = shard in self._placements
+            placement = self._placements.place(shard, program, config, seed, workers, worker)
+            build, begun = self._begin(placement)
+        try:
+            if begun:
+                self._finish(placement, build)
+            self._process.executor.wait(build.found, what=f"shard {shard!r} on {placement.worker}")
+            return build.found.result()
+        except BaseException:
+            with self._lock:
+                if begun and not known:
+                    self._placements.remove(shard)
+            raise
+
+    def build_anew(self) -> None:
+        """Builds every shard that was lost with an earlier life of its worker.
+
+        Raises:
+            WorkerLost: a worker has not come back.
+            ProgramError: its programs are others now.
+        """
+        with self._lock:
+            begun = [(placement, *self._begin(placement)) for placement in self._placements]
+        for placement, build, mine in begun:
+            if mine:
+                self._finish(placement, build)
+
+    def _begin(self, placement: Placement) -> tuple[_Build, bool]:
+        """The build of a shard on its present worker, and whether the caller has to carry it out. Called with the lock
+        held."""
+        member = self._living(placement)
+        build = self._builds.get(placement.shard)
+        if build is not None and build.incarnation == member.incarnation:
+            return build, False
+        build = self._builds[placement.shard] = _Build(member.incarnation)
+        return build, True
+
+    def _finish(self, placement: Placement, build: _Build) -> None:
+        """Has a shard built on its worker."""
+        out: list[Any] = []
+        load = pb.LoadShard(
+            name=placement.shard,
+            program=placement.program,
+            config=encode_value(dict(placement.config), out, "config"),
+            seed=placement.seed,
+        )
+        try:
+            loaded, _ = self._process.ask(placement.worker, load, out)
+        except BaseException as error:
+            with self._lock:
+                del self._builds[placement.shard]
+            build.found.set_error(error)
+            raise
+        build.found.set_result(
+            pb.ShardFound(
+                name=placement.shard,
+                program=placement.program,
+                worker=placement.worker,
+                parameters=loaded.parameters,
+                methods=loaded.methods,
+            )
+        )
+
+    # ---- finding -----------------------------------------------------------------------------------------------------
+
+    def find(self, shard: str) -> Promise[pb.ShardFound]:
+        """What a shard is and where; a promise of it while it is being built.
+
+        Raises:
+            ConfigError: there is none of that name.
+            WorkerLost: it was lost with its worker.
+        """
+        with self._lock:
+            placement = self._placements[shard]
+            member = self._living(placement)
+            build = self._builds.get(shard)
+        if build is None or build.incarnation != member.incarnation:
+            raise WorkerLost(
+                f"shard {shard!r} was lost when {placement.worker} was started anew: restore a checkpoint, or place it "
+                "again to begin with its initial weights"
+            )
+        return build.found
+
+    def worker(self, shard: str) -> str:
+        """The worker of a shard that is there; raises as `find` does."""
+        found = self.find(shard)
+        self._process.executor.wait(found, what=f"shard {shard!r}")
+        return found.result().worker
+
+    def _living(self, placement: Placement) -> Member:
+        """The worker of a shard. Called with the lock held."""
+        member = self._members.get(placement.worker)
+        if member is None or not member.alive:
+            why = f", which is no longer there: {member.reason}" if member is not None else ", which is no longer there"
+            raise WorkerLost(
+                f"shard {placement.shard!r} was on {placement.worker}{why}. Start a worker of that name, and restore a "
+                "checkpoint"
+            )
+        return member
+
+    def __iter__(self) -> Iterator[Placement]:
+        with self._lock:
+            return iter(list(self._placements))
+
+    def __len__(self) -> int:
+        return len(self._placements)
+
+    def __repr__(self) -> str:
+        return f"<Shards {', '.join(f'{it.shard} on {it.worker}' for it in self) or 'none'}>"

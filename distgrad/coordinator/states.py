@@ -1,0 +1,171 @@
+"""The state of shards: read and written one by one, or all of them as a checkpoint. No update happens meanwhile."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from distgrad.errors import ConfigError, JournalError
+from distgrad.graph.process import Process
+from distgrad.graph.waiting import Promise, all_done
+from distgrad.wire import decode_value, encode_value, pb
+from distgrad.worker.host import state_kinds
+
+from .checkpoint import Checkpoint, OnDemand, ShardState, latest_checkpoint, read_checkpoint, write_checkpoint
+from .shards import Shards
+from .update import Updates
+
+_log = logging.getLogger(__name__)
+
+
+class States:
+    """Reads and writes what shards hold."""
+
+    def __init__(self, process: Process, shards: Shards, updates: Updates) -> None:
+        self._process = process
+        self._shards = shards
+        self._updates = updates
+        # Versions at the latest checkpoint written or restored.
+        self._saved: dict[str, int] = {}
+
+    # ---- one shard ---------------------------------------------------------------------------------------------------
+
+    def read(self, shard: str) -> tuple[pb.StateRead, list[Any]]:
+        """The state of a shard, as its worker says it."""
+        reply: tuple[pb.StateRead, list[Any]] = self._process.ask(self._shards.worker(shard), pb.ReadState(shard=shard))
+        return reply
+
+    def write(self, shard: str, state: pb.Value, arrays: list[Any]) -> None:
+        """Gives a shard's parameters and buffers new values; its optimizer's state and version stay.
+
+        Raises:
+            ConfigError: they do not fit; nothing has changed.
+        """
+        with self._updates.paused():
+            self._process.ask(self._shards.worker(shard), pb.WriteState(shard=shard, state=state), arrays)
+
+    # ---- all of them -------------------------------------------------------------------------------------------------
+
+    def save(self, directory: str, extra: Mapping[str, Any]) -> Path:
+        """Writes a checkpoint of every shard, at one version, under `directory`; returns its path.
+
+        Raises:
+            CheckpointError: the disk refuses.
+            WorkerLost: a shard is gone. Earlier checkpoints are as they were in either case.
+        """
+        with self._updates.paused():
+            placements = list(self._shards)
+            versions = self._updates.versions()
+            checkpoint = Checkpoint(
+                job=str(extra.get("job", "")),
+                version=self._updates.latest_version(),
+                seed=placements[0].seed if placements else 0,
+                shards=OnDemand([placement.shard for placement in placements], self._fetch),
+                extra={"user": dict(extra), "optimizers": versions},
+            )
+            path = write_checkpoint(directory, checkpoint)
+            self._make_history(versions)
+        return path
+
+    def _fetch(self, shard: str) -> ShardState:
+        reply, arrays = self.read(shard)
+        state: ShardState = decode_value(reply.state, arrays)
+        return state
+
+    def _make_history(self, versions: dict[str, int]) -> None:
+        """Lets the journal forget steps that two checkpoints hold: the one just written, and that before it, which is
+        resumed from should the newer one be damaged."""
+        before, self._saved = self._saved, versions
+        try:
+            self._updates.forget(before)
+        except JournalError as error:
+            _log.warning("the journal keeps more than it needs: %s", error)
+
+    def restore(self, directory: str, job: str = "") -> tuple[Path, dict[str, Any]]:
+        """Gives every placed shard the state it has in a checkpoint: all of them, after every shard has been found to
+        fit, or none. Shards that were lost with their worker are built anew, if a worker of that name is back.
+
+        Arguments:
+            directory: a checkpoint, or a directory whose newest complete one is meant.
+            job: when not empty, a checkpoint of another job is refused.
+
+        Returns:
+            The checkpoint's path, and the `extra` it was saved with.
+
+        Raises:
+            ConfigError: there is none, or it does not fit this cluster's shards, optimizers or job.
+            CheckpointError: it is damaged.
+            WorkerLost: a shard is gone and its worker not back.
+        """
+        path = _find(Path(directory))
+        checkpoint = read_checkpoint(path)
+        if job and checkpoint.job != job:
+            raise ConfigError(f"checkpoint {path} is of job {checkpoint.job!r}, not of {job!r}")
+        versions: dict[str, int] = checkpoint.extra.get("optimizers", {})
+        with self._updates.paused():
+            shards = [placement.shard for placement in self._shards]
+            self._check_names(path, checkpoint, shards, versions)
+            self._shards.build_anew()
+            self._updates.adopt_anew(versions)
+            self._check_fit(path, checkpoint, shards)
+            for shard in shards:
+                self._give(shard, self._part(checkpoint, shard), versions)
+            self._updates.restored(versions)
+            self._saved = versions
+        user: dict[str, Any] = checkpoint.extra.get("user", {})
+        return path, user
+
+    def _check_names(self, path: Path, checkpoint: Checkpoint, shards: list[str], versions: dict[str, int]) -> None:
+        """Raises ConfigError when the checkpoint lacks one of the cluster's shards or optimizers."""
+        for shard in shards:
+            if shard not in checkpoint.shards:
+                has = ", ".join(checkpoint.shards) or "none"
+                raise ConfigError(f"checkpoint {path} has no state of shard {shard!r}; it has {has}")
+        for optimizer in self._updates.versions():
+            if optimizer not in versions:
+                has = ", ".join(versions) or "none"
+                raise ConfigError(
+                    f"checkpoint {path} has no state of optimizer {optimizer!r}; it has {has}. To begin anew with the "
+                    "checkpoint's parameters, restore first and make the optimizer then"
+                )
+
+    def _part(self, checkpoint: Checkpoint, shard: str) -> ShardState:
+        """What a shard takes from a checkpoint: under no optimizer, no optimizer's state."""
+        state = checkpoint.shards[shard]
+        parts = ("parameters", "buffers", "optimizer") if self._updates.of(shard) else ("parameters", "buffers")
+        return {part: state.get(part, {}) for part in parts}
+
+    def _check_fit(self, path: Path, checkpoint: Checkpoint, shards: list[str]) -> None:
+        """Asks every owner whether it would take its part."""
+        answers: list[Promise[Any]] = []
+        for shard in shards:
+            check = pb.CheckState(shard=shard)
+            for name, (dtype, shape) in state_kinds(self._part(checkpoint, shard)).items():
+                check.arrays.add(name=name, dtype=dtype, shape=shape)
+            answers.append(self._process.request(self._shards.worker(shard), check))
+        ready: Promise[None] = Promise()
+        all_done(answers, ready)
+        self._process.executor.wait(ready, what="the workers' answers to CheckState")
+        try:
+            ready.result()
+        except ConfigError as error:
+            raise ConfigError(f"checkpoint {path} cannot be restored, and nothing was changed: {error}") from error
+
+    def _give(self, shard: str, state: ShardState, versions: Mapping[str, int]) -> None:
+        out: list[Any] = []
+        write = pb.WriteState(shard=shard, state=encode_value(dict(state), out, f"state of {shard}"))
+        optimizer = self._updates.of(shard)
+        if optimizer:
+            write.version = versions[optimizer]
+        self._process.ask(self._shards.worker(shard), write, out)
+
+
+def _find(directory: Path) -> Path:
+    if (directory / "manifest.json").exists():
+        return directory
+    newest = latest_checkpoint(directory)
+    if newest is None:
+        raise ConfigError(f"there is no complete checkpoint in {directory}")
+    return newest
