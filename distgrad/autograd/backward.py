@@ -428,13 +428,15 @@ def backward(
                 f"only variables have a .grad, and {node} is computed; use dg.autograd.backward.gradients"
             )
 
+    nodes, seeds = _seeded(roots, gradients, create_graph)
+    handed_out = {id(tape.buffer_of(seed)) for seed in seeds}
+
     def accumulate(node: Node, gradient: Any) -> None:
         if gradient is None:
             return
         assert isinstance(node, Leaf), f"a local graph ends in variables, not in {node}"
-        node.grad = gradient if node.grad is None else gradient + node.grad
+        node.grad = own(gradient, handed_out) if node.grad is None else gradient + node.grad
 
-    nodes, seeds = _seeded(roots, gradients, create_graph)
     with tape.entered(record=create_graph or tape.mode.get().record):
         run_pass(nodes, seeds, accumulate, wanted=wanted, retain=bool(retain_graph), record=create_graph)
 
@@ -457,6 +459,21 @@ def gradients(
     with tape.entered(record=create_graph or tape.mode.get().record):
         run_pass(nodes, values, found.__setitem__, wanted=set(wanted), retain=bool(retain_graph), record=create_graph)
     return [g.dense() if isinstance(g := found.get(node), Rows) else g for node in wanted]
+
+
+def own(gradient: Any, handed_out: set[int]) -> Any:
+    """A gradient as an array that its receiver may write to: a copy, if the memory was handed out to another already
+    (both operands of a sum get the same array) or is shared by its elements (that of a sum is broadcast).
+
+    Arguments:
+        handed_out: identities of the arrays that were, kept up to date.
+    """
+    if type(gradient) is not np.ndarray:
+        return gradient
+    if id(tape.buffer_of(gradient)) in handed_out or not gradient.flags.writeable:
+        gradient = gradient.copy()
+    handed_out.add(id(tape.buffer_of(gradient)))
+    return gradient
 
 
 def _seeded(roots: Sequence[Tensor], seeds: Sequence[Any] | None, record: bool) -> tuple[list[Node], list[Any]]:

@@ -316,6 +316,9 @@ def conjugate(xp: Any, factor: Any) -> Any:
     return xp.conj(factor) if kind == "c" else factor
 
 
+_NO_PARAMS: dict[str, Any] = {}
+
+
 class OpNode(Node):
     """A recorded application of a primitive, with what its vjps need."""
 
@@ -421,6 +424,7 @@ class OpNode(Node):
 
     def free(self) -> None:
         self.args = self.out = self.residual = None
+        self.params = _NO_PARAMS
 
 
 _ops: Any = None

@@ -16,7 +16,7 @@ import numpy as np
 from distgrad.errors import GradientError
 
 from . import tape, tree
-from .backward import run_pass
+from .backward import own, run_pass
 from .lifted import Lifted
 from .primitive import differentiable, namespace, ops
 from .rows import Rows
@@ -107,8 +107,9 @@ class Reverse:
             retain=retain,
             record=record,
         )
+        handed_out = {id(tape.buffer_of(seed)) for _, seed in seeded}
         gradients = [
-            _gradient(found.get(node), x, linked)  # type: ignore[arg-type]
+            own(_gradient(found.get(node), x, linked), handed_out)  # type: ignore[arg-type]
             for node, x in zip(nodes, self._primals, strict=True)
         ]
         return tuple(tree.unflatten(self._inputs, gradients))

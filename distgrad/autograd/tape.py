@@ -40,8 +40,8 @@ class Frame:
         return f"Frame(path={self.path})"
 
 
-# Transforms are numbered as they begin, so an inner one has a higher number than those around it, and a box that was kept
-# after the end of its transform is never taken for one of another.
+# Transforms are numbered as they begin, so an inner one has a higher number than those around it, and a box that was
+# kept after the end of its transform is never taken for one of another.
 next_level: Callable[[], int] = itertools.count(1).__next__
 
 
@@ -223,7 +223,7 @@ class WriteClock:
     def write(self, array: Any) -> None:
         """Notes that the buffer under `array` was written to."""
         self.now += 1
-        buffer = _buffer(array)
+        buffer = buffer_of(array)
         identity = id(buffer)
         if identity not in self.written:
             weakref.finalize(buffer, self.written.pop, identity, None).atexit = False
@@ -232,14 +232,14 @@ class WriteClock:
     def check(self, since: int, arrays: tuple[Any, ...], node: Node) -> None:
         """Raises InPlaceError when one of `arrays` was written to after the reading `since`."""
         for position, array in enumerate(arrays):
-            if self.written.get(id(_buffer(array)), 0) > since:
+            if self.written.get(id(buffer_of(array)), 0) > since:
                 raise InPlaceError(
                     f"operand {position} of {node} was written to in place after it was recorded, so the gradient "
                     "would be wrong; write to a copy, or use dg.ops.set_at / dg.ops.add_at, which return a new tensor"
                 )
 
 
-def _buffer(array: Any) -> Any:
+def buffer_of(array: Any) -> Any:
     """The array that owns the memory `array` is a view of; over memory that is no array's, the first one over it."""
     while hasattr(base := getattr(array, "base", None), "base"):
         array = base

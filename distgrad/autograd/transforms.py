@@ -183,17 +183,19 @@ def linear_transpose_jvp(f: Function, primals: Sequence[Any], tangents: Sequence
     """The directional derivative of `f` by reverse mode alone: the pullback is linear in its cotangent, and its own
     pullback is the jvp.
 
-    Tangents may be None where an argument has none.
+    Tangents may be None where an argument has none. Returns a list with the tangent of each result that has
+    derivatives.
     """
     moving = [i for i, t in enumerate(tangents) if t is not None]
 
-    def partial(*chosen: Any) -> Any:
+    def smooth(*chosen: Any) -> list[Any]:
+        """The results that have derivatives."""
         full = list(primals)
         for i, x in zip(moving, chosen, strict=True):
             full[i] = x
-        return f(*full)
+        return [y for y in tree.flatten(f(*full))[0] if differentiable(y.dtype)]
 
-    value, pullback = vjp(partial, *(primals[i] for i in moving))
+    value, pullback = vjp(smooth, *(primals[i] for i in moving))
     _, transposed = vjp(pullback, tree.map(ops().zeros_like, value))
     return transposed(tuple(tangents[i] for i in moving))[0]
 

@@ -193,6 +193,20 @@ def test_a_gradient_has_the_shape_and_dtype_of_its_variable(dtype: str) -> None:
     np.testing.assert_allclose(x.grad, 20.0)
 
 
+def test_a_gradient_may_be_written_to_without_changing_another() -> None:
+    x, y, z = variable(np.ones(3)), variable(np.ones(3)), variable(np.ones((2, 3)))
+    seed = np.full(3, 5.0)
+    (x + y + ops.sum(z, axis=0)).backward(seed)
+    for leaf in (x, y, z):
+        leaf.grad *= 2.0
+    for leaf in (x, y, z):
+        np.testing.assert_array_equal(leaf.grad, np.full(leaf.shape, 10.0))
+    np.testing.assert_array_equal(seed, np.full(3, 5.0))
+    by_x, by_y = dg.grad(lambda x, y: ops.sum(x + y), argnums=(0, 1))(np.ones(3), np.ones(3))
+    by_x *= 2.0
+    np.testing.assert_array_equal(by_y, np.ones(3))
+
+
 # ---- hooks -----------------------------------------------------------------------------------------------------------
 
 

@@ -304,6 +304,17 @@ def test_an_inner_gradient_that_closes_over_a_long_history_does_not_walk_it() ->
     np.testing.assert_allclose(dg.grad(outer)(1.0), numerical, rtol=1e-8)
 
 
+def test_a_derived_jvp_skips_results_without_derivatives() -> None:
+    top = dg.autograd.primitive.Primitive(
+        "top",
+        lambda xp, x: (xp.max(x), xp.argmax(x)),
+        vjps=[lambda xp, g, ans, x: g[0] * (x == xp.max(x))],
+        outputs=2,
+    )
+    (value, place), (tangent, _) = dg.jvp(top, (X,), (np.arange(3.0),))
+    assert (value, place, tangent) == (1.1, 2, 2.0)
+
+
 # ---- complex numbers -------------------------------------------------------------------------------------------------
 
 
