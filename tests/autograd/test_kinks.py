@@ -133,6 +133,31 @@ def test_pytorch_has_the_same_conventions(name: str, args: tuple[list[float], ..
         np.testing.assert_array_equal(found, t.grad.tolist())
 
 
+MASKS: dict[str, Callable[[Any], Any]] = {
+    "relu": ops.relu,
+    "hardtanh": lambda x: ops.hardtanh(x, low=0.0, high=9.0),
+    "maximum": lambda x: ops.maximum(x, 0.0),
+    "minimum": lambda x: ops.minimum(-x, 0.0),
+    "fmax": lambda x: ops.fmax(x, 0.0),
+    "clip": lambda x: ops.clip(x, 0.0, None),
+    "where": lambda x: ops.where(x > 0, x, 0.0),
+    "where of numbers": lambda x: ops.where(np.array([0, 2]), x, 0.0),
+}
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("create_graph", [False, True])
+@pytest.mark.parametrize("name", MASKS)
+def test_an_infinite_gradient_does_not_reach_an_element_that_was_not_chosen(
+    name: str, create_graph: bool, dtype: type
+) -> None:
+    for seed in (INF, NAN):
+        x = dg.tensor(np.array([-1.0, 1.0], dtype), requires_grad=True)
+        dg.backward([MASKS[name](x)], [np.array([seed, seed], dtype)], create_graph=create_graph)
+        found = np.abs(x.grad.numpy() if create_graph else x.grad)
+        np.testing.assert_array_equal(found, np.array([0.0, seed], dtype))
+
+
 def test_a_gradient_at_a_kink_is_a_tensor_under_create_graph() -> None:
     x = dg.tensor([1.0, 1.0], requires_grad=True)
     dg.backward([ops.max(x)], create_graph=True)

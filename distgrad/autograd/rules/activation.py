@@ -12,6 +12,7 @@ import numpy as np
 
 from ..primitive import elementwise, primitive
 from .blocks import parts
+from .masking import masked
 
 
 def _is_real(x: Any) -> bool:
@@ -37,14 +38,10 @@ def _mask(xp: Any, condition: Any, like: Any) -> Any:
     return xp.astype(condition, like.dtype)
 
 
-def _relu_vjp(xp: Any, g: Any, ans: Any, x: Any) -> Any:
-    return g * (ans > 0) if xp is np else g * _mask(xp, ans > 0, g)
-
-
 relu = primitive(
     "relu",
     lambda xp, x: xp.maximum(x, 0),
-    vjps=[_relu_vjp],
+    vjps=[lambda xp, g, ans, x: masked(xp, g, ans > 0)],
     jvp="same",
     save="output",
     doc="max(x, 0); its derivative at 0 is 0.",
@@ -57,10 +54,12 @@ leaky_relu = elementwise(
     doc="x where x > 0, slope · x elsewhere; its derivative at 0 is `slope`.",
 )
 
-hardtanh = elementwise(
+hardtanh = primitive(
     "hardtanh",
     lambda xp, x, *, low=-1.0, high=1.0: xp.minimum(xp.maximum(x, low), high),
-    [lambda xp, ans, x, *, low=-1.0, high=1.0: _mask(xp, (x > low) & (x < high), x)],
+    vjps=[lambda xp, g, ans, x, *, low=-1.0, high=1.0: masked(xp, g, (x > low) & (x < high))],
+    jvp="same",
+    save="inputs",
     doc="x kept within [low, high]; its derivative at the bounds is 0.",
 )
 

@@ -5,13 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from ..primitive import elementwise, primitive
+from .masking import masked
 
 # ---- selection -------------------------------------------------------------------------------------------------------
-
-
-def masked(xp: Any, g: Any, mask: Any) -> Any:
-    """g where the mask holds, else 0. A product takes a twentieth of the time of numpy.where on random masks."""
-    return g * xp.astype(mask, g.dtype)
 
 
 def _winner(xp: Any, g: Any, wins: Any, ties: Any) -> Any:
@@ -98,13 +94,19 @@ clip = primitive(
 )
 
 
+def _truth(xp: Any, condition: Any) -> Any:
+    """A condition as booleans; like NumPy, `where` takes numbers too."""
+    is_bool = "bool" in str(getattr(condition, "dtype", "bool"))
+    return condition if is_bool else xp.not_equal(condition, 0)
+
+
 where = primitive(
     "where",
     lambda xp, condition, x, y: xp.where(condition, x, y),
     vjps=[
         None,
-        lambda xp, g, ans, condition, x, y: xp.where(condition, g, 0.0),
-        lambda xp, g, ans, condition, x, y: xp.where(condition, 0.0, g),
+        lambda xp, g, ans, condition, x, y: masked(xp, g, _truth(xp, condition)),
+        lambda xp, g, ans, condition, x, y: masked(xp, g, xp.logical_not(condition)),
     ],
     jvp="same",
     save="inputs",
@@ -123,7 +125,7 @@ nan_to_num = primitive(
     lambda xp, x, *, copy=True, nan=0.0, posinf=None, neginf=None: xp.nan_to_num(
         x, nan=nan, posinf=posinf, neginf=neginf
     ),
-    vjps=[lambda xp, g, ans, x, *, copy=True, nan=0.0, posinf=None, neginf=None: xp.where(xp.isfinite(x), g, 0.0)],
+    vjps=[lambda xp, g, ans, x, *, copy=True, nan=0.0, posinf=None, neginf=None: masked(xp, g, xp.isfinite(x))],
     jvp="same",
     save="inputs",
     doc="x with nan and infinities replaced; derivative 1 at finite elements, else 0.",
