@@ -10,8 +10,10 @@ chunks       large arrays in pieces; who goes next
 plug         the end of a lane in this process
 handshake    who is there, and do they belong together
 pulse        heartbeats and silence
-recovery     after a break
+recovery     from one lane to another, and after a break
 addresses    where a process listens, as text
+lanes        all kinds of lanes, told apart by addresses
+offers       lanes faster than gRPC: who offers and takes which
 grpc_lane    lanes over gRPC
 socket_lane  lanes over Unix and TCP sockets: listening and connecting
 stream_lane  one of them: frames on a byte stream

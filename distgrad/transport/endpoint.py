@@ -11,21 +11,26 @@ from concurrent.futures import Future
 from dataclasses import replace
 from typing import Any
 
-from distgrad.errors import ConfigError, LinkError, WireError
+from distgrad.errors import ConfigError, LinkError, PermissionDenied, WireError, WorkerLost
 from distgrad.wire import pb
 
 from .handshake import Duplicate, exception_for, greeting, identity_from_pb, identity_to_pb, refusal
 from .interfaces import Identity, Lanes, Receiver
+from .lanes import LanesByAddress
 from .link import ProcessLink
+from .offers import choose, lane_beside, listen_beside
 from .plug import Plug
 from .pulse import Pulse
-from .recovery import recover
+from .recovery import move, recover
 from .settings import TransportSettings
+from .threads import Threads
 
 logger = logging.getLogger("distgrad.transport")
 
 # How long a link that was closed in order may take to get its last frames out.
 FAREWELL = 1.0
+# How long a new link is kept from its opener while it moves to a faster lane.
+PATIENCE = 0.3
 # How soon an opener tries again when the other side said that its own link stays, and that one has not shown up.
 DUPLICATE_PAUSE = 0.05
 
@@ -42,16 +47,12 @@ class Endpoint:
     ) -> None:
         """
         Arguments:
-            lanes: how to reach others; gRPC when not given.
+            lanes: how to reach others; gRPC, and what is faster, when not given.
         """
-        if lanes is None:
-            from .grpc_lane import GrpcLanes
-
-            lanes = GrpcLanes(settings)
         self.identity = identity
         self.settings = settings
         self.receiver = receiver
-        self.lanes = lanes
+        self.lanes = lanes or LanesByAddress(settings)
         self.readers = threading.local()
         self.closing = threading.Event()
         # Somebody above may know better than a broken link why a peer is gone. Called in a thread that may wait a bit.
@@ -61,7 +62,8 @@ class Endpoint:
         self._attempts: dict[str, Future[ProcessLink]] = {}
         self._plugs: set[Plug] = set()
         self._replaced: set[tuple[str, int]] = set()
-        self._recoveries: set[threading.Thread] = set()
+        self._offers: list[pb.Offer] = []
+        self._threads = Threads()
         self._pulse = Pulse(self)
 
     # ---- for those above ---------------------------------------------------------------------------------------------
@@ -80,7 +82,8 @@ class Endpoint:
             ConfigError: it can be reached from other machines and the settings do not protect it.
         """
         self.settings.require_guarded(address)
-        bound = self.lanes.listen(address, self._accept)
+        bound = self.lanes.listen(address, lambda: self._accept(bound))
+        self._offers += listen_beside(self.lanes, bound, self.settings.fast_lanes, self._accept, self._accept_moved)
         if not self.identity.address:
             self.identity = replace(self.identity, address=bound)
         return bound
@@ -148,12 +151,11 @@ class Endpoint:
         with self._changed:
             while self._plugs and (left := deadline - time.monotonic()) > 0:
                 self._changed.wait(left)
-            plugs, recoveries = list(self._plugs), list(self._recoveries)
+            plugs = list(self._plugs)
         for plug in plugs:
             plug.close()
         self._pulse.join()
-        for thread in recoveries:
-            thread.join()
+        self._threads.join()
         self.lanes.close()
 
     def __enter__(self) -> Endpoint:
@@ -181,43 +183,65 @@ class Endpoint:
                 raise LinkError(f"an attempt to reach {name} by another thread did not end in time")
 
     def _open(self, name: str, address: str, expected: int, deadline: float) -> ProcessLink:
+        beside = lane_beside(address) if "unix" in self.settings.fast_lanes else ""
+        if beside:
+            try:
+                return self._greet(name, address, beside, expected, deadline).outcome.result()
+            except (Duplicate, WireError, PermissionDenied, WorkerLost):
+                raise
+            except LinkError as error:
+                logger.info("%s has no faster lane than gRPC: %s", name, error)
         if self.lanes.vacant(address):
             raise LinkError(f"nobody listens at {address}, where {name} should be")
-        plug = self._new_plug(greeting(self.identity, self.settings, expected), name, address)
+        plug = self._greet(name, address, address, expected, deadline)
+        link = plug.outcome.result()
+        if plug.faster:
+            moved = self._threads.start(f"distgrad-move-{name}", move, self, link, plug.faster)
+            moved.join(PATIENCE)
+        return link
+
+    def _greet(self, name: str, address: str, lane_address: str, expected: int, deadline: float) -> Plug:
+        """Opens a lane and waits for what its handshake leads to."""
+        plug = self._new_plug(greeting(self.identity, self.settings, expected), name, address, lane_address)
+        self._plug_in(plug, max(deadline - time.monotonic(), 0))
+        return plug
+
+    def _plug_in(self, plug: Plug, timeout: float) -> None:
         try:
-            self.lanes.open(address, plug)
-            return plug.outcome.result(max(deadline - time.monotonic(), 0))
+            self.lanes.open(plug.lane_address, plug)
+            plug.outcome.result(timeout)
         except BaseException:
             plug.close()
             raise
 
-    def resume(self, link: ProcessLink, timeout: float) -> None:
-        """Takes up the session of a link again over a new lane; called by its recovery.
+    def resume(self, link: ProcessLink, lane_address: str, timeout: float) -> None:
+        """Takes up the session of a link again over a new lane; called when it moves, and by its recovery.
 
         Raises:
             WorkerLost, PermissionDenied: the process there does not know the session any more.
             LinkError: there was no lane this time.
             TimeoutError: nor an answer.
         """
+        self.settings.require_safe(lane_address)
         hello = greeting(self.identity, self.settings, link.peer.incarnation)
         hello.session, hello.received = link.session_name, link.how_far()
-        plug = self._new_plug(hello, link.peer.name, link.opened_at)
+        plug = self._new_plug(hello, link.peer.name, link.opened_at, lane_address)
         plug.resuming = link
-        try:
-            self.lanes.open(link.opened_at, plug)
-            plug.outcome.result(timeout)
-        except BaseException:
-            plug.close()
-            raise
+        self._plug_in(plug, timeout)
 
-    def _new_plug(self, hello: pb.Hello | None, name: str = "", address: str = "") -> Plug:
-        plug = Plug(self, hello, name, address)
+    def _new_plug(self, hello: pb.Hello | None, name: str, address: str, lane_address: str) -> Plug:
+        plug = Plug(self, hello, name, address, lane_address)
         with self._changed:
             self._plugs.add(plug)
         return plug
 
-    def _accept(self) -> Plug:
-        return self._new_plug(None)
+    def _accept(self, lane_address: str) -> Plug:
+        return self._new_plug(None, "", "", lane_address)
+
+    def _accept_moved(self, lane_address: str) -> Plug:
+        plug = self._accept(lane_address)
+        plug.known_sessions_only = True
+        return plug
 
     # ---- the handshake, in the reader threads of lanes ---------------------------------------------------------------
 
@@ -249,21 +273,27 @@ class Endpoint:
         link = plug.resuming
         if link is None:
             link = self._new_link(peer, welcome.session, plug.address)
+            link.lane_address = plug.lane_address
             if not self._enter(link, plug):
                 return
         plug.link = link
         link.attach(plug, welcome.received)
+        self._close_lanes(link, but=plug)
+        if plug.lane_address == plug.address:
+            plug.faster = choose(welcome.offers, plug.address, self.settings.fast_lanes)
         plug.succeed(link)
 
     def _admit(self, plug: Plug, hello: pb.Hello) -> None:
         goodbye = refusal(hello, self.identity, self.settings)
+        if goodbye is None and plug.known_sessions_only and not hello.session:
+            goodbye = pb.Goodbye(reason=pb.REASON_UNAUTHENTICATED, message="links are not opened over this lane")
         if goodbye is None and self._is_full():
             goodbye = pb.Goodbye(reason=pb.REASON_RESOURCE_EXHAUSTED, message="it has as many links as it may")
         if goodbye is not None:
             plug.say_last(goodbye)
             return
         peer = identity_from_pb(hello.identity)
-        link = self._known_session(peer, hello) if hello.session else self._new_link(peer, secrets.token_hex(8), "")
+        link = self._known_session(peer, hello) if hello.session else self._new_link(peer, secrets.token_hex(16), "")
         if link is None:
             plug.say_last(pb.Goodbye(reason=pb.REASON_STALE, message="it has given up that session"))
             return
@@ -273,18 +303,19 @@ class Endpoint:
             identity=identity_to_pb(self.identity),
             session=link.session_name,
             max_frame_bytes=self.settings.max_frame_bytes,
+            offers=self._offers,
         )
         if hello.session:
             link.detach()
-            self._close_lanes(link)
+            self._close_lanes(link, but=plug)
             welcome.received = link.how_far()
         plug.link = link
         plug.say(pb.Frame(welcome=welcome))
         link.attach(plug, hello.received)
 
-    def _close_lanes(self, link: ProcessLink) -> None:
+    def _close_lanes(self, link: ProcessLink, but: Plug) -> None:
         with self._changed:
-            plugs = [plug for plug in self._plugs if plug.link is link]
+            plugs = [plug for plug in self._plugs if plug.link is link and plug is not but]
         for plug in plugs:
             plug.close()
 
@@ -362,18 +393,7 @@ class Endpoint:
         with self._changed:
             if self.closing.is_set():
                 return
-            thread = threading.Thread(
-                target=self._recover, args=(link, reason), name=f"distgrad-recover-{link.peer.name}", daemon=True
-            )
-            self._recoveries.add(thread)
-            thread.start()
-
-    def _recover(self, link: ProcessLink, reason: str) -> None:
-        try:
-            recover(self, link, reason)
-        finally:
-            with self._changed:
-                self._recoveries.discard(threading.current_thread())
+            self._threads.start(f"distgrad-recover-{link.peer.name}", recover, self, link, reason)
 
     def lose(self, link: ProcessLink, reason: str) -> None:
         """Ends a link for good. The receiver is told the first time."""

@@ -140,7 +140,7 @@ class GrpcLanes:
     def _channel(self, address: str) -> grpc.Channel:
         # A subchannel shared with an earlier, failed attempt would wait out that one's back-off.
         options = [*self._options(), ("grpc.use_local_subchannel_pool", 1), ("grpc.initial_reconnect_backoff_ms", 200)]
-        options += [("grpc.min_reconnect_backoff_ms", 200), ("grpc.max_reconnect_backoff_ms", 1000)]
+        options += [("grpc.min_reconnect_backoff_ms", 1000), ("grpc.max_reconnect_backoff_ms", 1000)]
         if is_local(address):
             options.append(("grpc.enable_http_proxy", 0))
         tls = self._settings.tls

@@ -49,6 +49,8 @@ class LinkOwner(Protocol):
 class LinkPlug(Protocol):
     """What a link asks of the port it is served by."""
 
+    @property
+    def lane_address(self) -> str: ...
     def wake(self) -> None: ...
     def finish(self) -> None: ...
     def close(self) -> None: ...
@@ -58,8 +60,12 @@ class ProcessLink:
     """Implements `Link`. See there for what holds.
 
     Two locks: `_receiving` is held while a frame is served, so a lane that takes over waits for the last frame of the
-        one
-    before; `_lock` guards all state. `_receiving` is taken first, and neither while calling out with the other held.
+    one before; `_lock` guards all state. `_receiving` is taken first, and neither while calling out with the other
+    held.
+
+    Attributes:
+        lane_address: where this side opened the last lane that worked; tried first after a break.
+        changing_lanes: held by whoever opens a lane for this link's session.
     """
 
     def __init__(
@@ -80,6 +86,8 @@ class ProcessLink:
         self.peer = peer
         self.session_name = session
         self.opened_at = opened_at
+        self.lane_address = ""
+        self.changing_lanes = threading.Lock()
         self._me = me
         self._settings = settings
         self._receiver = receiver
@@ -145,6 +153,7 @@ class ProcessLink:
                 **self._counts,
                 "peer": repr(self.peer),
                 "state": self._state(),
+                "lane": self._plug.lane_address if self._plug is not None else "",
                 "reconnects": max(self._attached - 1, 0),
                 "bytes_in_flight": self._in_flight,
                 "frames_kept": self._session.kept,

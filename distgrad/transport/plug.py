@@ -39,12 +39,22 @@ class Plug:
         link: the link this lane serves; None during the handshake.
         resuming: the broken link that a new lane is opened for.
         name, address: whom an opener wants to reach, and where.
+        lane_address: where the lane goes, or came to.
         opening: whether this side opened the lane.
+        known_sessions_only: whether no link may be opened over the lane, but one may move to it.
+        faster: for an opener, addresses its link may move to.
         outcome: for an opener, the link its handshake leads to, or why not.
         since: when its handshake or its farewell began, on the monotonic clock.
     """
 
-    def __init__(self, owner: PlugOwner, hello: pb.Hello | None = None, name: str = "", address: str = "") -> None:
+    def __init__(
+        self,
+        owner: PlugOwner,
+        hello: pb.Hello | None = None,
+        name: str = "",
+        address: str = "",
+        lane_address: str = "",
+    ) -> None:
         """
         Arguments:
             hello: what an opener says first; None for a lane that was accepted.
@@ -53,6 +63,9 @@ class Plug:
         self.resuming: ProcessLink | None = None
         self.name = name
         self.address = address
+        self.lane_address = lane_address
+        self.known_sessions_only = False
+        self.faster: list[str] = []
         self.opening = hello is not None
         self.outcome: Future[ProcessLink] = Future()
         self.since = time.monotonic()

@@ -1,7 +1,8 @@
-"""What happens to a link whose lane broke: it is taken up again, or its peer is lost."""
+"""How a link changes its lane: to a better one, and after a break to the same or another."""
 
 from __future__ import annotations
 
+import logging
 import time
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,24 @@ if TYPE_CHECKING:
 
 FIRST_PAUSE = 0.01
 LONGEST_PAUSE = 0.2
+# Seconds for a lane other than gRPC to come about.
+TO_A_FASTER_LANE = 1.0
+
+logger = logging.getLogger("distgrad.transport")
+
+
+def move(endpoint: Endpoint, link: ProcessLink, addresses: list[str]) -> None:
+    """Takes up the session of a link that gRPC has opened over the first of `addresses` that works."""
+    for address in addresses:
+        try:
+            with link.changing_lanes:
+                if link.ending:
+                    return
+                endpoint.resume(link, address, TO_A_FASTER_LANE)
+            link.lane_address = address
+            return
+        except (DistgradError, TimeoutError) as error:
+            logger.warning("%r does not move to %s: %s", link, address, str(error) or "no answer came in time")
 
 
 def recover(endpoint: Endpoint, link: ProcessLink, reason: str) -> None:
@@ -31,12 +50,11 @@ def recover(endpoint: Endpoint, link: ProcessLink, reason: str) -> None:
             endpoint.lose(link, f"the connection broke ({reason}) and was not made again within {window:g} s")
             return
         if address and endpoint.lanes.vacant(address):
-            broken = f"the connection broke ({reason}) and nobody listens at {address} any more"
-            endpoint.lose(link, endpoint.explain(link.peer, broken))
+            endpoint.lose(link, f"the connection broke ({reason}) and nobody listens at {address} any more")
             return
         if link.opened_at:
             try:
-                endpoint.resume(link, left)
+                _resume(endpoint, link, left)
                 return
             except (WorkerLost, PermissionDenied) as error:
                 endpoint.lose(link, str(error))
@@ -46,3 +64,19 @@ def recover(endpoint: Endpoint, link: ProcessLink, reason: str) -> None:
         if endpoint.closing.wait(min(pause, left)):
             return
         pause = min(2 * pause, LONGEST_PAUSE)
+
+
+def _resume(endpoint: Endpoint, link: ProcessLink, left: float) -> None:
+    """Takes the session up again over a lane like the last one, else as it was opened. Raises as `Endpoint.resume`."""
+    with link.changing_lanes:
+        if link.connected:  # it broke because it was about to move
+            return
+        if link.lane_address != link.opened_at:
+            try:
+                endpoint.resume(link, link.lane_address, min(left / 2, TO_A_FASTER_LANE))
+                return
+            except (WorkerLost, PermissionDenied):
+                raise
+            except (DistgradError, TimeoutError) as error:
+                logger.warning("%r goes on with gRPC: %s", link, str(error) or "no answer came in time")
+        endpoint.resume(link, link.opened_at, left)

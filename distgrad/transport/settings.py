@@ -10,6 +10,9 @@ from distgrad.errors import ConfigError
 
 from .addresses import is_local
 
+# Lanes that are faster than gRPC, the best first.
+KINDS = ("unix", "tcp")
+
 MiB = 2**20
 GiB = 2**30
 
@@ -55,6 +58,8 @@ class TransportSettings:
         window_bytes: array bytes in flight above which `send` waits.
         max_transfer_bytes: chunked arrays under way to us on one link, all together.
         max_links: links and handshakes at a time.
+        fast_lanes: kinds of lanes, beside gRPC, that links may use: "unix" (to processes of this machine, with shared
+            memory) and "tcp". None are listened for, offered or taken but these.
         tls: None for links in the clear.
         insecure: allow listening and connecting beyond this machine without TLS.
     """
@@ -71,6 +76,7 @@ class TransportSettings:
     window_bytes: int = 64 * MiB
     max_transfer_bytes: int = 16 * GiB
     max_links: int = 1024
+    fast_lanes: tuple[str, ...] = KINDS
     tls: TLS | None = None
     insecure: bool = False
 
@@ -79,6 +85,8 @@ class TransportSettings:
             self._require(getattr(self, name) > 0, name, "more than 0 seconds")
         for name in ("chunk_bytes", "window_bytes", "max_transfer_bytes", "max_links"):
             self._require(getattr(self, name) > 0, name, "more than 0")
+        object.__setattr__(self, "fast_lanes", tuple(self.fast_lanes))
+        self._require(set(self.fast_lanes) <= set(KINDS), "fast_lanes", f"of {', '.join(KINDS)}")
         self._require(self.silence >= 2 * self.heartbeat, "silence", "at least two heartbeats")
         # A frame holds the arrays that are not chunked, up to a chunk together, and its headers.
         self._require(self.max_frame_bytes >= 4 * self.chunk_bytes, "max_frame_bytes", "at least 4 × chunk_bytes")

@@ -14,7 +14,7 @@ class Threads:
         self._running: set[threading.Thread] = set()
         self._lock = threading.Lock()
 
-    def start(self, name: str, task: Callable[..., Any], *arguments: Any) -> None:
+    def start(self, name: str, task: Callable[..., Any], *arguments: Any) -> threading.Thread:
         def run() -> None:
             try:
                 task(*arguments)
@@ -31,6 +31,7 @@ class Threads:
             with self._lock:
                 self._running.discard(thread)
             raise
+        return thread
 
     def join(self) -> None:
         """Waits until all have ended, the calling one excepted."""

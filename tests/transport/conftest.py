@@ -14,6 +14,11 @@ from distgrad.transport.socket_lane import SocketLanes
 from .recorder import Recorder
 
 
+# Lanes a link may use beside gRPC, for kinds of lanes that are found by themselves.
+FAST_LANES = {"beside-grpc": ("unix", "tcp"), "moved-unix": ("unix",), "moved-tcp": ("tcp",)}
+KINDS = ("memory", "grpc-tcp", "grpc-unix", "socket-tcp", "socket-unix", *FAST_LANES)
+
+
 class World:
     """Endpoints of one test, all in this process, over one kind of lane. What is made here is closed after the test."""
 
@@ -26,7 +31,7 @@ class World:
 
     def endpoint(self, name: str, listen: bool = True, receiver: Any = None, **changes: Any) -> Endpoint:
         identity = Identity.new(name, changes.pop("role", "worker"))
-        settings = TransportSettings.for_tests(**changes)
+        settings = TransportSettings.for_tests(**{"fast_lanes": FAST_LANES.get(self.kind, ())} | changes)
         lanes = self.network.lanes() if self.network else SocketLanes(settings) if "socket" in self.kind else None
         endpoint = Endpoint(identity, settings, receiver or Recorder(), lanes)
         self._endpoints.append(endpoint)
@@ -49,6 +54,9 @@ class World:
             "grpc-unix": f"unix:{path}",
             "socket-tcp": "socket:127.0.0.1:0",
             "socket-unix": f"socket:{path}",
+            "beside-grpc": f"unix:{path}",
+            "moved-unix": "127.0.0.1:0",
+            "moved-tcp": "127.0.0.1:0",
         }[self.kind]
 
     def break_lanes(self, endpoint: Endpoint) -> None:
@@ -63,7 +71,7 @@ class World:
             self.network.close()
 
 
-@pytest.fixture(params=["memory", "grpc-tcp", "grpc-unix", "socket-tcp", "socket-unix"])
+@pytest.fixture(params=KINDS)
 def world(request: pytest.FixtureRequest) -> Iterator[World]:
     with tempfile.TemporaryDirectory() as folder:
         world = World(request.param, Path(folder))

@@ -111,16 +111,30 @@ class Hello(_message.Message):
     def __init__(self, protocol: _Optional[int] = ..., cluster: _Optional[str] = ..., token: _Optional[str] = ..., identity: _Optional[_Union[Identity, _Mapping]] = ..., expected_incarnation: _Optional[int] = ..., session: _Optional[str] = ..., received: _Optional[int] = ...) -> None: ...
 
 class Welcome(_message.Message):
-    __slots__ = ("identity", "session", "received", "max_frame_bytes")
+    __slots__ = ("identity", "session", "received", "max_frame_bytes", "offers")
     IDENTITY_FIELD_NUMBER: _ClassVar[int]
     SESSION_FIELD_NUMBER: _ClassVar[int]
     RECEIVED_FIELD_NUMBER: _ClassVar[int]
     MAX_FRAME_BYTES_FIELD_NUMBER: _ClassVar[int]
+    OFFERS_FIELD_NUMBER: _ClassVar[int]
     identity: Identity
     session: str
     received: int
     max_frame_bytes: int
-    def __init__(self, identity: _Optional[_Union[Identity, _Mapping]] = ..., session: _Optional[str] = ..., received: _Optional[int] = ..., max_frame_bytes: _Optional[int] = ...) -> None: ...
+    offers: _containers.RepeatedCompositeFieldContainer[Offer]
+    def __init__(self, identity: _Optional[_Union[Identity, _Mapping]] = ..., session: _Optional[str] = ..., received: _Optional[int] = ..., max_frame_bytes: _Optional[int] = ..., offers: _Optional[_Iterable[_Union[Offer, _Mapping]]] = ...) -> None: ...
+
+class Offer(_message.Message):
+    __slots__ = ("kind", "path", "host", "port")
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    PATH_FIELD_NUMBER: _ClassVar[int]
+    HOST_FIELD_NUMBER: _ClassVar[int]
+    PORT_FIELD_NUMBER: _ClassVar[int]
+    kind: str
+    path: str
+    host: str
+    port: int
+    def __init__(self, kind: _Optional[str] = ..., path: _Optional[str] = ..., host: _Optional[str] = ..., port: _Optional[int] = ...) -> None: ...
 
 class Identity(_message.Message):
     __slots__ = ("name", "incarnation", "role", "address", "pid")
