@@ -25,7 +25,10 @@ class Loss(Module):
 
 
 class CrossEntropyLoss(Loss):
-    """−log softmax(logits)[label]: logits (..., classes), integer labels (...,)."""
+    """−log softmax(logits)[label]: logits (..., classes), integer labels (...,).
+
+    Settings: `weight` of each class, `ignore_index`, `label_smoothing`; see `dg.ops.cross_entropy`.
+    """
 
     function = "cross_entropy"
 

@@ -54,6 +54,19 @@ def test_fused_gradients_are_those_of_the_text_that_runs_on_tensors(
         np.testing.assert_allclose(fused, general, rtol=1e-10, atol=1e-12)
 
 
+def test_an_example_that_is_ignored_may_have_infinite_scores() -> None:
+    logits = dg.tensor(np.array([[-np.inf, 0.0], [0.0, 0.0]]), requires_grad=True)
+    with np.errstate(invalid="ignore"):
+        ops.cross_entropy(logits, np.array([-1, 1]), ignore_index=-1).backward()
+    np.testing.assert_array_equal(logits.grad, [[0.0, 0.0], [0.5, -0.5]])
+
+
+def test_cross_entropy_stays_in_the_dtype_of_its_logits() -> None:
+    logits = np.ones((2, 3), np.float32)
+    value = ops.cross_entropy(logits, np.array([0, 2]), np.ones(3), ignore_index=0, label_smoothing=0.1)
+    assert value.dtype == np.float32
+
+
 def test_parts_cover_every_element_once() -> None:
     x = np.zeros((3, blocks.PART // 2 + 1))
     for (part,) in blocks.parts(x):
@@ -171,6 +184,9 @@ ERRORS: list[tuple[Any, str]] = [
     ),
     (lambda: ops.nll(np.ones((2, 3)), np.array([0, 3])), "labels from 0 to 3, but there are 3 classes: 0 to 2"),
     (lambda: ops.cross_entropy(np.ones((2, 3)), np.array([-1, 2])), "labels from -1 to 2"),
+    (lambda: ops.cross_entropy(np.ones((1, 3)), np.array([-100]), label_smoothing=0.1), "ignore_index="),
+    (lambda: ops.cross_entropy(np.ones((1, 3)), np.array([0]), label_smoothing=2.0), "a share from 0 to 1"),
+    (lambda: ops.cross_entropy(np.ones((1, 3)), np.array([0]), np.ones(2)), r"weight of shape \(2,\) for 3 classes"),
     (lambda: ops.gelu(np.ones(2), approximate="erf"), "'none' or 'tanh'"),
     (lambda: ops.dropout(np.ones(2), key=1, rate=1.0), "at least 0 and less than 1"),
     (lambda: ops.layer_norm(np.ones((2, 3)), np.ones(2)), r"last axes \(3,\) got a weight or bias of shape \(2,\)"),

@@ -15,6 +15,7 @@ from distgrad.errors import GradientError
 from ..primitive import Rule, composite, ops, primitive
 from .activation import sigmoid_of, softplus_of
 from .blocks import as_rows, row_parts, row_sums
+from .nested import shape_of
 from .precision import is_half, narrow, widen
 from .softmax import log_softmax_of, row_tops, softmax_of
 
@@ -184,7 +185,7 @@ def _check_labels(logits: Any, labels: Any, name: str) -> None:
     if type(labels) is np.ndarray and labels.size and (labels.min() < 0 or labels.max() >= logits.shape[-1]):
         raise GradientError(
             f"{name}() got labels from {labels.min()} to {labels.max()}, but there are {logits.shape[-1]} classes: "
-            f"0 to {logits.shape[-1] - 1}"
+            f"0 to {logits.shape[-1] - 1}; cross_entropy(ignore_index=) leaves examples out by their label"
         )
 
 
@@ -245,8 +246,8 @@ def _cross_entropy_jvp(xp: Any, tangents: Any, ans: Any, logits: Any, labels: An
     return reduced(xp, values, reduction)
 
 
-cross_entropy = primitive(
-    "cross_entropy",
+softmax_cross_entropy = primitive(
+    "softmax_cross_entropy",
     _cross_entropy,
     vjps=[_cross_entropy_vjp, None],
     jvp=_cross_entropy_jvp,
@@ -254,6 +255,54 @@ cross_entropy = primitive(
     residual=True,
     doc="−log softmax(logits)[label]: logits (..., classes), integer labels (...,). Fused with softmax.",
 )
+
+
+@composite
+def cross_entropy(
+    logits: Any,
+    labels: Any,
+    weight: Any = None,
+    *,
+    ignore_index: int | None = None,
+    label_smoothing: float = 0.0,
+    reduction: str = "mean",
+) -> Any:
+    """−log softmax(logits)[label], fused with softmax.
+
+    Arguments:
+        logits: array of shape (..., classes).
+        labels: integers of shape (...,), the numbers of the classes.
+        weight: array of shape (classes,), what an example counts for by its label; also differentiable.
+        ignore_index: examples with this label count for nothing, such as -100 for padding.
+        label_smoothing: share of each label, in [0, 1], that is spread evenly over all classes (Szegedy et al. 2016).
+        reduction: "mean" over the examples that count, by their weights (nan when none does); "sum"; "none".
+
+    The same as PyTorch's function, but that classes are the last axis and that no label is ignored unless one says so.
+    """
+    if weight is None and ignore_index is None and not label_smoothing:
+        return softmax_cross_entropy(logits, labels, reduction=reduction)
+    if not 0.0 <= label_smoothing <= 1.0:
+        raise GradientError(f"cross_entropy(label_smoothing={label_smoothing}) takes a share from 0 to 1")
+    xp = ops()
+    classes = shape_of(logits)[-1]
+    if weight is not None and shape_of(weight) != (classes,):
+        raise GradientError(f"cross_entropy() got a weight of shape {shape_of(weight)} for {classes} classes")
+    labels = labels if hasattr(labels, "dtype") else np.asarray(labels)
+    counts = xp.ones_like(labels, dtype=bool) if ignore_index is None else xp.not_equal(labels, ignore_index)
+    labels = xp.where(counts, labels, 0)
+    values = softmax_cross_entropy(logits, labels, reduction="none")
+    shares = xp.astype(counts, values.dtype)
+    if weight is not None:
+        weight = xp.astype(weight, values.dtype)
+        shares = shares * xp.take(weight, labels)
+        values = values * xp.take(weight, labels)
+    if label_smoothing:
+        scores = xp.negative(xp.log_softmax(logits))
+        spread = xp.mean(scores if weight is None else scores * weight, axis=-1)
+        values = (1.0 - label_smoothing) * values + label_smoothing * spread
+    values = xp.where(counts, values, 0.0)
+    return xp.sum(values) / xp.sum(shares) if reduction == "mean" else reduced(xp, values, reduction)
+
 
 # ---- negative log-likelihood -----------------------------------------------------------------------------------------
 

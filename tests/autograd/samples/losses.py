@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import scipy.special
 
 from . import Sample
 from .activation import functional
@@ -15,9 +16,10 @@ LABELS = np.array([2, 0, 3])
 def _over_last_axis(name: str) -> Any:
     """PyTorch's loss of class scores, which it wants on the second axis."""
 
-    def oracle(torch: Any, scores: Any, labels: Any, reduction: str = "mean") -> Any:
+    def oracle(torch: Any, scores: Any, labels: Any, reduction: str = "mean", **settings: Any) -> Any:
         function = getattr(torch.nn.functional, name)
-        values = function(scores.reshape(-1, scores.shape[-1]), labels.reshape(-1), reduction=reduction)
+        settings = {k: torch.as_tensor(v) if isinstance(v, np.ndarray) else v for k, v in settings.items()}
+        values = function(scores.reshape(-1, scores.shape[-1]), labels.reshape(-1), reduction=reduction, **settings)
         return values.reshape(labels.shape) if reduction == "none" else values
 
     return oracle
@@ -43,6 +45,34 @@ def _kl_div(torch: Any, x: Any, y: Any, reduction: str) -> Any:
     return {"mean": torch.mean, "sum": torch.sum, "none": lambda v: v}[reduction](values)
 
 
+# What may be left out, and what each class counts for.
+PADDED = np.array([2, -100, 0, 3, -100])
+WEIGHT = np.array([0.5, 1.0, 2.0, 0.25])
+
+
+def _settings() -> list[Sample]:
+    """Cross-entropy with each of its settings, and with all of them, in each reduction."""
+    some: list[dict[str, Any]] = [{"weight": WEIGHT}, {"ignore_index": -100}, {"label_smoothing": 0.2}]
+    some.append(some[0] | some[1] | some[2])
+    return [
+        Sample(
+            [(5, 4), PADDED if "ignore_index" in settings else np.abs(PADDED) % 4],
+            {"reduction": reduction, **settings},
+            torch=_over_last_axis("cross_entropy"),
+            foreign="weight" not in settings,
+            note=f"{' '.join(settings)} {reduction}",
+        )
+        for settings in some
+        for reduction in ("mean", "sum", "none")
+    ]
+
+
+def _weighted_mean(logits: Any, labels: Any, weight: Any) -> Any:
+    log_probabilities = scipy.special.log_softmax(logits, axis=-1)
+    own = np.take_along_axis(log_probabilities, labels[:, None], axis=-1)[:, 0]
+    return -np.average(own, weights=weight[labels])
+
+
 APART = [(-2.0, -0.1), (0.1, 2.0)]
 PROBABILITIES = [(-2.0, -0.1), (0.05, 0.95)]
 
@@ -54,6 +84,13 @@ SAMPLES = {
     "kl_div": [
         Sample([(3, 4), (3, 4)], {"reduction": r}, PROBABILITIES, torch=_kl_div) for r in ("mean", "sum", "none")
     ],
-    "cross_entropy": _classes("cross_entropy"),
+    "softmax_cross_entropy": _classes("cross_entropy"),
+    "cross_entropy": [
+        *_classes("cross_entropy"),
+        *_settings(),
+        Sample(
+            [(3, 4), LABELS, (4,)], domain=(0.5, 1.5), expected=_weighted_mean, foreign=False, note="by its weights"
+        ),
+    ],
     "nll": _classes("nll_loss"),
 }
