@@ -36,11 +36,10 @@ from . import tape
 from .anomaly import check_finite, note_failure
 from .primitive import namespace
 from .rows import Rows
+from .sums import Contributor, Sum, fit
 from .tape import Frame, Leaf, Node, Places
 from .tensor import Tensor
 
-# Who contributes to a node: (consumer, input position), or (None, position) for a root or another process.
-Contributor = tuple[Node | None, int]
 Sink = Callable[[Node, Any], None]
 
 
@@ -79,7 +78,7 @@ class Pass:
         # One contributor or a list of them; most nodes have one.
         self._contributors: dict[Node, Contributor | list[Contributor]] = {}
         self._halves: dict[Node, Any] = {}
-        self._sums: dict[Node, _Sum] = {}
+        self._sums: dict[Node, Sum] = {}
         self._ready: list[tuple[Node, Any]] = []
         self._tasks: deque[Callable[[], None]] = deque()
         self._fillers: deque[Callable[[], None]] = deque()
@@ -176,7 +175,7 @@ class Pass:
         else:
             entry = self._sums.get(node)
             if entry is None:
-                entry = self._sums[node] = _Sum(due)
+                entry = self._sums[node] = Sum(due)
             if not entry.add(contributor, gradient):
                 return
             total = entry.total
@@ -315,96 +314,10 @@ class Pass:
         return fit(gradient, node.shape, node.dtype)
 
 
-class _Sum:
-    """The gradient of a node with several contributors, added up in program order, latest first."""
-
-    __slots__ = ("_due", "_early", "_next", "_owned", "total")
-
-    def __init__(self, due: list[Contributor]) -> None:
-        due.sort(key=_program_order, reverse=True)
-        self._due = due
-        self._next = 0
-        self._early: dict[Contributor, Any] | None = None
-        self._owned = False
-        self.total: Any = None
-
-    @property
-    def live(self) -> bool:
-        """Whether it holds a gradient, not only Nones."""
-        return self.total is not None or any(g is not None for g in (self._early or {}).values())
-
-    def add(self, contributor: Contributor, gradient: Any) -> bool:
-        """Adds one contribution, or holds it until those before it have come. True when all have."""
-        due = self._due
-        if due[self._next] != contributor:
-            if self._early is None:
-                self._early = {}
-            self._early[contributor] = gradient
-            return False
-        self._accumulate(gradient)
-        self._next += 1
-        early = self._early
-        while early and due[self._next] in early:
-            self._accumulate(early.pop(due[self._next]))
-            self._next += 1
-        return self._next == len(due)
-
-    def _accumulate(self, gradient: Any) -> None:
-        if gradient is None:
-            return
-        if self.total is None:
-            self.total = gradient
-        elif self._owned and type(gradient) is np.ndarray:
-            # Our own earlier sum, seen by nobody else: adding in place gives the same bits without an allocation.
-            np.add(self.total, gradient, out=self.total)
-        else:
-            self.total = self.total + gradient
-            self._owned = type(self.total) is np.ndarray
-
-
 def _beginning(cut: set[Node]) -> tuple[int, Frame | None]:
     """Where in program order a pass cut at these nodes begins: nothing earlier in their frame can depend on them."""
     frames = {node.frame for node in cut}
     return (min(node.index for node in cut), frames.pop()) if len(frames) == 1 else (-1, None)
-
-
-def _program_order(contributor: Contributor) -> tuple[Any, ...]:
-    """Sort key of contributors: roots and other processes last (so first when reversed), in their own order."""
-    node, position = contributor
-    return (1, -position) if node is None else (0, *node.key, -position)
-
-
-def fit(gradient: Any, shape: tuple[int, ...], dtype: Any) -> Any:
-    """Gives a gradient the shape and dtype of its value: sums over broadcast axes, drops the imaginary part, casts."""
-    if gradient.shape != shape:
-        gradient = _unbroadcast(gradient, shape)
-    if gradient.dtype != dtype:
-        if isinstance(gradient, Rows):
-            return gradient.astype(dtype)
-        xp = namespace(gradient)
-        if _is_complex(gradient.dtype) and not _is_complex(dtype):
-            gradient = xp.real(gradient)
-        gradient = xp.astype(gradient, dtype)
-    return gradient
-
-
-def _is_complex(dtype: Any) -> bool:
-    return "complex" in str(dtype)
-
-
-def _unbroadcast(gradient: Any, shape: tuple[int, ...]) -> Any:
-    xp = namespace(gradient)
-    extra = len(gradient.shape) - len(shape)
-    if extra < 0:
-        return xp.broadcast_to(gradient, shape)
-    if extra:
-        gradient = xp.sum(gradient, axis=tuple(range(extra)))
-    axes = tuple(k for k, (have, want) in enumerate(zip(gradient.shape, shape, strict=True)) if have != want)
-    if not axes:
-        return gradient
-    if any(shape[k] != 1 for k in axes):
-        return xp.broadcast_to(gradient, shape)
-    return xp.sum(gradient, axis=axes, keepdims=True)
 
 
 # ---- local passes ----------------------------------------------------------------------------------------------------
