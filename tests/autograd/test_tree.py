@@ -30,7 +30,7 @@ TREES = st.recursive(
     lambda t: st.one_of(
         st.lists(t, max_size=3),
         st.lists(t, max_size=3).map(tuple),
-        st.dictionaries(st.text(max_size=2), t, max_size=3),
+        st.dictionaries(st.text("abc", max_size=2), t, max_size=3),
         st.builds(Pair, t, t),
         st.builds(Layer, t, t),
     ),
@@ -62,8 +62,7 @@ def test_a_path_leads_to_its_leaf(t: Any) -> None:
 
     leaves, structure = tree.flatten(t)
     for leaf, path in zip(leaves, structure.paths(), strict=True):
-        if not set(path) & {"\\", '"'} and all(c.isalnum() or c in "[]'._" for c in path):
-            assert at(path) == leaf
+        assert at(path) == leaf
 
 
 def test_the_keys_of_a_dict_are_sorted_whatever_their_order_was() -> None:
