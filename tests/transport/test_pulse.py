@@ -4,6 +4,11 @@ import subprocess
 import sys
 import threading
 import time
+from types import SimpleNamespace
+
+import pytest
+
+from distgrad.transport import TransportSettings, pulse
 
 from .conftest import World
 from .recorder import DEADLINE
@@ -17,6 +22,22 @@ def test_the_time_this_process_was_itself_stopped_is_not_held_against_its_peers(
     assert a.receiver.losses == []
     a._pulse._tick(later + 100, own_pause=0.0, beats=False)
     assert a.receiver.losses == [(link.peer, "silent for 30 s")]
+
+
+def test_a_process_whose_ticks_all_come_late_beats_no_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, beats = 0.0, []
+
+    class Closing:
+        def wait(self, tick: float) -> bool:
+            nonlocal now
+            now += 10 * tick
+            return now > 20
+
+    endpoint = SimpleNamespace(settings=TransportSettings(heartbeat=1.0), closing=Closing())
+    monkeypatch.setattr(pulse, "time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr(pulse.Pulse, "_tick", lambda self, now, own_pause, beating: beats.append(beating))
+    pulse.Pulse(endpoint).join()
+    assert beats == [True] * 20
 
 
 def test_a_receiver_that_fails_does_not_silence_the_process(world: World) -> None:
