@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextvars
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,7 @@ from .caller import depth, issued
 from .edges import EdgeId
 from .refs import Issued, Ref, Steps
 from .share import Share, active
-from .values import Inward, parts, references
+from .values import Inward, in_words, parts, references
 from .waiting import Priority, Promise, all_done
 
 if TYPE_CHECKING:
@@ -104,13 +104,15 @@ class Callee:
         active.set(share)
         depth.set(call.depth)
         issued.set(made)
+        args: Sequence[Any] = ()
+        kwargs: Mapping[str, Any] = {}
         try:
             share.check_open()
             args, kwargs = arrived.arguments(self._process, frame)
             value = arrived.function(*args, **kwargs)
             forwarded = [(steps, leaf) for steps, leaf in parts(value) if isinstance(leaf, Ref)]
         except BaseException as error:  # whatever user code raises belongs to the caller
-            self._fail(arrived, error)
+            self._fail(arrived, error, in_words(args, kwargs))
             return
         arrived.value.set_result(value)
         for _, ref in forwarded:
@@ -132,14 +134,14 @@ class Callee:
                 done.forwards.add(part=ref_to_pb(part), origin=ref_to_pb(origin))
         self._process.send(arrived.link.peer.name, done)
 
-    def _fail(self, arrived: _Arrived, error: BaseException) -> None:
+    def _fail(self, arrived: _Arrived, error: BaseException, arguments: str = "") -> None:
         """The value of the call becomes the error, translated once, and the caller is told."""
-        message = error_to_pb(error, self._process.name, _label(arrived.call))
+        message = error_to_pb(error, self._process.name, _label(arrived.call), arguments)
         arrived.value.set_error(error_from_pb(message))
-        self._report(arrived.link, arrived.call, error)
+        self._report(arrived.link, arrived.call, error, arguments)
 
-    def _report(self, link: Link, call: pb.Call, error: BaseException) -> None:
-        message = error_to_pb(error, self._process.name, _label(call))
+    def _report(self, link: Link, call: pb.Call, error: BaseException, arguments: str = "") -> None:
+        message = error_to_pb(error, self._process.name, _label(call), arguments)
         self._process.send(link.peer.name, pb.Done(context=call.context.id, path=call.path, error=message))
 
     def __len__(self) -> int:

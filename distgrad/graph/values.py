@@ -7,7 +7,8 @@ the same order and number its arrays alike; that number names the edge.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import reprlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -47,6 +48,19 @@ def parts(tree: Any, steps: tuple[int | str, ...] = ()) -> Iterator[tuple[tuple[
             yield from parts(item, (*steps, key))
     else:
         yield steps, tree
+
+
+def in_words(args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
+    """Arguments of a call as its error shows them: "float32[32, 65], 3, scale=0.5"."""
+    return ", ".join([*map(_word, args), *(f"{key}={_word(value)}" for key, value in kwargs.items())])
+
+
+def _word(value: Any) -> str:
+    if isinstance(value, Tensor | np.ndarray):
+        return f"{value.dtype}{list(value.shape)}"
+    if isinstance(value, tuple | list | dict):
+        return f"{type(value).__name__} of {len(value)}"
+    return reprlib.repr(value)
 
 
 class Outward:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -86,13 +85,15 @@ class MemoryCluster:
         return {process.name: process.counts() for process in self.processes}
 
     def settle(self) -> None:
-        """Waits until values that nobody refers to any more have been dropped: every link answers after its drops."""
-        gc.collect()  # tracebacks of errors that a test has caught hold references
-        for process in self.processes:
-            process.tell_forgotten()
-        for process in self.processes:
-            for link in process.endpoint.links():
-                process.ask(link.peer.name, pb.Statistics())
+        """Lets values that nobody refers to be dropped: every link answers after its drops. A dropped value may have
+        held the last reference to another."""
+        before = -1
+        while before != (before := sum(counts["values"] for counts in self.counts().values())):
+            for process in self.processes:
+                process.tell_forgotten()
+            for process in self.processes:
+                for link in process.endpoint.links():
+                    process.ask(link.peer.name, pb.Statistics())
 
     def close(self) -> None:
         for process in self.processes:

@@ -8,6 +8,7 @@ compares.
 from __future__ import annotations
 
 import contextlib
+import gc
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from typing import Any, NamedTuple
@@ -240,8 +241,16 @@ def cluster_world(
 def assert_empty(cluster: MemoryCluster) -> None:
     """Nothing of any context is left on any process."""
     cluster.settle()
-    left = {name: {key: counts[key] for key in COUNTED if counts[key]} for name, counts in cluster.counts().items()}
-    assert not any(left.values()), f"left behind: {left}"
+    if left := _left(cluster):
+        gc.collect()  # tracebacks of errors that a test has caught hold references
+        cluster.settle()
+        left = _left(cluster)
+    assert not left, f"left behind: {left}"
+
+
+def _left(cluster: MemoryCluster) -> dict[str, dict[str, int]]:
+    found = {name: {key: counts[key] for key in COUNTED if counts[key]} for name, counts in cluster.counts().items()}
+    return {name: counts for name, counts in found.items() if counts}
 
 
 # ---- comparing -------------------------------------------------------------------------------------------------------
