@@ -99,12 +99,23 @@ class RemoteError(DistgradError):
         original: class name of the original exception.
         original_message: its text.
         traceback: its traceback there, as text.
+        arguments: what the method was called with, in words: "float32[32, 65], 3". Empty when unknown.
     """
 
-    def __init__(self, worker: str, method: str, original: str, original_message: str, traceback: str = "") -> None:
-        super().__init__(f"{method} on {worker} raised {original}: {original_message}")
+    def __init__(
+        self,
+        worker: str,
+        method: str,
+        original: str,
+        original_message: str,
+        traceback: str = "",
+        arguments: str = "",
+    ) -> None:
+        called = f" (called with {arguments})" if arguments else ""
+        super().__init__(f"{method} on {worker} raised {original}: {original_message}{called}")
         self.worker = worker
         self.method = method
         self.original = original
         self.original_message = original_message
         self.traceback = traceback
+        self.arguments = arguments

@@ -27,7 +27,7 @@ class Origin:
     traceback: str
 
 
-def error_to_pb(exception: BaseException, worker: str, method: str) -> pb.Error:
+def error_to_pb(exception: BaseException, worker: str, method: str, arguments: str = "") -> pb.Error:
     """The message for an exception that leaves this process.
 
     distgrad's own exceptions keep their class. Any other becomes a RemoteError that names `worker`, `method`, the
@@ -36,6 +36,7 @@ def error_to_pb(exception: BaseException, worker: str, method: str) -> pb.Error:
     Arguments:
         worker: this process.
         method: "SHARD.METHOD" or "FILE.py:FUNCTION" that was running here.
+        arguments: what it was called with, in words.
     """
     if isinstance(exception, RemoteError):
         return pb.Error(
@@ -46,18 +47,21 @@ def error_to_pb(exception: BaseException, worker: str, method: str) -> pb.Error:
             original=_sendable(exception.original),
             original_message=_sendable(exception.original_message),
             traceback=_sendable(exception.traceback, keep_end=True),
+            arguments=_sendable(exception.arguments),
         )
     origin: Origin = getattr(exception, "origin", None) or Origin(worker, method, _traceback(exception))
     original, text = type(exception).__qualname__, _text(exception)
     kind = next((base.__name__ for base in type(exception).__mro__ if _KINDS.get(base.__name__) is base), None)
+    remote = RemoteError(origin.worker, origin.method, original, text, arguments=arguments)
     return pb.Error(
         kind=kind or "RemoteError",
-        message=text if kind else _sendable(str(RemoteError(origin.worker, origin.method, original, text))),
+        message=text if kind else _sendable(str(remote)),
         worker=origin.worker,
         method=origin.method,
         original=original,
         original_message=text,
         traceback=origin.traceback,
+        arguments=_sendable(arguments),
     )
 
 
@@ -71,6 +75,7 @@ def error_from_pb(message: pb.Error) -> DistgradError:
             message.original or message.kind,
             message.original_message or message.message,
             message.traceback,
+            message.arguments,
         )
     error = kind(message.message)
     error.origin = Origin(message.worker, message.method, message.traceback)  # type: ignore[attr-defined]

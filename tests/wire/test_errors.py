@@ -84,3 +84,11 @@ def test_an_exception_with_a_strange_text_travels_all_the_same(exception: BaseEx
     assert text in message.original_message
     assert message.ByteSize() < 5 * MAX_TEXT
     assert isinstance(error_from_pb(message), RemoteError)
+
+
+def test_an_error_says_what_the_method_was_called_with_through_any_number_of_hops() -> None:
+    once = error_from_pb(error_to_pb(ValueError("no"), "w1", "b.forward", "float32[3, 4]"))
+    twice = error_from_pb(error_to_pb(once, "w0", "a.forward", "float32[1]"))
+    assert str(twice) == "b.forward on w1 raised ValueError: no (called with float32[3, 4])"
+    assert isinstance(twice, RemoteError)
+    assert twice.original_message == "no"

@@ -20,7 +20,7 @@ DIRECTION_RESULT: Direction
 DIRECTION_GRADIENT: Direction
 
 class Error(_message.Message):
-    __slots__ = ("kind", "message", "worker", "method", "original", "original_message", "traceback")
+    __slots__ = ("kind", "message", "worker", "method", "original", "original_message", "traceback", "arguments")
     KIND_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
     WORKER_FIELD_NUMBER: _ClassVar[int]
@@ -28,6 +28,7 @@ class Error(_message.Message):
     ORIGINAL_FIELD_NUMBER: _ClassVar[int]
     ORIGINAL_MESSAGE_FIELD_NUMBER: _ClassVar[int]
     TRACEBACK_FIELD_NUMBER: _ClassVar[int]
+    ARGUMENTS_FIELD_NUMBER: _ClassVar[int]
     kind: str
     message: str
     worker: str
@@ -35,7 +36,8 @@ class Error(_message.Message):
     original: str
     original_message: str
     traceback: str
-    def __init__(self, kind: _Optional[str] = ..., message: _Optional[str] = ..., worker: _Optional[str] = ..., method: _Optional[str] = ..., original: _Optional[str] = ..., original_message: _Optional[str] = ..., traceback: _Optional[str] = ...) -> None: ...
+    arguments: str
+    def __init__(self, kind: _Optional[str] = ..., message: _Optional[str] = ..., worker: _Optional[str] = ..., method: _Optional[str] = ..., original: _Optional[str] = ..., original_message: _Optional[str] = ..., traceback: _Optional[str] = ..., arguments: _Optional[str] = ...) -> None: ...
 
 class Call(_message.Message):
     __slots__ = ("context", "path", "shard", "method", "arguments", "keywords", "record", "depth")
