@@ -38,8 +38,8 @@ class Classifier(dg.Shard):
 
     Arguments:
         inputs, outputs: sizes of the last axis before and after.
-        smoothing: how much the loss asks for doubt, from 0 to 1: the label gets that much less than all, and all
-            classes share it (label smoothing: Szegedy et al. 2016). Networks generalise better for it.
+        smoothing: how far the loss spreads each label over all classes, from 0 to 1. A network that is not asked to be
+            certain generalises better.
     """
 
     def __init__(self, inputs: int, outputs: int, smoothing: float = 0.0) -> None:
@@ -49,12 +49,7 @@ class Classifier(dg.Shard):
     @dg.remote
     def loss(self, x: Any, labels: Any) -> Any:
         """Mean cross-entropy of x (batch, inputs) and labels (batch,), integers below `outputs`."""
-        scores = self.linear(x)
-        surprise = dg.ops.cross_entropy(scores, labels)
-        if not self.smoothing:
-            return surprise
-        doubt = -dg.ops.mean(dg.ops.log_softmax(scores, axis=-1))
-        return (1 - self.smoothing) * surprise + self.smoothing * doubt
+        return dg.ops.cross_entropy(self.linear(x), labels, label_smoothing=self.smoothing)
 
     @dg.remote
     def predict(self, x: Any) -> Any:
