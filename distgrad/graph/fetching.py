@@ -110,10 +110,11 @@ class Fetcher:
         reply: Callable[..., None],
     ) -> None:
         try:
-            part, first = select(value.result(), name.steps, f"the value of call {'/'.join(map(str, name.path))}")
+            what = f"value of call {'/'.join(map(str, name.path))} on {self._process.name}"
+            part, first = select(value.result(), name.steps, what)
             outward = Outward(share, peer, edge and (lambda item: edge._replace(item=item)), first)
             arrays: list[Any] = []
-            body = pb.Fetched(value=encode_value(outward.pack(part), arrays, "the call's value"), first_item=first)
+            body = pb.Fetched(value=encode_value(outward.pack(part), arrays, what), first_item=first)
         except BaseException as error:
             reply(error)
         else:

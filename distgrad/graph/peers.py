@@ -42,6 +42,7 @@ class Peers:
         self._known: dict[str, Identity] = {}
         self._opening: dict[str, _Opening] = {}
         self._lost: dict[str, DistgradError] = {}
+        self._closed: DistgradError | None = None
 
     # ---- who is there ------------------------------------------------------------------------------------------------
 
@@ -78,7 +79,14 @@ class Peers:
         assert message.reply is not None
         return message.reply
 
+    def close(self, error: DistgradError) -> None:
+        """From now on nothing is sent: requests fail with `error`."""
+        self._closed = error
+
     def _give(self, name: str, message: _Message) -> None:
+        if self._closed is not None:
+            message.fail(self._closed)
+            return
         link = self._own if name == self._own.peer.name else None
         if link is None:
             with self._lock:

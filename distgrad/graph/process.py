@@ -235,7 +235,9 @@ class Process:
         self.caller.lost(peer.name, error)
         for share in self.shares:
             if share.identity.owner == peer.name and share.identity.owner_incarnation == peer.incarnation:
-                self.release(share.id, reason=error)
+                # Only here: others may still reach the owner, and those that do not are told of its loss as this was.
+                self.shares.release(share.id, error)
+                self.caller.forget(share, error)
             else:
                 self.passes.lost(share, peer.name, error)
         for listener in self.on_lost:
@@ -289,12 +291,13 @@ class Process:
         }
 
     def close(self) -> None:
-        """Releases every context and closes every link."""
+        """Closes every link, so that others know at once that this process is gone, and releases every context."""
         error = ContextClosed(f"{self.name} has closed")
+        self.peers.close(error)
+        self.endpoint.close()
         for share in self.shares:
             self.shares.release(share.id, error)
             self.caller.forget(share, error)
-        self.endpoint.close()
         self.executor.close(grace=1.0)
 
     def __repr__(self) -> str:

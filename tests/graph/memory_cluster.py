@@ -25,11 +25,17 @@ class MemoryCluster:
         self.places: dict[str, tuple[str, Any]] = {}
         self.settings = TransportSettings(cluster="test", token="t")
         self.driver = self._process("driver", "client")
-        self.workers = {f"w{k}": self._process(f"w{k}", "worker") for k in range(workers)}
-        for worker in self.workers.values():
-            for other in self.processes:
-                if other is not worker:
-                    other.peers.introduce(worker.identity)
+        self.workers: dict[str, Process] = {}
+        for k in range(workers):
+            self.start(f"w{k}")
+
+    def start(self, name: str) -> None:
+        """Starts a worker, and tells everybody; also one of a name that was there before."""
+        worker = self._process(name, "worker")
+        for other in self.processes:
+            other.peers.introduce(worker.identity)
+            worker.peers.introduce(other.identity)
+        self.workers[name] = worker
 
     @property
     def processes(self) -> list[Process]:
@@ -59,6 +65,8 @@ class MemoryCluster:
 
     def _find(self, name: str) -> Promise[tuple[str, dict[str, int]]]:
         found: Promise[tuple[str, dict[str, int]]] = Promise()
+        if name not in self.places:
+            raise ProgramError(f"there is no shard {name!r}")
         worker, shard = self.places[name]
         outputs = getattr(shard, "outputs", {})
         methods = {m: outputs.get(m, 1) for m in dir(shard) if not m.startswith("_") and callable(getattr(shard, m))}

@@ -87,8 +87,20 @@ class Dense:
     def fail(self, x: Any) -> Any:
         raise ValueError(f"no luck with shape {x.shape}")
 
+    def fails_backward(self, x: Any) -> Any:
+        y = x * self.b
+        y.register_hook(_raise)
+        return y
+
+    def returns_a_set(self, x: Any) -> Any:
+        return {1, 2}
+
     def matmul_wrong(self, x: Any) -> Any:
         return self.w @ dg.ops.concatenate([x, x])
+
+
+def _raise(gradient: Any) -> None:
+    raise ArithmeticError("no gradient today")
 
 
 class Router:
@@ -129,6 +141,9 @@ class Router:
             return shard.fail(h).get()
         except dg.DistgradError as error:
             return h + len(error.original_message)  # type: ignore[attr-defined]
+
+    def use(self, x: Any) -> Any:
+        return x * self.v
 
     def keep_and_fail(self, x: Any) -> Any:
         self.kept = dg.ops.exp(x * self.v)
