@@ -1,0 +1,118 @@
+"""Shards, data and functions that the tests of workers and of the coordinator use."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import numpy as np
+
+import distgrad as dg
+from distgrad import nn
+
+
+class Layer(dg.Shard):
+    """tanh(x · weightᵀ + bias), in float64."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        self.linear = nn.Linear(inputs, outputs, dtype="float64")
+
+    @dg.remote
+    def forward(self, x: Any) -> Any:
+        return dg.ops.tanh(self.linear(x))
+
+    @dg.remote
+    def loss(self, x: Any, y: Any) -> Any:
+        return ((self.linear(x) - y) ** 2).mean()
+
+    @dg.remote
+    def predict(self, x: Any) -> Any:
+        return dg.ops.argmax(self.linear(x), axis=-1)
+
+    @dg.remote(outputs=2)
+    def both(self, x: Any, count: int = 2) -> Any:
+        return tuple(self.linear(x) for _ in range(count))
+
+    @dg.remote
+    def fail(self) -> Any:
+        raise ValueError("no luck")
+
+    def secret(self) -> Any:
+        return self.linear.weight
+
+
+class Statistics(dg.Shard):
+    """Normalises by running statistics, drops out, and looks rows up: all that is staged or random or sparse."""
+
+    def __init__(self, width: int = 3) -> None:
+        self.norm = nn.BatchNorm(width, dtype="float64")
+        self.dropout = nn.Dropout(0.5)
+        self.table = nn.Embedding(5, width, dtype="float64")
+        self.unused = nn.Parameter(np.full(2, 7.0))
+
+    @dg.remote
+    def normalise(self, x: Any) -> Any:
+        return self.norm(x).sum()
+
+    @dg.remote
+    def noise(self, x: Any) -> Any:
+        return self.dropout(x)
+
+    @dg.remote
+    def rows(self, indices: Any) -> Any:
+        return (self.table(np.asarray(indices.data)) ** 2).sum()
+
+
+class Gate(dg.Shard):
+    """Holds a call up until the test opens it; waits for another one that does."""
+
+    reached, opened = threading.Event(), threading.Event()
+
+    def __init__(self) -> None:
+        self.scale = nn.Parameter(np.ones(()))
+
+    @dg.remote
+    def hold(self) -> Any:
+        self.reached.set()
+        assert self.opened.wait(20)
+        return np.ones(())
+
+    @dg.remote
+    def wait_for(self, other: Any) -> Any:
+        return other.hold().get() * self.scale
+
+
+class Failing(dg.Shard):
+    """Cannot be made, unless told not to fail."""
+
+    def __init__(self, fail: bool = True) -> None:
+        if fail:
+            raise ValueError("this one is never made")
+
+
+class Data:
+    """Points of three numbers, and which of them is the largest."""
+
+    def __init__(self, batch: int = 6, seed: int = 0) -> None:
+        self.size = batch
+        self.seed = seed
+
+    def _draw(self, *names: int) -> tuple[Any, Any]:
+        x = np.random.default_rng([self.seed, *names]).standard_normal((self.size, 3))
+        return x, np.eye(3)[x.argmax(axis=1)]
+
+    def batch(self, step: int) -> tuple[Any, Any]:
+        return self._draw(1, step)
+
+    def held_out(self) -> tuple[Any, Any]:
+        x, y = self._draw(2)
+        return x, y.argmax(axis=1)
+
+
+@dg.remote
+def double(x: Any) -> Any:
+    return x * 2.0
+
+
+def unmarked(x: Any) -> Any:
+    return x

@@ -1,0 +1,49 @@
+"""The allocator's settings. They last as long as a process, so each test has one of its own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+# Writes to fresh arrays of 64 MiB and counts the page faults of all but the first.
+FAULTS = """
+import resource
+import numpy as np
+
+def faults():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+
+def use():
+    np.empty(2**26, np.uint8).fill(1)
+
+{before}
+use()
+start = faults()
+for _ in range(4):
+    use()
+print(faults() - start)
+"""
+KEEP = "from distgrad.worker.memory import keep_freed_memory\nassert keep_freed_memory()"
+
+
+def run(code: str) -> str:
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def test_memory_of_freed_arrays_is_used_again_without_page_faults() -> None:
+    without, kept = int(run(FAULTS.format(before=""))), int(run(FAULTS.format(before=KEEP)))
+    assert without > 100  # pages may be huge ones of 2 MiB: 32 an array
+    assert kept < 10
+
+
+def test_without_glibc_there_is_nothing_to_set() -> None:
+    code = (
+        "import ctypes\nctypes.CDLL = lambda name: object()\n" + KEEP.replace("assert keep", "print(keep").strip() + ")"
+    )
+    assert run(code) == "False"
+
+
+def test_elsewhere_than_on_linux_there_is_nothing_to_set() -> None:
+    code = "import sys\nsys.platform = 'darwin'\n" + KEEP.replace("assert keep", "print(keep").strip() + ")"
+    assert run(code) == "False"
