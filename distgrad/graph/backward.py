@@ -70,6 +70,7 @@ class LocalPass:
             header.initiator,
             record=header.create_graph,
             retain=header.retain_graph,
+            lost=share.lost,
             pack=self._pack,
             unpack=self._unpack,
         )
@@ -191,9 +192,6 @@ class LocalPass:
 
     def _send(self, messages: list[Outgoing]) -> None:
         for peer, message in messages:
-            if peer in self._share.lost:
-                self.abort(self._share.lost[peer])
-                return
             body, arrays = self._to_wire(message)
             self._process.send(peer, body, arrays)
 

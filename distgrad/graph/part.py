@@ -14,7 +14,7 @@ from typing import Any
 from distgrad.autograd.backward import Pass, require_node, seed_for
 from distgrad.autograd.tape import Leaf, Node
 from distgrad.autograd.tensor import Tensor
-from distgrad.errors import ContextClosed, ContextError
+from distgrad.errors import ContextClosed, ContextError, DistgradError
 
 from .edges import EdgeId, Recv, Send
 from .protocol import (
@@ -50,6 +50,7 @@ class Part:
         me, initiator: names of processes.
         record: the pass itself is recorded (`create_graph`).
         retain: the graph is kept for another pass.
+        lost: processes of the context that are gone, and why.
         pack, unpack: what happens to a gradient that leaves this process over an edge, and to one that came.
 
     Attributes:
@@ -65,6 +66,7 @@ class Part:
         *,
         record: bool = False,
         retain: bool = False,
+        lost: Mapping[str, DistgradError] | None = None,
         pack: Translate | None = None,
         unpack: Translate | None = None,
     ) -> None:
@@ -75,6 +77,7 @@ class Part:
         self._participant = Participant(me, initiator)
         self._engine = Pass(self._complete, record=record, retain=retain, awaited=lambda node: isinstance(node, Recv))
         self._record = record
+        self._lost = lost or {}
         self._pack = pack or _as_it_is
         self._unpack = unpack or _as_it_is
         self._outbox: dict[str, list[tuple[EdgeId, Any]]] = {}
@@ -185,8 +188,10 @@ class Part:
         """The graph of this process ends at `node`, and its gradient is complete."""
         if isinstance(node, Recv):
             if self._recvs.get(node.edge) is node:
-                # After the mark, the other end drops what was not marked by itself.
-                if gradient is not None or self._marked is None or node in self._marked:
+                # After the mark, the other end drops by itself what was not marked; a process that is gone waits for
+                # nothing.
+                marked = self._marked is None or node in self._marked
+                if gradient is not None or (marked and node.peer not in self._lost):
                     self._outbox.setdefault(node.peer, []).append((node.edge, gradient))
             elif gradient is not None:
                 raise ContextClosed(
@@ -210,6 +215,9 @@ class Part:
 
     def _posted(self, messages: list[Outgoing]) -> list[Outgoing]:
         """Counts messages that engage others. This process's own take the short way."""
+        for peer, _ in messages:
+            if peer in self._lost:
+                raise self._lost[peer]
         self.inbox.extend(message for message in messages if message[0] == self.me)
         others = [message for message in messages if message[0] != self.me]
         self._participant.sent(len(others))
