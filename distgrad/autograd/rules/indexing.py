@@ -84,7 +84,7 @@ def _scatter(xp: Any, g: Any, *arrays: Any, index: Any, shape: tuple[int, ...]) 
 
 
 def _add(xp: Any, x: Any, value: Any, *arrays: Any, index: Any) -> Any:
-    out = xp.array(x, copy=True)
+    out = xp.array(x, copy=True, order="C")
     if _may_repeat(arrays):
         _add_into(xp, out, value, arrays, index)
     else:

@@ -31,7 +31,7 @@ def add_rows(out: Any, indices: Any, values: Any) -> None:
 
 
 def scatter_add(out: Any, index: Any, values: Any) -> None:
-    """out[index] += values in place, where the index may name an element several times."""
+    """out[index] += values in place, where the index may name an element several times; `out` is C-contiguous."""
     places = np.arange(out.size).reshape(out.shape)[index]
     flat = out.reshape(-1)
     np.add.at(flat, places.reshape(-1), np.broadcast_to(values, places.shape).reshape(-1))
