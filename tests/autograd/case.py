@@ -51,6 +51,13 @@ class Case:
         """The same case in float32 (complex64)."""
         return Case(self.name, self.sample, self.seed, np.float32)
 
+    def strided(self) -> Case:
+        """The same case with operands whose elements lie neither side by side nor in order."""
+        case = Case(self.name, self.sample, self.seed)
+        case.operands = [_scattered(x) if isinstance(x, np.ndarray) else x for x in case.operands]
+        case.xs = [case.operands[i] for i in case.moving]
+        return case
+
     @contextmanager
     def blamed(self) -> Iterator[Case]:
         """Names the case in whatever is raised inside."""
@@ -65,7 +72,11 @@ class Case:
         operands = list(self.operands)
         for i, x in zip(self.moving, xs, strict=True):
             operands[i] = x
-        return results(self.op(*operands, **self.sample.params))
+        return results(self.call(self.op, operands))
+
+    def call(self, function: Callable[..., Any], operands: Sequence[Any]) -> Any:
+        """A function with this case's parameters, given other operands."""
+        return function(*([operands] if self.sample.sequence else operands), **self.sample.params)
 
     def smooth(self, *xs: Any) -> tuple[Any, ...]:
         """The results that have derivatives."""
@@ -94,7 +105,10 @@ class Case:
 
 
 def results(value: Any) -> tuple[Any, ...]:
-    return tuple(value) if isinstance(value, tuple | list) else (value,)
+    """All arrays or tensors of what an operation returned; lstsq also returns a number."""
+    return (
+        tuple(y for y in value if not isinstance(y, int | np.integer)) if isinstance(value, tuple | list) else (value,)
+    )
 
 
 def inner(left: Sequence[Any], right: Sequence[Any]) -> float:
@@ -109,6 +123,15 @@ def size(arrays: Sequence[Any]) -> float:
 def plain(x: Any) -> Any:
     """The array in a tensor."""
     return x.numpy() if isinstance(x, Tensor) else x
+
+
+def _scattered(x: Any) -> Any:
+    """An equal array in Fortran's order, backwards along the first axis and with gaps along the last."""
+    room = np.zeros([2 * n for n in x.shape], x.dtype, order="F")
+    view = room[(..., *(slice(None, None, 2) for _ in x.shape))]
+    view = view[::-1] if x.ndim else view
+    view[...] = x
+    return view
 
 
 def _as(x: Any, dtype: Any) -> Any:

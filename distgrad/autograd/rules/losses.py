@@ -235,7 +235,7 @@ def _cross_entropy_vjp(
         wide = widen(xp, logits)
         return (softmax_of(xp, wide, -1) - one_hot_of(xp, labels, logits.shape[-1], wide.dtype)) * g
     pulled = np.multiply(residual, g)
-    rows = pulled.reshape(labels.size, -1)
+    rows = pulled.reshape(labels.size, pulled.shape[-1])
     rows[np.arange(labels.size), labels.reshape(-1)] -= np.broadcast_to(g, (*labels.shape, 1)).reshape(-1)
     return pulled
 

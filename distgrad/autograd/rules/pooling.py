@@ -28,7 +28,7 @@ def _max_pool2d(xp: Any, x: Any, *, size: Any, stride: Any = None, padding: Any 
     for _, _, down, across in w.taps(rows, columns):
         tap = padded[:, :, down, across]
         out = tap if out is None else xp.maximum(out, tap)
-    return out if w.kernel != (1, 1) else xp.astype(out, x.dtype, copy=True)
+    return out if w.kernel != (1, 1) else xp.copy(out)
 
 
 def _winners(xp: Any, ans: Any, x: Any, w: Window) -> Any:

@@ -31,7 +31,8 @@ class Sample:
             name in `torch` for a function that takes the operands alone. None: PyTorch has no such function.
         analytic: the value is a complex-analytic function of every operand and its kernel accepts complex numbers, so
             the complex step must agree to 1e-10.
-        order: highest order of derivative that is checked.
+        order: highest order of derivative that is checked; 0 for a composite that has no gradient.
+        sequence: the operation takes its operands as one sequence.
         foreign: the rule also runs on arrays of other namespaces (array_api_strict in the tests).
         rtol: relative tolerance of the value, in float64.
         note: what this sample is for, part of its name in a failure's report.
@@ -44,6 +45,7 @@ class Sample:
     torch: str | Callable[..., Any] | None = None
     analytic: bool = False
     order: int = 2
+    sequence: bool = False
     foreign: bool = True
     rtol: float = 1e-12
     note: str = ""

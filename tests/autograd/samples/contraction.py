@@ -65,6 +65,20 @@ SAMPLES = {
         _einsum("ij,kj->ik", (2, 0), (3, 0), note="sum of nothing"),
         _einsum("ij,jk->ik", complex_(2, 3), complex_(3, 2), analytic=False, note="complex"),
     ],
+    "einsum": [
+        Sample([subscripts, *shapes], torch=lambda t, *xs: t.einsum(*xs), foreign=False, note=subscripts)
+        for subscripts, *shapes in [
+            ("ij,jk", (2, 3), (3, 2)),
+            ("ij,kj->ki", (2, 3), (2, 3)),
+            ("...ij,jk->...ik", (2, 2, 3), (3, 2)),
+            ("ii", (3, 3)),
+            ("bi,ij,bj->b", (2, 3), (3, 2), (2, 2)),
+        ]
+    ],
+    "multi_dot": [
+        Sample(shapes, sequence=True, expected=np.linalg.multi_dot, torch=lambda t, *xs: t.linalg.multi_dot(xs))
+        for shapes in ([(2, 3), (3, 4)], [(2, 3), (3, 4), (4, 1)], [(3,), (3, 2), (2, 4), (4,)])
+    ],
     "dot": [
         Sample([(3,), (3,)], torch="dot"),
         Sample([(2, 3), (3, 2)], torch="mm"),

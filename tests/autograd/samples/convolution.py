@@ -38,6 +38,15 @@ SAMPLES = {
         Sample([(1, 1, 5, 6), (2, 1, 2, 2)], {"padding": (0, 1), "dilation": (2, 1)}, torch=functional("conv2d")),
         Sample([(0, 2, 4, 5), (3, 2, 3, 2)], torch=functional("conv2d")),
     ],
+    "conv1d": [
+        Sample([(2, 2, 5), (3, 2, 3), (3,)], torch=functional("conv1d")),
+        Sample(
+            [(1, 2, 7), (4, 1, 3)],
+            {"stride": 2, "padding": 1, "dilation": 2, "groups": 2},
+            torch=functional("conv1d"),
+        ),
+        Sample([(0, 2, 5), (3, 2, 3)], torch=functional("conv1d")),
+    ],
     "conv_transpose2d": [
         Sample([(2, 2, 2, 3), (2, 3, 3, 2), (3,)], torch=functional("conv_transpose2d")),
         Sample(

@@ -107,6 +107,10 @@ SAMPLES = {
             (regular(2, 2, dtype=complex), "complex"),
         ]
     ],
+    "lstsq": [
+        Sample([apart(4, 2), b], expected=np.linalg.lstsq, rtol=1e-9, foreign=False)
+        for b in [(4,), (4, 2)]
+    ],
     "matrix_power": [
         Sample(
             [regular(3, 3), n], expected=np.linalg.matrix_power, torch="linalg.matrix_power", rtol=1e-9, foreign=n > 0

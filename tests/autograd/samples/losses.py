@@ -18,7 +18,8 @@ def _over_last_axis(name: str) -> Any:
 
     def oracle(torch: Any, scores: Any, labels: Any, reduction: str = "mean", **settings: Any) -> Any:
         function = getattr(torch.nn.functional, name)
-        settings = {k: torch.as_tensor(v) if isinstance(v, np.ndarray) else v for k, v in settings.items()}
+        if "weight" in settings:
+            settings["weight"] = torch.as_tensor(settings["weight"], dtype=scores.dtype)
         values = function(scores.reshape(-1, scores.shape[-1]), labels.reshape(-1), reduction=reduction, **settings)
         return values.reshape(labels.shape) if reduction == "none" else values
 
@@ -73,6 +74,10 @@ def _weighted_mean(logits: Any, labels: Any, weight: Any) -> Any:
     return -np.average(own, weights=weight[labels])
 
 
+def _cosine_similarity(torch: Any, x: Any, y: Any, axis: int = -1) -> Any:
+    return torch.nn.functional.cosine_similarity(x, y, dim=axis)
+
+
 APART = [(-2.0, -0.1), (0.1, 2.0)]
 PROBABILITIES = [(-2.0, -0.1), (0.05, 0.95)]
 
@@ -83,6 +88,10 @@ SAMPLES = {
     "bce_with_logits": _pairs("binary_cross_entropy_with_logits", [(-3.0, 3.0), (0.05, 0.95)]),
     "kl_div": [
         Sample([(3, 4), (3, 4)], {"reduction": r}, PROBABILITIES, torch=_kl_div) for r in ("mean", "sum", "none")
+    ],
+    "cosine_similarity": [
+        Sample([(2, 3), (2, 3)], torch=_cosine_similarity),
+        Sample([(2, 3, 2), (2, 3, 2)], {"axis": 1}, torch=_cosine_similarity),
     ],
     "softmax_cross_entropy": _classes("cross_entropy"),
     "cross_entropy": [

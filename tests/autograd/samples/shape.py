@@ -23,6 +23,10 @@ def strided(*shape: int) -> Any:
     return draw
 
 
+def _stacked(name: str, *calls: list[tuple[int, ...]]) -> list[Sample]:
+    return [Sample(shapes, sequence=True, torch=lambda t, *xs: getattr(t, name)(xs)) for shapes in calls]
+
+
 SAMPLES = {
     "reshape": [
         Sample([(2, 3)], {"shape": (3, 2)}, torch=lambda t, x, shape: t.reshape(x, shape)),
@@ -112,6 +116,19 @@ SAMPLES = {
         ),
         Sample([(), (), ()], {"axis": 0}, expected=lambda *xs, axis: np.stack(xs, axis=axis)),
     ],
+    "concatenate": [
+        Sample([(2, 3), (1, 3)], sequence=True, torch=lambda t, *xs: t.cat(xs)),
+        Sample([(2, 3), (2, 0), (2, 1)], {"axis": -1}, sequence=True, torch=lambda t, *xs, axis: t.cat(xs, axis)),
+        Sample([(2, 3), (2,)], {"axis": None}, sequence=True),
+    ],
+    "stack": [
+        Sample([(2, 3), (2, 3)], {"axis": axis}, sequence=True, torch=lambda t, *xs, axis: t.stack(xs, axis))
+        for axis in (0, 1, -1)
+    ],
+    "hstack": _stacked("hstack", [(2, 3), (2, 1)], [(2,), (3,)], [(), ()]),
+    "vstack": _stacked("vstack", [(2, 3), (1, 3)], [(3,), (3,)], [(), ()]),
+    "dstack": _stacked("dstack", [(2, 3), (2, 3)], [(3,), (3,)], [(2, 1, 2), (2, 1, 1)]),
+    "column_stack": _stacked("column_stack", [(2, 3), (2, 1)], [(3,), (3,)]),
     "split_at": [
         Sample(
             [(5, 2)],
