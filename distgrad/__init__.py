@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from distgrad.autograd import check, ops
 from distgrad.autograd import operators as _operators  # noqa: F401  (tensors learn Python's operators)
+from distgrad.autograd.allocator import keep_freed_memory
 from distgrad.autograd.backward import backward
 from distgrad.autograd.checkpoint import checkpoint
 from distgrad.autograd.custom import custom_jvp, custom_vjp
@@ -59,6 +60,7 @@ __all__ = [
     "no_grad",
     "enable_grad",
     "detect_anomaly",
+    "keep_freed_memory",
     # Errors: all the others are in distgrad.errors.
     "DistgradError",
     *LAZY,

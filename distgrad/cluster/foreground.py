@@ -10,11 +10,11 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+from distgrad.autograd.allocator import keep_freed_memory
 from distgrad.coordinator.membership import Member
 from distgrad.coordinator.server import Coordinator
 from distgrad.errors import ConfigError, WorkerLost
 from distgrad.transport.settings import TransportSettings
-from distgrad.worker.memory import keep_freed_memory
 from distgrad.worker.worker import Worker
 
 from .signals import Interrupted, ending_signals

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 
+from distgrad.autograd.allocator import keep_freed_memory
+
 from .child import Parent, WorkerOrders
-from .memory import keep_freed_memory
 from .worker import Worker
 
 

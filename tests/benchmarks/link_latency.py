@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
+from distgrad.autograd.allocator import keep_freed_memory
 from distgrad.transport import Endpoint, Identity, TransportSettings
 from distgrad.transport.socket_lane import SocketLanes
 from distgrad.wire import pb
-from distgrad.worker.memory import keep_freed_memory
 
 ROUNDS = 2000
 SIZES = {f"{size} MiB": size * 2**20 for size in (1, 16, 64, 256)}

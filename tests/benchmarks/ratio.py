@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from distgrad.worker.memory import keep_freed_memory
+from distgrad.autograd.allocator import keep_freed_memory
 
 THREADS = (1, 2)
 VARIABLES = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")

@@ -23,7 +23,8 @@ for _ in range(4):
     use()
 print(faults() - start)
 """
-KEEP = "from distgrad.worker.memory import keep_freed_memory\nassert keep_freed_memory()"
+KEEP = "from distgrad import keep_freed_memory\nassert keep_freed_memory()"
+SAY = "from distgrad import keep_freed_memory\nprint(keep_freed_memory())"
 
 
 def run(code: str) -> str:
@@ -38,12 +39,8 @@ def test_memory_of_freed_arrays_is_used_again_without_page_faults() -> None:
 
 
 def test_without_glibc_there_is_nothing_to_set() -> None:
-    code = (
-        "import ctypes\nctypes.CDLL = lambda name: object()\n" + KEEP.replace("assert keep", "print(keep").strip() + ")"
-    )
-    assert run(code) == "False"
+    assert run("import ctypes\nctypes.CDLL = lambda name: object()\n" + SAY) == "False"
 
 
 def test_elsewhere_than_on_linux_there_is_nothing_to_set() -> None:
-    code = "import sys\nsys.platform = 'darwin'\n" + KEEP.replace("assert keep", "print(keep").strip() + ")"
-    assert run(code) == "False"
+    assert run("import sys\nsys.platform = 'darwin'\n" + SAY) == "False"
