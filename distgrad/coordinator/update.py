@@ -40,7 +40,7 @@ class _Group:
         adopted: worker → the incarnation of it that has them under this optimizer.
         version: number of updates decided.
         last: the latest decision.
-        before: decisions on later versions, made before a checkpoint was restored.
+        before: later steps, as they were taken before a checkpoint was restored.
     """
 
     name: str
@@ -164,8 +164,8 @@ class Updates:
         for group in self._all():
             group.version = versions[group.name]
             group.last = None
-            decided = self._journal or ()
-            group.before = {d.version: d for d in decided if d.optimizer == group.name and d.version > group.version}
+            taken = [d for d in self._journal or () if d.optimizer == group.name and d.outcome == "commit"]
+            group.before = {decision.version: decision for decision in taken if decision.version > group.version}
 
     def forget(self, versions: Mapping[str, int]) -> None:
         """Drops the journal's records of steps up to these versions, since checkpoints have made them history."""

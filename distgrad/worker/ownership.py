@@ -249,8 +249,9 @@ def _blended(updates: Sequence[BufferUpdate]) -> list[tuple[Buffer, Any]]:
 
 def _norm(gradient: Any) -> tuple[float, bool]:
     values = gradient.values if isinstance(gradient, Rows) else np.asarray(gradient)
-    wide = np.abs(values).astype(np.float64).ravel()
-    norm = float(np.sqrt(np.dot(wide, wide)))
+    with np.errstate(over="ignore", invalid="ignore"):  # what comes of it is told
+        wide = np.abs(values).astype(np.float64).ravel()
+        norm = float(np.sqrt(np.dot(wide, wide)))
     return norm, bool(np.isfinite(norm))
 
 

@@ -185,7 +185,7 @@ def test_a_file_that_failed_is_read_again_the_next_time(folder: Path) -> None:
 
 def test_a_name_that_python_cannot_import_is_refused(folder: Path) -> None:
     write(folder, "a.b.py", SHARD)
-    with pytest.raises(ProgramError, match="'a.b.py' cannot be imported: Python takes the dots"):
+    with pytest.raises(ProgramError, match=r"'a\.b\.py' cannot be imported: Python takes the dots"):
         Programs(folder).find("a.b.py:Stage")
 
 

@@ -241,7 +241,7 @@ def test_clients_and_workers_give_a_worker_no_orders(pair: tuple[Cluster, Client
 
 
 def test_nobody_but_the_coordinator_can_say_that_a_member_is_lost(pair: tuple[Cluster, Client]) -> None:
-    made, client = pair
+    made, _ = pair
     guest = made.client("guest", CLIENT_TOKEN)
     lie = pb.Member(name="w1", incarnation=1, role="worker", state="lost", reason="a lie")
     guest.process.send("w0", pb.MemberEvent(member=lie))
@@ -260,7 +260,7 @@ def test_a_guest_may_call_shards_and_nothing_of_the_coordinators_is_closed_to_it
 
 def test_a_worker_asks_the_coordinator_for_nothing_a_client_decides(pair: tuple[Cluster, Client]) -> None:
     made, _ = pair
-    with pytest.raises(PermissionDenied, match="coordinator takes UpdateStep from a client only; w0#.* is a worker"):
+    with pytest.raises(PermissionDenied, match=r"coordinator takes UpdateStep from a client only; w0#.* is a worker"):
         made.workers["w0"].process.ask(COORDINATOR, pb.UpdateStep(optimizer="sgd0"), timeout=PATIENCE)
 
 
@@ -296,7 +296,7 @@ def test_a_worker_that_cannot_listen_or_is_not_let_in_says_why(pair: tuple[Clust
 def test_a_workers_error_names_worker_method_and_cause(pair: tuple[Cluster, Client]) -> None:
     _, client = pair
     shard = place(client, "a", "Layer", worker="w1", **SIZES)
-    with pytest.raises(RemoteError, match="a.fail on w1 raised ValueError: no luck"):
+    with pytest.raises(RemoteError, match=r"a\.fail on w1 raised ValueError: no luck"):
         shard.fail().item()
 
 

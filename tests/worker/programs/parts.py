@@ -63,6 +63,19 @@ class Statistics(dg.Shard):
         return (self.table(np.asarray(indices.data)) ** 2).sum()
 
 
+class Sum(dg.Shard):
+    """weight · x, whose gradient is x; a buffer counts the calls."""
+
+    def __init__(self, size: int = 2) -> None:
+        self.weight = nn.Parameter(np.zeros(size))
+        self.calls = nn.Buffer(np.zeros(()))
+
+    @dg.remote
+    def dot(self, x: Any) -> Any:
+        self.calls.blend(1.0, 1.0)
+        return (self.weight * x).sum()
+
+
 class Gate(dg.Shard):
     """Holds a call up until the test opens it; waits for another one that does."""
 
