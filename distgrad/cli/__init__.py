@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     from distgrad.cluster.signals import Interrupted
 
     try:
-        sys.exit(distgrad.main(arguments, prog_name="distgrad", standalone_mode=False))
+        sys.exit(distgrad.main(arguments, prog_name="distgrad", standalone_mode=False) or 0)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import click
-from rich.console import Console
 
 from distgrad.coordinator.client import Client
-from distgrad.show.members import members_table
+from distgrad.show.members import print_members
 from distgrad.transport.settings import TransportSettings
 
 from .options import link_options
@@ -18,4 +17,4 @@ from .options import link_options
 def status(address: str, settings: TransportSettings) -> None:
     """Shows the workers of the cluster whose coordinator is at HOST:PORT."""
     with Client(address, settings) as client:
-        Console().print(members_table(client.workers))
+        print_members(client.workers)

@@ -58,10 +58,10 @@ def train(training: Training, report: Callable[[Event], None]) -> None:
         Interrupted: Ctrl-C, or another signal to end.
         DistgradError: the job cannot be trained, for example ConfigError or RemoteError.
     """
-    job = open_job(training.file, training.overrides, training.workers)
-    report({"event": "job", "text": describe(job)})
     heard: queue.SimpleQueue[Message] = queue.SimpleQueue()
     with ending_signals(heard.put), run_directory() as directory:
+        job = open_job(training.file, training.overrides, training.workers)
+        report({"event": "job", "text": describe(job)})
         logs = _log_directory(job, directory)
         children = Children(logs, job.cluster.blas_threads, lambda child, event: heard.put((child, event)))
         with children:

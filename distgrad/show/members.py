@@ -4,15 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from rich.console import Console
 from rich.table import Table
 
 from distgrad.coordinator.client import WorkerStatus
 
 _COUNTS = ("contexts", "values", "calls", "links")
 
+# Columns of text for a file or another program, which break no lines.
+_UNBROKEN = 1000
+
+
+def print_members(workers: Iterable[WorkerStatus]) -> None:
+    """Prints a row for each worker: what it is, how it is, and how much it holds."""
+    console = Console()
+    if not console.is_terminal:
+        console.width = _UNBROKEN
+    console.print(members_table(workers))
+
 
 def members_table(workers: Iterable[WorkerStatus]) -> Table:
-    """A row for each worker: what it is, how it is, and how much it holds."""
+    """What `print_members` prints."""
     table = Table(box=None, pad_edge=False)
     for heading in ("worker", "state", "process", "address"):
         table.add_column(heading, overflow="fold")

@@ -71,18 +71,19 @@ def bar(console: Console) -> Iterator[Show]:
     )
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task("train", total=None, numbers="starting")
-        accuracy = ""
+        loss = accuracy = ""
 
         def show(event: Event) -> None:
-            nonlocal accuracy
-            kind = event["event"]
-            if kind == "step":
-                numbers = f"loss {event['loss']:.4f}{accuracy}  {event['rate']:.0f} steps/s"
-                progress.update(task, completed=event["step"], total=event["steps"], numbers=numbers)
-            elif kind == "evaluated":
-                accuracy = f"  accuracy {event['accuracy']:.1%}" if event["accuracy"] is not None else ""
-            elif line := _line(event):
-                _print(progress.console, line)
+            nonlocal loss, accuracy
+            match event["event"]:
+                case "step":
+                    loss = f"loss {event['loss']:.4f}  {event['rate']:.0f} steps/s"
+                    progress.update(task, completed=event["step"], total=event["steps"], numbers=loss + accuracy)
+                case "evaluated":
+                    accuracy = f"  accuracy {event['accuracy']:.1%}" if event["accuracy"] is not None else ""
+                    progress.update(task, numbers=loss + accuracy)
+                case _ if line := _line(event):
+                    _print(progress.console, line)
 
         yield show
 

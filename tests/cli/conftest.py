@@ -1,0 +1,133 @@
+"""A job that is over in a second, and the command line run on it as users do: in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.processes import DEADLINE, eventually, with_environment
+
+PROGRAMS = Path(__file__).parent / "programs"
+
+JOB = f"""
+name = "points"
+steps = 12
+microbatches = 2
+[cluster]
+workers = 3
+programs = "{PROGRAMS}"
+[[shard]]
+name = "stem"
+program = "net.py:Stage"
+worker = "w0"
+config = {{ inputs = 2, outputs = 8 }}
+[[shard]]
+name = "middle"
+program = "net.py:Stage"
+worker = "w1"
+config = {{ inputs = 8, outputs = 8 }}
+[[shard]]
+name = "head"
+program = "net.py:Head"
+worker = "w2"
+config = {{ inputs = 8, outputs = 2 }}
+[pipeline]
+forward = ["stem.forward", "middle.forward", "head.loss"]
+evaluate = ["stem.forward", "middle.forward", "head.predict"]
+[optimizer]
+kind = "Adam"
+settings = {{ lr = 0.01 }}
+[data]
+program = "net.py:Points"
+config = {{ batch = 16 }}
+[evaluation]
+every = 4
+[checkpoint]
+directory = "checkpoints"
+every = 4
+"""
+
+
+class Run:
+    """`distgrad train` in a process of its own.
+
+    Attributes:
+        directory: the job's checkpoints.
+        temporary: where it and its children make temporary files.
+    """
+
+    def __init__(self, folder: Path, *options: str, environment: dict[str, str] | None = None) -> None:
+        folder.mkdir(exist_ok=True)
+        self.directory = folder / "checkpoints"
+        # A short name of its own: it has to leave room for the path of a socket, and finds all that belongs to the run.
+        self.temporary = Path(tempfile.mkdtemp(prefix="t"))
+        job = folder / "points.toml"
+        if not job.exists():
+            job.write_text(JOB)
+        self.process = subprocess.Popen(
+            [sys.executable, "-W", "error", "-m", "distgrad", "train", str(job), *options],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"TMPDIR": str(self.temporary)} | (environment or {}),
+        )
+
+    def until(self, kind: str, step: int = 0) -> dict[str, Any]:
+        """The first event of that kind (of that step, at the earliest) that `--json` shows."""
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            event: dict[str, Any] = json.loads(line)
+            if event["event"] == kind and event.get("step", 0) >= step:
+                return event
+        raise AssertionError(f"the run ended before {kind}:\n{self.end()[1]}")
+
+    def children(self) -> dict[str, int]:
+        """Name -> process of the run's children."""
+        found = with_environment(f"TMPDIR={self.temporary}")
+        return {command.split()[-1]: pid for pid, command in found.items() if pid != self.process.pid}
+
+    def end(self) -> tuple[str, str]:
+        """Waits for the end; returns what was printed, to both streams."""
+        return self.process.communicate(timeout=DEADLINE)
+
+    def signal(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    @property
+    def left_behind(self) -> list[object]:
+        """Processes and temporary files that are still there."""
+        return [*with_environment(f"TMPDIR={self.temporary}").items(), *os.listdir(self.temporary)]
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.communicate()
+        if self.temporary.exists():
+            assert eventually(lambda: not self.left_behind), self.left_behind
+            self.temporary.rmdir()
+
+
+Start = Callable[..., Run]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Starts runs of the job in this test's folder, or in one below it. After the test nothing is left of them."""
+    runs: list[Run] = []
+
+    def start(*options: str, folder: str = ".", environment: dict[str, str] | None = None) -> Run:
+        runs.append(Run(tmp_path / folder, *options, environment=environment))
+        return runs[-1]
+
+    yield start
+    for run in runs:
+        run.close()

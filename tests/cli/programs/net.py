@@ -1,0 +1,47 @@
+"""A small network and its data, for jobs that are over in a second."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+import distgrad as dg
+
+
+class Stage(dg.Shard):
+    """tanh(x · weightᵀ + bias)."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        self.linear = dg.nn.Linear(inputs, outputs)
+
+    @dg.remote
+    def forward(self, x: Any) -> Any:
+        return dg.ops.tanh(self.linear(x))
+
+
+class Head(Stage):
+    """Tells two classes apart."""
+
+    @dg.remote
+    def loss(self, x: Any, labels: Any) -> Any:
+        return dg.ops.cross_entropy(self.linear(x), labels)
+
+    @dg.remote
+    def predict(self, x: Any) -> Any:
+        return dg.ops.argmax(self.linear(x), axis=-1)
+
+
+class Points:
+    """Points of the square, and whether their coordinates have one sign."""
+
+    def __init__(self, batch: int, seed: int = 0) -> None:
+        self.size = batch
+        self.seed = seed
+
+    def batch(self, step: int) -> tuple[np.ndarray, np.ndarray]:
+        x = np.random.default_rng([self.seed, step]).uniform(-1, 1, (self.size, 2)).astype(np.float32)
+        return x, (x[:, 0] * x[:, 1] > 0).astype(np.int64)
+
+    def held_out(self) -> tuple[np.ndarray, np.ndarray]:
+        return self.batch(2**31)

@@ -1,0 +1,223 @@
+"""The command line itself, and its errors that need no other process."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from distgrad.cli import COMMANDS, main
+from distgrad.coordinator.server import Coordinator
+from distgrad.transport.settings import TransportSettings
+from distgrad.worker.worker import Worker
+from tests.processes import eventually
+
+from .conftest import JOB, PROGRAMS
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[object, str, str]:
+    """Runs a command line here; returns its exit code and what it printed, to both streams."""
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    printed = capsys.readouterr()
+    return ended.value.code, printed.out, printed.err
+
+
+# ---- help ------------------------------------------------------------------------------------------------------------
+
+
+def test_help_lists_every_subcommand(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "--help")
+    assert code == 0
+    assert [line.split()[0] for line in out.partition("Commands:\n")[2].splitlines()] == list(COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_subcommand_explains_itself(capsys: pytest.CaptureFixture[str], command: str) -> None:
+    code, out, _ = run(capsys, command, "--help")
+    assert code == 0
+    assert out.startswith(f"Usage: distgrad {command} ")
+
+
+def test_an_unknown_subcommand_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, errors = run(capsys, "trian")
+    assert code == 2
+    assert "No such command 'trian'" in errors
+
+
+def test_an_interrupted_command_exits_as_shells_expect(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("distgrad.cli.train.run", interrupted)
+    code, _, errors = run(capsys, "train", "job.toml")
+    assert code == 130
+    assert errors.strip() == "interrupted"
+
+
+# ---- jobs ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("steps = 12\n", "", "points.toml  steps: missing; expected an integer"),
+        ("steps = 12", "stepps = 12", "points.toml:3  stepps: unknown key; did you mean 'steps'?"),
+        ("steps = 12", "steps = -1", "points.toml:3  steps = -1: expected an integer, at least 1"),
+        ('worker = "w1"', 'worker = "w7"', "not a worker of the cluster; its workers: w0, w1, w2"),
+        ("steps = 12", "steps = = 12", "points.toml is not TOML"),
+    ],
+)
+def test_a_mistake_in_a_job_is_shown_with_its_line(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, old: str, new: str, message: str
+) -> None:
+    job = tmp_path / "points.toml"
+    job.write_text(JOB.replace(old, new))
+    code, out, errors = run(capsys, "train", str(job))
+    assert (code, out) == (1, "")
+    assert message in errors
+    assert errors.startswith("error: ")
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "message"),
+    [
+        (["--workers", "0"], 1, "--workers 0: expected at least 1"),
+        (["--set", "steps"], 1, "--set  steps: "),
+        (["--resume", "--fresh"], 2, "choose one"),
+    ],
+)
+def test_a_mistake_in_the_options_is_explained(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, options: list[str], code: int, message: str
+) -> None:
+    job = tmp_path / "points.toml"
+    job.write_text(JOB)
+    found, _, errors = run(capsys, "train", str(job), *options)
+    assert found == code
+    assert message in errors
+
+
+def test_a_job_that_is_not_there_suggests_one_that_is(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "points.toml").write_text(JOB)
+    code, _, errors = run(capsys, "train", str(tmp_path / "point.toml"))
+    assert code == 1
+    assert "did you mean 'points.toml'?" in errors
+
+
+# ---- clusters over several machines ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def token(tmp_path: Path) -> Path:
+    path = tmp_path / "token"
+    path.write_text("let me in\n")
+    return path
+
+
+@pytest.fixture
+def coordinator() -> Iterator[str]:
+    """The address of a coordinator with one worker, w0."""
+    settings = TransportSettings(token="let me in")
+    with Coordinator(settings, "127.0.0.1:0") as coordinator:
+        address = coordinator.process.identity.address
+        worker = Worker("w0", address, PROGRAMS, settings, "127.0.0.1:0")
+        worker.start()
+        yield address
+        worker.close()
+
+
+def test_status_shows_the_workers(capsys: pytest.CaptureFixture[str], coordinator: str, token: Path) -> None:
+    code, out, errors = run(capsys, "status", coordinator, "--token-file", str(token))
+    assert (code, errors) == (0, "")
+    heading, worker = (line.split() for line in out.splitlines())
+    assert heading[:4] == ["worker", "state", "process", "address"]
+    assert worker[:2] == ["w0", "alive"]
+
+
+@pytest.mark.parametrize(
+    "arguments", [["status", "{address}"], ["worker", "--programs", str(PROGRAMS), "--join", "{address}"]]
+)
+def test_a_stranger_without_the_token_is_not_let_in(
+    capsys: pytest.CaptureFixture[str], coordinator: str, arguments: list[str]
+) -> None:
+    code, _, errors = run(capsys, *(argument.format(address=coordinator) for argument in arguments))
+    assert code == 1
+    assert errors == f"error: coordinator at {coordinator} refused the link: the token is not accepted there\n"
+
+
+def test_a_busy_port_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        code, _, errors = run(capsys, "coordinator", "--listen", address)
+    assert code == 1
+    assert f"cannot listen at {address}: " in errors
+
+
+def test_listening_to_other_machines_in_the_clear_has_to_be_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, errors = run(capsys, "coordinator", "--listen", "0.0.0.0:0")
+    assert code == 1
+    assert "set tls, or insecure=True (--insecure)" in errors
+
+
+@pytest.fixture
+def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What a command has said so far."""
+    lines: list[str] = []
+    monkeypatch.setattr("click.echo", lambda text="", **_: lines.append(str(text)))
+    return lines
+
+
+def end_when(condition: Callable[[], object]) -> threading.Thread:
+    """Ends the command that runs in the main thread as `kill` does, once the condition is true."""
+
+    def end() -> None:
+        eventually(condition)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    thread = threading.Thread(target=end)
+    thread.start()
+    return thread
+
+
+def test_a_worker_says_where_it_is_and_runs_until_it_is_told_to_end(
+    capsys: pytest.CaptureFixture[str], coordinator: str, token: Path, said: list[str]
+) -> None:
+    thread = end_when(lambda: said)
+    options = ["--name", "w1", "--programs", str(PROGRAMS), "--token-file", str(token)]
+    code, _, _ = run(capsys, "worker", "--join", coordinator, *options)
+    thread.join()
+    assert code == 130
+    assert re.fullmatch(rf"worker w1 at 127.0.0.1:\d+, joined to {coordinator}", said[0])
+
+
+def test_a_coordinator_says_where_it_is_and_who_comes_and_goes(
+    capsys: pytest.CaptureFixture[str], token: Path, tmp_path: Path, said: list[str]
+) -> None:
+    def join_and_leave() -> None:
+        assert eventually(lambda: said)
+        address = said[0].split()[-1]
+        worker = Worker("w0", address, PROGRAMS, TransportSettings(token="let me in"), "127.0.0.1:0")
+        worker.start()
+        worker.close()
+
+    joining = threading.Thread(target=join_and_leave)
+    joining.start()
+    ending = end_when(lambda: len(said) >= 3)
+    journal = tmp_path / "journal"
+    options = ["--token-file", str(token), "--journal", str(journal)]
+    code, _, _ = run(capsys, "coordinator", "--listen", "127.0.0.1:0", *options)
+    joining.join()
+    ending.join()
+    assert code == 130
+    assert journal.exists()
+    assert re.fullmatch(r"coordinator of cluster distgrad at 127.0.0.1:\d+", said[0])
+    assert re.fullmatch(r"worker w0 \(process \d+ at 127.0.0.1:\d+\) joined", said[1])
+    assert re.match(r"worker w0 \(process \d+ at 127.0.0.1:\d+\) (left|lost): ", said[2])

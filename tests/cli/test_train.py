@@ -1,0 +1,243 @@
+"""`distgrad train`, from the outside."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+from pathlib import Path
+
+import pytest
+from _pytest.mark.structures import ParameterSet
+
+from .conftest import PROGRAMS, Run, Start
+
+# For tests that are not about several workers.
+ALONE = ("--workers", "1")
+
+
+def shards(run: Run, step: int = 12) -> dict[str, bytes]:
+    """The files of a checkpoint's shards: parameters and optimizer state, bit for bit."""
+    return {file.name: file.read_bytes() for file in (run.directory / f"step-{step:08d}").glob("*.safetensors")}
+
+
+# ---- a run -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_shows_the_job_its_course_and_how_it_ended(start: Start) -> None:
+    run = start("--set", "steps=9")
+    out, errors = run.end()
+    assert (run.process.returncode, errors) == (0, "")
+    job, _, course = out.partition("worker w")
+    assert "# points.toml:3" in job
+    assert "# --set" in job
+    assert "shards placed: stem, middle, head" in course
+    assert "step 9/9  loss " in course
+    last = course.splitlines()[-1]
+    assert last.startswith("done: test accuracy ")
+    assert all(unit in last for unit in ("%", " s,", "steps/s", "MB sent by workers", "step-00000009"))
+    assert run.left_behind == []
+
+
+@pytest.mark.slow
+def test_quiet_prints_the_last_line_only(start: Start) -> None:
+    out, _ = start("--quiet", *ALONE, "--set", "steps=1").end()
+    (line,) = out.splitlines()
+    assert line.startswith("done: ")
+
+
+def test_bits_do_not_depend_on_the_number_of_workers_nor_on_the_run(start: Start) -> None:
+    runs = [
+        start("--quiet", folder="three"),
+        start("--quiet", folder="again"),
+        start("--quiet", "--workers", "1", folder="one"),
+    ]
+    first, *others = (run.end() and shards(run) for run in runs)
+    assert set(first) == {"stem.safetensors", "middle.safetensors", "head.safetensors"}
+    assert others == [first, first]
+
+
+def test_a_killed_worker_is_named_and_resuming_ends_at_the_bits_of_an_undisturbed_run(start: Start) -> None:
+    undisturbed = start("--quiet", folder="undisturbed")
+    killed = start("--json", folder="killed")
+    killed.until("step", 6)
+    pid = killed.children()["w1"]
+    os.kill(pid, signal.SIGKILL)
+    _, errors = killed.end()
+    assert killed.process.returncode == 1
+    assert errors == (
+        f"error: worker w1 is lost: process {pid} was killed by signal 9 (SIGKILL)\n"
+        f"the newest checkpoint is {killed.directory / 'step-00000004'}: continue with --resume\n"
+    )
+    assert killed.left_behind == []
+    resumed = start("--json", "--resume", folder="killed")
+    assert resumed.until("resumed")["step"] == 4
+    resumed.end()
+    undisturbed.end()
+    assert resumed.process.returncode == undisturbed.process.returncode == 0
+    assert shards(resumed) == shards(undisturbed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("step", range(1, 12))
+@pytest.mark.parametrize("victim", ["w0", "w1", "w2", "coordinator"])
+def test_no_moment_of_a_kill_changes_the_bits(start: Start, victim: str, step: int) -> None:
+    undisturbed = start("--quiet", folder="undisturbed")
+    killed = start("--json", folder="killed")
+    killed.until("step", step)
+    os.kill(killed.children()[victim], signal.SIGKILL)
+    killed.end()
+    again = ["--resume"] if any(killed.directory.glob("step-*")) else []
+    continued = start("--quiet", *again, folder="killed")
+    continued.end()
+    undisturbed.end()
+    assert continued.process.returncode == 0
+    assert shards(continued) == shards(undisturbed)
+
+
+@pytest.mark.slow
+def test_the_loss_of_the_coordinator_ends_the_run(start: Start) -> None:
+    run = start("--json")
+    run.until("step", 1)
+    os.kill(run.children()["coordinator"], signal.SIGKILL)
+    _, errors = run.end()
+    assert run.process.returncode == 1
+    assert "error: coordinator is lost: process " in errors
+    assert run.left_behind == []
+
+
+# ---- interruptions ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("moment", "number"),
+    [
+        ("job", signal.SIGINT),
+        ("ready", signal.SIGTERM),
+        ("step", signal.SIGHUP),
+        pytest.param("placed", signal.SIGINT, marks=pytest.mark.slow),
+        pytest.param("job", signal.SIGTERM, marks=pytest.mark.slow),
+        pytest.param("ready", signal.SIGINT, marks=pytest.mark.slow),
+        pytest.param("evaluated", signal.SIGINT, marks=pytest.mark.slow),
+        pytest.param("saved", signal.SIGINT, marks=pytest.mark.slow),
+        pytest.param("done", signal.SIGINT, marks=pytest.mark.slow),
+    ],
+)
+def test_an_interruption_at_any_moment_leaves_nothing(start: Start, moment: str, number: signal.Signals) -> None:
+    run = start("--json", "--set", "steps=100000" if moment != "done" else "steps=1")
+    run.until(moment)
+    run.signal(number)
+    _, errors = run.end()
+    assert (run.process.returncode, errors) == (130, "interrupted\n") or moment == "done"
+    assert run.left_behind == []
+
+
+def test_children_vanish_when_their_supervisor_is_killed(start: Start) -> None:
+    run = start("--json", "--set", "steps=100000")
+    run.until("step", 2)
+    run.signal(signal.SIGKILL)
+    run.close()
+
+
+# ---- an earlier run's checkpoints ------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_a_new_run_does_not_touch_the_checkpoints_of_an_earlier_one_unless_told_to(start: Start) -> None:
+    start("--quiet", *ALONE, "--set", "steps=4").end()
+    refused = start("--quiet", *ALONE)
+    _, errors = refused.end()
+    assert refused.process.returncode == 1
+    assert f"{refused.directory} holds checkpoints of an earlier run, the newest step-00000004" in errors
+    assert "--resume" in errors
+    assert "--fresh" in errors
+    fresh = start("--quiet", *ALONE, "--fresh", "--set", "steps=1")
+    fresh.end()
+    assert fresh.process.returncode == 0
+    assert [path.name for path in fresh.directory.glob("step-*")] == ["step-00000001"]
+
+
+@pytest.mark.slow
+def test_resuming_without_a_checkpoint_says_that_there_is_none(start: Start) -> None:
+    run = start("--quiet", *ALONE, "--resume")
+    _, errors = run.end()
+    assert run.process.returncode == 1
+    assert f"nothing to resume: no complete checkpoint in {run.directory}" in errors
+
+
+def test_a_damaged_checkpoint_is_named_and_so_is_the_one_that_still_stands(start: Start) -> None:
+    first = start("--quiet", *ALONE, "--set", "steps=8")
+    first.end()
+    damaged = first.directory / "step-00000008" / "stem.safetensors"
+    content = bytearray(damaged.read_bytes())
+    content[-1] ^= 1
+    damaged.write_bytes(content)
+    resumed = start("--quiet", *ALONE, "--resume")
+    _, errors = resumed.end()
+    assert resumed.process.returncode == 1
+    assert f"checkpoint {damaged.parent}: stem.safetensors has SHA-256 " in errors
+    assert "step-00000004 still stands" in errors
+
+
+@pytest.mark.slow
+def test_a_directory_in_use_by_another_run_is_left_alone(start: Start) -> None:
+    running = start("--json", *ALONE, "--set", "steps=100000", "--set", "checkpoint.every=100000")
+    running.until("placed")
+    second = start("--quiet", *ALONE)
+    _, errors = second.end()
+    assert second.process.returncode == 1
+    assert f"is in use by another coordinator (process {running.children()['coordinator']})" in errors
+
+
+# ---- errors: one screen, no traceback --------------------------------------------------------------------------------
+
+
+def slow(*values: str) -> ParameterSet:
+    return pytest.param(*values, marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ('shard.stem.program="nets.py:Stage"', "there is no program 'nets.py' in .*; it has net.py"),
+        ("shard.middle.config.inputs=9", r"middle.forward on w0 raised ValueError: .*size 9.*float32\[8, 8\]"),
+        slow('shard.stem.program="net.py:Stag"', "program net.py has no 'Stag' .*did you mean 'Stage'"),
+        slow("shard.stem.config.depth=3", "shard 'stem': .* on w0: TypeError: .*'depth'"),
+        slow('data.program="net.py:Images"', "program net.py has no 'Images'"),
+        slow('optimizer.kind="Adamant"', "no optimizer 'Adamant'"),
+        slow("optimizer.settings.lr=3e38", "lower the learning rate"),
+    ],
+)
+def test_a_mistake_that_workers_find_is_explained_on_one_screen(start: Start, override: str, message: str) -> None:
+    run = start("--quiet", *ALONE, "--set", override)
+    out, errors = run.end()
+    assert run.process.returncode == 1
+    assert out == ""
+    assert errors.startswith("error: ")
+    assert "Traceback" not in errors
+    assert len(errors.splitlines()) <= 24
+    assert re.search(message, errors, re.DOTALL), errors
+    assert run.left_behind == []
+
+
+def test_data_that_needs_a_package_says_how_to_get_it(start: Start, tmp_path: Path) -> None:
+    missing = tmp_path / "without" / "sklearn"
+    missing.mkdir(parents=True)
+    (missing / "__init__.py").write_text("raise ImportError('No module named sklearn')")
+    workers = PROGRAMS.parents[2] / "workers"
+    run = start(
+        *ALONE, "--set", f'cluster.programs="{workers}"', "--set", 'data.program="digits.py:Digits"',
+        environment={"PYTHONPATH": os.pathsep.join([str(missing.parent), os.environ.get("PYTHONPATH", "")])},
+    )  # fmt: skip
+    _, errors = run.end()
+    assert run.process.returncode == 1
+    assert 'pip install "distgrad[examples]"' in errors
+    assert "Traceback" not in errors
+
+
+@pytest.mark.slow
+def test_json_shows_every_event(start: Start) -> None:
+    out, _ = start("--json", "--set", "steps=4").end()
+    kinds = [json.loads(line)["event"] for line in out.splitlines()]
+    assert kinds == ["job", *["ready"] * 3, "placed", *["step"] * 4, "evaluated", "saved", "done"]
