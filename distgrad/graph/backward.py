@@ -95,12 +95,15 @@ class LocalPass:
             self._part.inbox.append((sender, message))
             if self._working:
                 return
-            if isinstance(message, Acknowledgement):
-                # Not worth a change of threads: it computes nothing.
+            if not isinstance(message, Acknowledgement):
+                self._schedule()
+                return
+            # Not worth a change of threads: it computes nothing.
+            try:
                 self._part.step()
                 self._settle()
-            else:
-                self._schedule()
+            except Exception as error:
+                self._broken(error)
 
     def _schedule(self) -> None:
         self._working = True
@@ -125,10 +128,14 @@ class LocalPass:
                         self._send(messages)
                     elif self._stop():
                         return
-        except DistgradError as error:
-            self.abort(error)
         except BaseException as error:  # a vjp, a hook or a seed went wrong: the whole pass ends
-            self.abort(error_from_pb(error_to_pb(error, self._process.name, f"backward of context {self._share.id}")))
+            self._broken(error)
+
+    def _broken(self, error: BaseException) -> None:
+        """What went wrong here ends the pass everywhere."""
+        if not isinstance(error, DistgradError):
+            error = error_from_pb(error_to_pb(error, self._process.name, f"backward of context {self._share.id}"))
+        self.abort(error)
 
     def _stop(self) -> bool:
         """Ends the job if there is no work."""

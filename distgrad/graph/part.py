@@ -77,7 +77,7 @@ class Part:
         self._participant = Participant(me, initiator)
         self._engine = Pass(self._complete, record=record, retain=retain, awaited=lambda node: isinstance(node, Recv))
         self._record = record
-        self._lost = lost or {}
+        self._lost: Mapping[str, DistgradError] = {} if lost is None else lost
         self._pack = pack or _as_it_is
         self._unpack = unpack or _as_it_is
         self._outbox: dict[str, list[tuple[EdgeId, Any]]] = {}

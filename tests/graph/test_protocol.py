@@ -1,0 +1,241 @@
+"""The protocol of a distributed backward pass, in every order that messages can take."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import pytest
+
+from distgrad.graph.part import Part
+from distgrad.graph.protocol import (
+    Acknowledgement,
+    BeginMark,
+    BeginResume,
+    Broken,
+    Complete,
+    Mark,
+    Participant,
+    Phase,
+)
+
+from .model import KINDS, Graph, Search, expected, graphs
+
+FAST = ("used", "ignored", "pending")
+
+
+# ---- who owes whom an acknowledgement --------------------------------------------------------------------------------
+
+
+def test_the_engaging_message_is_acknowledged_last() -> None:
+    p = Participant("b", "a")
+    p.engaged("a")
+    p.engaged("c")
+    p.engaged("a")
+    p.sent(2)
+    assert p.worked(3) == ([("c", Acknowledgement(1)), ("a", Acknowledgement(1))], None)
+    p.acknowledged(1, 0, [])
+    assert p.worked(3) == ([], None)
+    p.acknowledged(1, 2, ["d"])
+    assert p.worked(1) == ([("a", Acknowledgement(1, 3, ("b", "d")))], None)
+    assert p.parent is None
+
+
+def test_a_process_engaged_again_tells_only_what_has_changed() -> None:
+    p = Participant("b", "a")
+    p.engaged("a")
+    assert p.worked(5) == ([("a", Acknowledgement(1, 5, ("b",)))], None)
+    p.engaged("c")
+    assert p.worked(2) == ([("c", Acknowledgement(1, -3))], None)
+    p.engaged("a")
+    assert p.worked(2) == ([("a", Acknowledgement(1, 0))], None)
+
+
+def test_a_process_that_owes_nothing_says_nothing() -> None:
+    p = Participant("b", "a")
+    assert p.worked(4) == ([], None)
+
+
+def test_an_acknowledgement_too_many_is_an_error() -> None:
+    p = Participant("b", "a")
+    p.sent(1)
+    with pytest.raises(ValueError, match="1 acknowledgements more"):
+        p.acknowledged(2, 0, [])
+
+
+def test_the_initiator_completes_when_nobody_waits() -> None:
+    p = Participant("a", "a")
+    p.sent(1)
+    assert p.worked(0) == ([], None)
+    p.acknowledged(1, 0, ["b", "c"])
+    assert p.worked(0) == ([], Complete(("a", "b", "c")))
+    assert p.worked(0) == ([], None)
+
+
+def test_the_initiator_marks_and_resumes_when_somebody_waits() -> None:
+    p = Participant("a", "a")
+    p.sent(1)
+    p.acknowledged(1, 2, ["b"])
+    assert p.worked(1) == ([], BeginMark(("a", "b")))
+    p.sent(1)
+    p.acknowledged(1, 0, ["c"])
+    assert p.worked(1) == ([], BeginResume(("a", "b", "c")))
+    p.sent(2)
+    p.acknowledged(2, -2, [])
+    assert p.worked(0) == ([], Complete(("a", "b", "c")))
+
+
+def test_waiting_after_the_mark_is_reported_as_a_bug() -> None:
+    p = Participant("a", "a")
+    p.worked(1)
+    p.worked(1)
+    assert p.phase is Phase.RESUME
+    assert p.worked(1) == ([], Broken(1))
+
+
+# ---- graphs that were thought of -------------------------------------------------------------------------------------
+
+A, B, C = "abc"
+
+THOUGHT_OF = {
+    "a gradient arrives before the source hears that another call of its value succeeded": Graph(
+        (A, B, C, B), {(0, 1): "used", (0, 2): "late", (1, 3): "used"}, (3,), A
+    ),
+    "a process owns a root and feeds another": Graph(
+        (A, B, A), {(0, 1): "used", (0, 2): "used", (1, 2): "used"}, (0, 2), "driver"
+    ),
+    "a value is kept from a call that failed": Graph(
+        (A, B, C), {(0, 1): "used", (0, 2): "pending", (1, 2): "used"}, (2,), A
+    ),
+    "a starved process is engaged twice": Graph((A, B, C), {(0, 1): "used", (0, 2): "used", (1, 2): "used"}, (2,), C),
+    "there and back again, with a dead branch at each turn": Graph(
+        (A, B, A, B),
+        {(0, 1): "used", (1, 2): "used", (2, 3): "used", (0, 3): "ignored", (1, 3): "used"},
+        (3,),
+        "driver",
+    ),
+    "the mark is the first to reach the source of a live value": Graph(
+        (A, B, C), {(0, 1): "used", (1, 2): "used", (0, 2): "pending"}, (2,), C
+    ),
+    "a process that need not be met is not met after the mark": Graph(
+        (A, B, B, C), {(0, 1): "used", (1, 3): "pending", (0, 3): "pending", (2, 3): "pending"}, (2,), B
+    ),
+    "a live value has no derivative where it is used": Graph(
+        (A, B, C), {(0, 1): "used", (0, 2): "stopped", (1, 2): "stopped"}, (2,), A
+    ),
+    "everything is dead": Graph((A, B, C), {(0, 1): "ignored", (1, 2): "pending", (0, 2): "ignored"}, (2,), A),
+}
+
+
+@pytest.mark.parametrize("in_order", [True, False], ids=["in order", "in any order"])
+@pytest.mark.parametrize("name", THOUGHT_OF)
+def test_every_order_of_messages_gives_the_one_answer(name: str, in_order: bool) -> None:
+    Search(THOUGHT_OF[name], in_order=in_order).run()
+
+
+def test_states_named_alike_live_on_alike() -> None:
+    """What allows the searches below to visit a state once: the same graphs, with every history told apart."""
+    for graph in [*graphs(2, KINDS, most=2), *itertools.islice(graphs(3, FAST, most=2), 0, None, 150)]:
+        Search(graph, merge=False).run()
+
+
+# ---- all small graphs ------------------------------------------------------------------------------------------------
+
+
+def explore(found: Any, share: slice, **options: Any) -> set[str]:
+    """Searches the graphs of that share; returns the phases that were seen."""
+    phases: set[str] = set()
+    for graph in itertools.islice(found, share.start, share.stop, share.step):
+        search = Search(graph, **options)
+        search.run()
+        phases |= search.phases
+    return phases
+
+
+def test_all_graphs_of_two_values() -> None:
+    assert explore(graphs(2, KINDS, most=2), slice(0, None), in_order=False) == {"run", "mark", "resume", "done"}
+
+
+def test_graphs_of_three_values() -> None:
+    explore(graphs(3, FAST, most=3), slice(0, None, 2))
+
+
+def test_graphs_of_four_values_with_up_to_four_crossing_edges() -> None:
+    explore(graphs(4, FAST, most=4), slice(0, None, 1999))
+
+
+@pytest.mark.parametrize("aborted", [graphs(2, FAST, most=2), graphs(3, FAST, most=3)])
+def test_an_abort_at_any_moment_reaches_everybody(aborted: Any) -> None:
+    explore(aborted, slice(0, None, 97), aborts=True)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("offset", range(4))
+def test_all_graphs_of_three_values(offset: int) -> None:
+    explore(graphs(3, KINDS, most=3), slice(offset, None, 4), in_order=False)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("offset", range(4))
+def test_graphs_of_four_values_with_up_to_six_crossing_edges(offset: int) -> None:
+    explore(graphs(4, FAST, most=6), slice(101 * offset, None, 404))
+    explore(graphs(4, FAST, most=6, fewest=6), slice(offset, None, 404))
+
+
+# ---- the searches can fail -------------------------------------------------------------------------------------------
+
+
+def acknowledges_its_parent_too_early(self: Participant, waiting: int) -> Any:
+    deficit, self.deficit = self.deficit, 0 if self.me != self.initiator else self.deficit
+    try:
+        return WORKED(self, waiting)
+    finally:
+        self.deficit = deficit
+
+
+def forgets_who_was_met(self: Participant, count: int, waiting: int, met: Any) -> None:
+    ACKNOWLEDGED(self, count, waiting, ())
+
+
+def tells_none_over_every_edge(self: Part, node: Any, gradient: Any) -> None:
+    marked, self._marked = self._marked, None
+    COMPLETE(self, node, gradient)
+    self._marked = marked
+
+
+def marks_from_the_roots_down_only_here(self: Part, reached: Any, begin: bool) -> Any:
+    return [] if not begin else MARK(self, reached, begin)
+
+
+def drops_all_that_wait(self: Part, edges: Any) -> None:
+    GIVE_UP(self, list(self._sends))
+
+
+WORKED, ACKNOWLEDGED = Participant.worked, Participant.acknowledged
+COMPLETE, MARK, GIVE_UP = Part._complete, Part._mark, Part._give_up
+
+
+@pytest.mark.parametrize(
+    ("kind", "method", "mutant"),
+    [
+        (Participant, "worked", acknowledges_its_parent_too_early),
+        (Participant, "acknowledged", forgets_who_was_met),
+        (Part, "_complete", tells_none_over_every_edge),
+        (Part, "_mark", marks_from_the_roots_down_only_here),
+        (Part, "_give_up", drops_all_that_wait),
+    ],
+    ids=lambda value: value.__name__ if callable(value) else str(value),
+)
+def test_a_broken_protocol_is_noticed(kind: Any, method: str, mutant: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kind, method, mutant)
+    with pytest.raises(Exception):  # noqa: B017, PT011  (an assertion, or whatever breaks first)
+        explore([*THOUGHT_OF.values(), *graphs(3, FAST, most=3)], slice(0, None))
+
+
+def test_the_expected_answer_is_the_sum_over_paths() -> None:
+    graph = Graph(("a", "b", "a"), {(0, 1): "used", (0, 2): "used", (1, 2): "used"}, (2,), "a")
+    # coefficients: (0, 1) 3, (0, 2) 5, (1, 2) 17
+    assert expected(graph) == {2: 1.0, 1: 17.0, 0: 5.0 + 3.0 * 17.0}
+    assert Mark([]).begin is False
