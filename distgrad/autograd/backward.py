@@ -36,6 +36,7 @@ from . import tape
 from .anomaly import check_finite, note_failure
 from .primitive import namespace
 from .rows import Rows
+from .sliced import Sliced
 from .sums import Contributor, Sum, fit
 from .tape import Frame, Leaf, Node, Places
 from .tensor import Tensor
@@ -233,6 +234,8 @@ class Pass:
             elif kind is Rows and node.inputs:
                 # Only the ends of the graph know what to do with rows.
                 gradient = gradient.dense()
+            elif kind is Sliced:
+                gradient = gradient.dense()
         wanted = self._wanted
         if not node.inputs if wanted is None else node in wanted or (not node.inputs and node in self._urgent):
             self._sink(node, gradient)
@@ -299,9 +302,7 @@ class Pass:
             self.deliver(parent, (node, i), None)
 
     def _hooked(self, node: Node, gradient: Any) -> Any:
-        if isinstance(gradient, Rows):
-            gradient = gradient.dense()
-        if isinstance(gradient, Rows):
+        if isinstance(gradient, Rows | Sliced):
             gradient = gradient.dense()
         for hook in tuple(node.hooks or ()):
             changed = hook(gradient if isinstance(gradient, Tensor) else Tensor(gradient))

@@ -8,6 +8,7 @@ import numpy as np
 
 from .primitive import namespace
 from .rows import Rows
+from .sliced import Sliced
 from .tape import Node
 
 # Who contributes to a node: (consumer, input position), or (None, position) for a root or another process.
@@ -56,6 +57,8 @@ class Sum:
         elif self._owned and type(gradient) is np.ndarray:
             # Our own earlier sum, seen by nobody else: adding in place gives the same bits without an allocation.
             np.add(self.total, gradient, out=self.total)
+        elif self._owned and type(gradient) is Sliced:
+            gradient.add_into(self.total)
         else:
             self.total = self.total + gradient
             self._owned = type(self.total) is np.ndarray
@@ -72,7 +75,7 @@ def fit(gradient: Any, shape: tuple[int, ...], dtype: Any) -> Any:
     if gradient.shape != shape:
         gradient = _unbroadcast(gradient, shape)
     if gradient.dtype != dtype:
-        if isinstance(gradient, Rows):
+        if isinstance(gradient, Rows | Sliced):
             return gradient.astype(dtype)
         xp = namespace(gradient)
         if _is_complex(gradient.dtype) and not _is_complex(dtype):

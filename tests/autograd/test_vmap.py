@@ -16,6 +16,9 @@ from tests.autograd.samples import all_samples
 ops = dg.ops
 BATCH = 3
 
+# The rank of a matrix, which decides what lstsq computes, differs between examples.
+REFUSED = {"lstsq"}
+
 
 def batches(name: str) -> list[tuple[Case, list[list[Any]]]]:
     """For each sample a case and the operands of a few examples."""
@@ -35,7 +38,7 @@ def test_every_rule_belongs_to_a_primitive() -> None:
     assert sorted(RULES.keys() - PRIMITIVES.keys()) == []
 
 
-@pytest.mark.parametrize("name", sorted(all_samples()))
+@pytest.mark.parametrize("name", sorted(all_samples().keys() - REFUSED))
 def test_an_operation_on_a_batch_is_the_operation_on_each_example(name: str) -> None:
     for case, examples in batches(name):
         with case.blamed():
@@ -47,7 +50,9 @@ def test_an_operation_on_a_batch_is_the_operation_on_each_example(name: str) -> 
                 np.testing.assert_allclose(y, e, rtol=1e-10, atol=1e-12)
 
 
-@pytest.mark.parametrize("name", sorted(n for n in all_samples() if n not in PRIMITIVES or PRIMITIVES[n].vjps))
+@pytest.mark.parametrize(
+    "name", sorted(n for n in all_samples().keys() - REFUSED if n not in PRIMITIVES or PRIMITIVES[n].vjps)
+)
 def test_the_gradient_of_a_batch_is_that_of_each_example(name: str) -> None:
     for case, examples in batches(name):
 
@@ -162,6 +167,7 @@ def test_a_closed_over_batch_of_an_outer_vmap_is_told_apart_from_the_inner_one()
         (lambda: dg.vmap(lambda x: x if x > 0 else -x)(Y), "dg.ops.where instead of if"),
         (lambda: dg.vmap(lambda x: float(x))(Y), "whole batch"),
         (lambda: dg.vmap(lambda x: ops.compress(x > 0, x))(X), "whole batch"),
+        (lambda: dg.vmap(lambda x: ops.lstsq(x, np.ones(2)))(np.ones((3, 2, 2))), "whole batch"),
     ],
 )
 def test_what_vmap_cannot_do_is_said(call: Any, message: str) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 
 from ..primitive import Primitive, composite, ops, primitive
 from ..rows import Rows
+from ..sliced import Sliced
 from .nested import bare, nested, or_zeros, shape_of
 from .scatter import add_rows, scatter_add
 from .shape import reshape
@@ -132,12 +133,16 @@ index_last = primitive(
 )
 
 
+def _get_vjp(i: int, xp: Any, g: Any, ans: Any, x: Any, *arrays: Any, index: Any) -> Any:
+    if xp is np and not arrays:
+        return Sliced(index, g, tuple(x.shape))
+    return nested(xp, index_scatter, g, *arrays, index=index, shape=tuple(x.shape))
+
+
 index_get = primitive(
     "index_get",
     _get,
-    vjps=lambda i, xp, g, ans, x, *arrays, index: nested(
-        xp, index_scatter, g, *arrays, index=index, shape=tuple(x.shape)
-    ),
+    vjps=_get_vjp,
     jvp="linear",
     save="constants",
     doc="x[index]; see `getitem`.",
