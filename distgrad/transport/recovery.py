@@ -50,7 +50,8 @@ def recover(endpoint: Endpoint, link: ProcessLink, reason: str) -> None:
             endpoint.lose(link, f"the connection broke ({reason}) and was not made again within {window:g} s")
             return
         if address and endpoint.lanes.vacant(address):
-            endpoint.lose(link, f"the connection broke ({reason}) and nobody listens at {address} any more")
+            broken = f"the connection broke ({reason}) and nobody listens at {address} any more"
+            endpoint.lose(link, endpoint.explain(link.peer, broken))
             return
         if link.opened_at:
             try:
