@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from distgrad.coordinator.checkpoint import remove_leftovers
 from distgrad.coordinator.child import TrainingOrders
 from distgrad.coordinator.job import Job, describe, open_job
 from distgrad.errors import DistgradError, WorkerLost
@@ -64,15 +65,24 @@ def train(training: Training, report: Callable[[Event], None]) -> None:
         report({"event": "job", "text": describe(job)})
         logs = _log_directory(job, directory)
         children = Children(logs, job.cluster.blas_threads, lambda child, event: heard.put((child, event)))
-        with children:
-            _Run(training, job, directory, children, heard).follow(report)
+        run = _Run(training, job, directory, children, heard)
+        try:
+            with children:
+                run.follow(report)
+        finally:
+            if job.checkpoint is not None and run.listening:
+                remove_leftovers(job.checkpoint.directory)
 
 
 Message = signal.Signals | tuple[Child, Event]
 
 
 class _Run:
-    """The processes of one job, from their start to the first of them that ends."""
+    """The processes of one job, from their start to the first of them that ends.
+
+    Attributes:
+        listening: whether the coordinator has begun, so that nobody but this run writes checkpoints of the job.
+    """
 
     def __init__(
         self,
@@ -87,6 +97,7 @@ class _Run:
         self._directory = directory
         self._children = children
         self._heard = heard
+        self.listening = False
         self._checkpoint = ""
         self._settings = TransportSettings(cluster=job.name, token=secrets.token_hex(16))
 
@@ -101,6 +112,7 @@ class _Run:
             if kind == "exited":
                 return
             if kind == "listening":
+                self.listening = True
                 self._start_workers(event["address"])
             elif kind == "ready":
                 report({"event": "ready", "worker": child.name, "process": child.pid, "log": str(child.log)})

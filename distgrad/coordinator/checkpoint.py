@@ -20,7 +20,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,7 +31,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from distgrad.errors import CheckpointError
+from distgrad.errors import CheckpointError, DistgradError
 
 from .durable import create_directory, sync_directory, sync_file, write_file
 
@@ -113,6 +113,8 @@ def write_checkpoint(directory: str | os.PathLike[str], checkpoint: Checkpoint) 
         except BaseException:
             shutil.rmtree(aside, ignore_errors=True)  # the first failure is the one to report
             raise
+    except DistgradError:  # some of ours are OSErrors as well: a worker that is lost is no fault of the disk
+        raise
     except (OSError, SafetensorError) as error:
         reason = f"checkpoint {final} could not be written: {error}; {_still_stands(directory)}"
         raise CheckpointError(reason) from error
@@ -160,28 +162,36 @@ def prune(directory: str | os.PathLike[str], keep: int) -> None:
     for path in complete:
         versions.setdefault(path.stem, path)  # of a checkpoint and the one it replaced, the first stands
     kept = list(versions.values())[:keep]
-    left = [path for path in directory.glob(".step-*") if path.suffix in (".partial", ".removed")]
-    try:
-        for path in [*(path for path in complete if path not in kept), *left]:
-            _remove(path)
-    except OSError as error:
-        raise CheckpointError(f"old checkpoints in {directory} could not be removed: {error}") from error
+    _remove_all(directory, [path for path in complete if path not in kept])
 
 
-def remove_checkpoints(directory: str | os.PathLike[str]) -> None:
-    """Removes all checkpoints under `directory`, damaged ones and what interrupted writes left included. Oldest first:
-    an interruption leaves the newest.
+def remove_leftovers(directory: str | os.PathLike[str]) -> None:
+    """Removes what interrupted writes left under `directory`, where nobody may be writing now.
 
     Raises:
         CheckpointError: the disk refuses.
     """
-    directory = Path(directory)
-    left = [path for path in directory.glob(".step-*") if path.suffix in (".partial", ".removed")]
+    _remove_all(Path(directory), [])
+
+
+def remove_checkpoints(directory: str | os.PathLike[str]) -> None:
+    """Removes all checkpoints under `directory`, damaged ones and leftovers included. Oldest first, so that an
+    interruption leaves the newest.
+
+    Raises:
+        CheckpointError: the disk refuses.
+    """
+    _remove_all(Path(directory), list(reversed(_newest_first(Path(directory)))))
+
+
+def _remove_all(directory: Path, unwanted: Sequence[Path]) -> None:
+    """Removes the unwanted checkpoints and all leftovers."""
+    leftovers = [path for path in directory.glob(".step-*") if path.suffix in (".partial", ".removed")]
     try:
-        for path in [*left, *reversed(_newest_first(directory))]:
+        for path in [*unwanted, *leftovers]:
             _remove(path)
     except OSError as error:
-        raise CheckpointError(f"the checkpoints in {directory} could not be removed: {error}") from error
+        raise CheckpointError(f"old checkpoints in {directory} could not be removed: {error}") from error
 
 
 # ---- names and places ------------------------------------------------------------------------------------------------

@@ -27,6 +27,8 @@ from distgrad.coordinator.checkpoint import (
     latest_checkpoint,
     prune,
     read_checkpoint,
+    remove_checkpoints,
+    remove_leftovers,
     write_checkpoint,
 )
 from distgrad.errors import CheckpointError
@@ -419,3 +421,20 @@ def test_the_manifest_says_what_every_array_is(tmp_path: Path) -> None:
     assert stem["arrays"]["parameters/weight"] == {"dtype": "float32", "shape": [2, 3]}
     assert stem["values"] == {"buffers": {}, "optimizer/weight/steps": 7}
     assert stem["bytes"] == (path / "stem.safetensors").stat().st_size
+
+
+def test_removing_everything_takes_damaged_checkpoints_and_leftovers_too(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path, Checkpoint("job", 1, 0, {"stem": {"parameters": {"weight": np.zeros(2)}}}))
+    (tmp_path / "step-00000002").mkdir()
+    (tmp_path / ".step-00000003.partial").mkdir()
+    (tmp_path / "notes.txt").write_text("not ours")
+    remove_checkpoints(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_removing_leftovers_spares_checkpoints(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path, Checkpoint("job", 1, 0, {"stem": {"parameters": {"weight": np.zeros(2)}}}))
+    (tmp_path / ".step-00000002.partial").mkdir()
+    (tmp_path / ".step-00000001.removed").mkdir()
+    remove_leftovers(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000001"]
