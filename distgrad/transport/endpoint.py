@@ -344,6 +344,9 @@ class Endpoint:
                 refused: tuple[int, str] | None = (pb.REASON_STALE, f"another {peer.name} has taken that name since")
             elif self.closing.is_set():
                 refused = pb.REASON_CLOSED, f"{self.identity.name} is closing"
+            elif peer.name == self.identity.name or (old and old.peer.role != "client" == peer.role):
+                # Else a client could put itself in the place of a worker, or of the coordinator.
+                refused = pb.REASON_UNAUTHENTICATED, f"{peer.name} is the name of another, and not for a {peer.role}"
             elif old is not None and old.peer.incarnation == peer.incarnation and old.connected:
                 refused = pb.REASON_DUPLICATE, "there is a link already"
             elif not plug.opening and peer.name in self._attempts and self.identity.name < peer.name:

@@ -79,11 +79,10 @@ class Session(Generic[T]):
     def resume(self, received: int) -> int:
         """A new lane, over which the peer says it has all up to `received`: what follows is sent again.
 
-        Returns the weight let go. Raises WireError for a number never sent, or one taken back.
+        What it said before still holds: over the lane before, more may have arrived after it began this handshake.
+        Returns the weight let go. Raises WireError for a number never sent.
         """
-        if received < self.acknowledged:
-            raise WireError(f"the peer has {received} frames, but acknowledged {self.acknowledged}")
-        weight = self.acknowledge(received)
+        weight = self.acknowledge(max(received, self.acknowledged))
         self._next_again = 0
         return weight
 

@@ -15,6 +15,15 @@ from distgrad.wire import pb
 DEADLINE = 30.0
 
 
+def wait_until(condition: Callable[[], Any]) -> None:
+    """For what no callback tells: asks again and again, up to the deadline."""
+    for _ in range(int(DEADLINE / 0.01)):
+        if condition():
+            return
+        threading.Event().wait(0.01)
+    raise AssertionError("never came")
+
+
 class Recorder:
     """Answers a Fetch with its own arrays and a ListMembers with an error; never answers a Statistics."""
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import threading
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -20,9 +22,10 @@ from distgrad.errors import (
     WorkerLost,
 )
 from distgrad.wire import pb
+from tests import leaks
 
 from .conftest import World
-from .recorder import DEADLINE
+from .recorder import DEADLINE, wait_until
 
 
 def a_call(number: int) -> pb.Call:
@@ -292,6 +295,51 @@ def test_after_a_break_nothing_is_lost_or_doubled(world: World, side: str) -> No
     assert link_a.statistics()["reconnects"] >= 5
 
 
+def test_breaks_amid_large_arrays_lose_and_double_nothing(world: World) -> None:
+    a, b = world.pair(window_bytes=2**30, chunk_bytes=2**15)
+    link, assembler, chunks = a.link("b"), b.link("a")._assembler, itertools.count(1)
+
+    def add(*chunk: Any, add: Any = assembler.add) -> None:
+        if (number := next(chunks)) % 40 == 0:
+            world.break_lanes([a, b][number // 40 % 2])
+        add(*chunk)
+
+    assembler.add = add
+    arrays = [np.random.default_rng(seed).integers(0, 255, 2**20, np.uint8) for seed in range(6)]
+    replies = [link.request(pb.Fetch(), [array]) for array in arrays[:3]]
+    for number, array in enumerate(arrays[3:]):
+        link.send(a_call(number), [array])
+    assert numbers(b.receiver.received(3)) == [0, 1, 2]
+    for array, got in zip(arrays[3:], b.receiver.arrays, strict=True):
+        np.testing.assert_array_equal(got[0], array)
+    for array, reply in zip(arrays, replies, strict=False):
+        np.testing.assert_array_equal(reply.result(DEADLINE)[1][0], array)
+    assert link.statistics()["reconnects"] >= 2
+    assert a.receiver.losses == b.receiver.losses == []
+
+
+def test_many_transfers_leave_memory_and_descriptors_as_they_were(world: World) -> None:
+    a, b = world.pair(chunk_bytes=2**16, max_transfer_bytes=2**22)
+    array = np.ones(2**20, np.uint8)
+
+    def exchange(times: int) -> None:
+        for _ in range(times):
+            a.link("b").request(pb.Fetch(), [array, array[:1000]]).result(DEADLINE)
+
+    exchange(5)
+    tracemalloc.start()
+    try:
+        descriptors, (allocated, _) = leaks.descriptors(), tracemalloc.get_traced_memory()
+        exchange(40)
+        # Frames that wait for an acknowledgement, and what they bring.
+        assert tracemalloc.get_traced_memory()[0] - allocated < 6 * array.nbytes
+    finally:
+        tracemalloc.stop()
+    assert leaks.descriptors() == descriptors
+    for link in (a.link("b"), b.link("a")):
+        assert link._assembler.complete == link._assembler._partial == {}
+
+
 def test_a_break_that_is_not_mended_in_time_is_a_loss(world: World) -> None:
     a, b = world.pair(reconnect_window=0.3)
     waiting = a.link("b").request(pb.Statistics())
@@ -352,19 +400,6 @@ def test_heartbeats_bring_the_peers_progress_and_idle_sides_acknowledge(world: W
         return now["frames_kept"] == now["bytes_in_flight"] == 0 and (now["peer_progress"], now["peer_busy"]) == (5, 1)
 
     wait_until(settled)
-
-
-def wait_until(condition: Any) -> None:
-    """For what no callback tells: asks again and again, up to the deadline."""
-    deadline = threading.Event()
-    timer = threading.Timer(DEADLINE, deadline.set)
-    timer.start()
-    try:
-        while not condition():
-            assert not deadline.wait(0.01), "never came"
-    finally:
-        timer.cancel()
-        timer.join()
 
 
 # ---- the window

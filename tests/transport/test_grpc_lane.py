@@ -1,9 +1,7 @@
 from __future__ import annotations
 
 import os
-import shutil
 import socket
-import subprocess
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -18,9 +16,11 @@ from distgrad.transport.grpc_lane import METHOD, GrpcLanes
 from distgrad.wire import pb
 
 from .recorder import DEADLINE, Recorder
+from .strangers import AFTER_A_HELLO, STRANGE, WITHOUT_CERTIFICATES, hello, tls
 
 
 def endpoint(name: str, **changes: object) -> Endpoint:
+    changes.setdefault("fast_lanes", ())
     return Endpoint(Identity.new(name, "worker"), TransportSettings.for_tests(**changes), Recorder())
 
 
@@ -49,20 +49,6 @@ def talk(address: str, *messages: bytes) -> list[pb.Frame]:
             ended.set()
 
 
-STRANGE = {
-    "a call": pb.Frame(sequence=1, call=pb.Call()).SerializeToString(),
-    "a welcome": pb.Frame(welcome=pb.Welcome()).SerializeToString(),
-    "an empty frame": b"",
-    "garbage": b"\xff\xfe\xfd" * 100,
-    "a hello without a name": pb.Frame(
-        hello=pb.Hello(protocol=1, cluster="test", token="test-token", identity=pb.Identity(incarnation=1, role=2))
-    ).SerializeToString(),
-    "a hello without an incarnation": pb.Frame(
-        hello=pb.Hello(protocol=1, cluster="test", token="test-token", identity=pb.Identity(name="x", role=2))
-    ).SerializeToString(),
-}
-
-
 @pytest.mark.parametrize("first", STRANGE.values(), ids=STRANGE.keys())
 def test_a_stranger_gets_a_goodbye_and_the_listener_keeps_serving(listener: Endpoint, first: bytes) -> None:
     (answer,) = talk(listener.identity.address, first)
@@ -73,30 +59,9 @@ def test_a_stranger_gets_a_goodbye_and_the_listener_keeps_serving(listener: Endp
     assert all(peer.name == "friend" for peer, _ in listener.receiver.losses)
 
 
-def hello(listener: Endpoint, name: str = "friend") -> bytes:
-    identity = pb.Identity(name=name, incarnation=1, role=pb.ROLE_WORKER)
-    return pb.Frame(
-        hello=pb.Hello(protocol=1, cluster="test", token="test-token", identity=identity)
-    ).SerializeToString()
-
-
-AFTER = {
-    "garbage": b"\xff\xfe\xfd",
-    "a gap": pb.Frame(sequence=5, call=pb.Call()).SerializeToString(),
-    "a call without a number": pb.Frame(call=pb.Call()).SerializeToString(),
-    "a second hello": pb.Frame(hello=pb.Hello()).SerializeToString(),
-    "a reply to nothing": pb.Frame(sequence=1, reply=pb.Reply(id=3)).SerializeToString(),
-    "an acknowledgement of nothing": pb.Frame(acknowledged=9).SerializeToString(),
-    "a huge transfer": pb.Frame(sequence=1, chunk=pb.Chunk(transfer=1, total=2**50), payload=b"x").SerializeToString(),
-    "an array outside": pb.Frame(
-        sequence=1, call=pb.Call(), arrays=[pb.Array(dtype="int8", shape=[9], size=9)]
-    ).SerializeToString(),
-}
-
-
-@pytest.mark.parametrize("second", AFTER.values(), ids=AFTER.keys())
+@pytest.mark.parametrize("second", AFTER_A_HELLO.values(), ids=AFTER_A_HELLO.keys())
 def test_a_peer_that_sends_what_it_may_not_is_lost_with_the_reason(listener: Endpoint, second: bytes) -> None:
-    answers = talk(listener.identity.address, hello(listener), second)
+    answers = talk(listener.identity.address, hello(), second)
     assert answers[0].HasField("welcome")
     assert answers[-1].goodbye.reason in (pb.REASON_BAD_FRAME, pb.REASON_RESOURCE_EXHAUSTED)
     peer, reason = listener.receiver.loss()
@@ -112,7 +77,7 @@ def test_a_request_of_no_known_kind_is_answered_with_an_error(listener: Endpoint
     done = threading.Event()
 
     def say() -> Iterator[bytes]:
-        yield hello(listener)
+        yield hello()
         yield request
         done.wait(DEADLINE)
         yield goodbye
@@ -201,46 +166,13 @@ def test_only_a_refusal_is_certainty_that_nobody_is_there() -> None:
 # ---- TLS
 
 
-@pytest.fixture(scope="session")
-def pki(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """authority.pem, and for "server", "client" and "stranger" (of another authority) a .pem and a .key."""
-    if shutil.which("openssl") is None:
-        pytest.skip("openssl is not installed")
-    folder = tmp_path_factory.mktemp("pki")
-
-    def run(command: str) -> None:
-        subprocess.run(["openssl", *command.split()], cwd=folder, check=True, capture_output=True)
-
-    key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes"
-    for authority in ("authority", "other"):
-        run(f"req -x509 {key} -keyout {authority}.key -out {authority}.pem -days 2 -subj /CN={authority}")
-    (folder / "names").write_text("subjectAltName=IP:127.0.0.1,DNS:localhost\n")
-    for name, authority in (("server", "authority"), ("client", "authority"), ("stranger", "other")):
-        run(f"req {key} -keyout {name}.key -out {name}.csr -subj /CN={name}")
-        issue = f"x509 -req -in {name}.csr -CA {authority}.pem -CAkey {authority}.key -CAcreateserial"
-        run(f"{issue} -out {name}.pem -days 2 -extfile names")
-    return folder
-
-
-def tls(folder: Path, name: str, authority: str = "authority") -> TLS:
-    return TLS(certificate=folder / f"{name}.pem", key=folder / f"{name}.key", authority=folder / f"{authority}.pem")
-
-
 def test_links_over_mutual_tls_work(pki: Path) -> None:
     with endpoint("b", tls=tls(pki, "server")) as b, endpoint("a", tls=tls(pki, "client")) as a:
         b.listen("127.0.0.1:0")
         assert a.connect("b", b.identity.address).request(pb.Fetch()).result(DEADLINE)
 
 
-REFUSED = {
-    "a certificate of another authority": ("stranger", "authority"),
-    "a listener of another authority": ("client", "other"),
-    "no certificate": ("", "authority"),
-    "no TLS": ("", ""),
-}
-
-
-@pytest.mark.parametrize(("name", "authority"), REFUSED.values(), ids=REFUSED.keys())
+@pytest.mark.parametrize(("name", "authority"), WITHOUT_CERTIFICATES.values(), ids=WITHOUT_CERTIFICATES.keys())
 def test_without_the_right_certificates_there_is_no_link(pki: Path, name: str, authority: str) -> None:
     mine = tls(pki, name, authority) if name else TLS(authority=pki / f"{authority}.pem") if authority else None
     with endpoint("b", tls=tls(pki, "server")) as b, endpoint("a", tls=mine) as a:

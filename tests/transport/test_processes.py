@@ -9,14 +9,17 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextvars import ContextVar
 
+import numpy as np
 import pytest
 
 from distgrad.errors import WorkerLost
 from distgrad.transport import Endpoint, Identity, TransportSettings
 from distgrad.wire import pb
+from tests import leaks
 
-from .recorder import DEADLINE, Recorder
+from .recorder import DEADLINE, Recorder, wait_until
 
 
 @contextlib.contextmanager
@@ -29,16 +32,24 @@ def peer(name: str, how: str, address: str) -> Iterator[tuple[subprocess.Popen[s
             process.kill()
 
 
+LANES = {"grpc": (), "beside-grpc": ("unix",), "moved-unix": ("unix",), "moved-tcp": ("tcp",)}
+fast_lanes: ContextVar[tuple[str, ...]] = ContextVar("fast_lanes", default=())
+
+
 @contextlib.contextmanager
 def endpoint(**changes: float) -> Iterator[Endpoint]:
-    with Endpoint(Identity.new("here", "worker"), TransportSettings.for_tests(**changes), Recorder()) as endpoint:
+    settings = TransportSettings.for_tests(**{"fast_lanes": fast_lanes.get()} | changes)
+    with Endpoint(Identity.new("here", "worker"), settings, Recorder()) as endpoint:
         yield endpoint
 
 
-@pytest.fixture(params=["tcp", "unix"])
+@pytest.fixture(params=LANES)
 def address(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Where to listen, so that links from or to `endpoint` use the lane in question."""
+    token = fast_lanes.set(LANES[request.param])
     with tempfile.TemporaryDirectory() as folder:
-        yield "127.0.0.1:0" if request.param == "tcp" else f"unix:{folder}/peer"
+        yield f"unix:{folder}/peer" if request.param == "beside-grpc" else "127.0.0.1:0"
+    fast_lanes.reset(token)
 
 
 def test_a_killed_peer_is_lost_long_before_the_reconnect_window_ends(address: str) -> None:
@@ -53,6 +64,22 @@ def test_a_killed_peer_is_lost_long_before_the_reconnect_window_ends(address: st
         assert f"nobody listens at {bound}" in reason
         with pytest.raises(WorkerLost, match=r"there#.... is lost"):
             waiting.result(DEADLINE)
+
+
+def test_a_peer_killed_amid_a_transfer_leaves_nothing_here(address: str) -> None:
+    large = np.zeros(2**24, np.uint8)
+    with endpoint(reconnect_window=100 * DEADLINE, chunk_bytes=2**16) as here:
+        before = leaks.descriptors()
+        with peer("there", "listen", address) as (process, bound):
+            link = here.connect("there", bound)
+            waiting = [link.request(pb.Fetch(), [large]) for _ in range(2)]
+            wait_until(lambda: link.statistics()["bytes_received"] > len(large) // 2)
+            process.kill()
+            here.receiver.loss()
+            for future in waiting:
+                assert isinstance(future.exception(DEADLINE), WorkerLost)
+        wait_until(lambda: not here._plugs)
+        wait_until(lambda: leaks.descriptors().keys() - before.keys() == set())
 
 
 def test_a_killed_opener_that_does_not_listen_is_lost_after_the_reconnect_window(address: str) -> None:
