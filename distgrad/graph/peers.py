@@ -65,6 +65,11 @@ class Peers:
         known = self._known.get(name)
         return known.incarnation if known else 0
 
+    def role(self, name: str) -> str:
+        """The role of the process that `name` means now; empty when unknown."""
+        known = self._known.get(name)
+        return known.role if known else ""
+
     # ---- messages ----------------------------------------------------------------------------------------------------
 
     def send(self, name: str, body: Any, arrays: Sequence[Any] = ()) -> None:
@@ -95,7 +100,8 @@ class Peers:
                     opening.pending.append(message)
                     return
                 link = self._opener.link(name)
-                if link is None:
+                known = self._known.get(name)
+                if link is None or (known is not None and known.incarnation != link.peer.incarnation):
                     self._open(name, message)
                     return
         message.give(link)

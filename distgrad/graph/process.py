@@ -216,7 +216,7 @@ class Process:
             )
 
     def linked(self, link: Link) -> None:
-        if link.peer.address:
+        if link.peer.address and self.peers.role(link.peer.name) in ("", link.peer.role):
             self.peers.introduce(link.peer)
 
     def lost(self, peer: Identity, reason: str) -> None:
