@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from distgrad.errors import ConfigError
 
 from .names import natural_order, suggestion
@@ -30,6 +32,10 @@ class Placement:
     config: Mapping[str, Any]
     seed: int
 
+    def is_same(self, other: Placement) -> bool:
+        """Whether the two would build the same shard in the same place. Configs may hold arrays."""
+        return _comparable(vars(self)) == _comparable(vars(other))
+
 
 class Placements:
     """The table of placed shards, in order of placing."""
@@ -51,7 +57,7 @@ class Placements:
         """
         held = self._placements.get(shard)
         if held is not None:
-            if held == Placement(shard, program, wanted or held.worker, config, seed):
+            if held.is_same(Placement(shard, program, wanted or held.worker, config, seed)):
                 return held
             raise ConfigError(
                 f"the name '{shard}' is held by a shard of {held.program} on {held.worker} with config "
@@ -95,6 +101,15 @@ class Placements:
 
     def __repr__(self) -> str:
         return f"<Placements {', '.join(f'{it.shard} on {it.worker}' for it in self) or 'empty'}>"
+
+
+def _comparable(tree: Any) -> Any:
+    """A tree of plain data and arrays as one that `==` compares: arrays by dtype, shape and bytes."""
+    if isinstance(tree, Mapping):
+        return {key: _comparable(value) for key, value in tree.items()}
+    if isinstance(tree, list | tuple):
+        return [_comparable(item) for item in tree]
+    return (str(tree.dtype), tree.shape, tree.tobytes()) if isinstance(tree, np.ndarray | np.generic) else tree
 
 
 def choose_worker(workers: Sequence[str], counts: Mapping[str, int], wanted: str = "") -> str:

@@ -65,6 +65,11 @@ class Cluster:
         self._clients.append(client)
         return client
 
+    def leave(self, client: Client) -> None:
+        """A client leaves."""
+        self._clients.remove(client)
+        client.close()
+
     def close(self) -> None:
         for client in self._clients:
             client.close()

@@ -95,6 +95,17 @@ class Gate(dg.Shard):
         return other.hold().get() * self.scale
 
 
+class Constant(dg.Shard):
+    """Is given an array."""
+
+    def __init__(self, values: Any) -> None:
+        self.values = nn.Buffer(values)
+
+    @dg.remote
+    def get_values(self) -> Any:
+        return self.values
+
+
 class Failing(dg.Shard):
     """Cannot be made, unless told not to fail."""
 
