@@ -47,6 +47,23 @@ def test_gradients_equal_those_of_this_process_alone(cluster: dg.LocalCluster) -
         np.testing.assert_array_equal(gradient, reference)
 
 
+def test_the_programs_of_the_repository_train_in_a_loop_of_ones_own(rng: np.random.Generator) -> None:
+    x, y = rng.standard_normal((8, 64)).astype(np.float32), np.arange(8)
+    with dg.LocalCluster(workers=3, programs=PROGRAMS.parents[2] / "workers") as cluster:
+        a = cluster.place("a", "mlp.py:Stage", worker="w0", config={"inputs": 64, "outputs": 128})
+        b = cluster.place("b", "mlp.py:Classifier", worker="w1", config={"inputs": 128, "outputs": 10})
+        adam = cluster.optimizer(dg.optim.Adam(lr=1e-3), [a, b])
+        losses = []
+        for _ in range(3):
+            with cluster.context() as ctx:
+                loss = b.loss(a.forward(x), y)  # the activation goes from w0 straight to w1
+                ctx.backward(loss)
+                adam.step(ctx)
+                losses.append(loss.item())
+                assert set(ctx.gradients(a)) == {"linear.weight", "linear.bias"}
+    assert losses == sorted(losses, reverse=True)
+
+
 def test_an_update_changes_every_owner_and_training_lowers_the_loss(cluster: dg.LocalCluster) -> None:
     c = cluster.place("c", "shards.py:Layer", worker="w0", config={"inputs": 4, "outputs": 5})
     d = cluster.place("d", "shards.py:Layer", worker="w1", config={"inputs": 5, "outputs": 2})
