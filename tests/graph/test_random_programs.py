@@ -1,0 +1,177 @@
+"""Random programs over shards on any number of workers, full of dead branches, against the same program in one
+process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+import distgrad as dg
+from distgrad.errors import DistgradError
+
+from .shards import Dense, Router
+from .worlds import ClusterWorld, LocalWorld, Placement, cluster_world, same
+
+SHARDS: dict[str, Callable[[], Any]] = {
+    "a": partial(Dense, 1),
+    "b": partial(Dense, 2),
+    "c": partial(Dense, 3),
+    "r": Router,
+    "q": partial(Router, 5),
+}
+
+# (method, values it takes, whether it fails); what it returns is a vector of three.
+DENSE = [
+    ("forward", 1, False),
+    ("add", 2, False),
+    ("add", 3, False),
+    ("ignores", 2, False),
+    ("detached", 1, False),
+    ("constant", 1, False),
+    ("bias", 0, False),
+    ("identity", 1, False),
+    ("square_without_grad", 1, False),
+    ("fail", 1, True),
+]
+ROUTER = ["through", "through_waiting", "catches", "unused_call", "tie"]
+# What the program itself does with values it has fetched.
+HERE: list[Callable[..., Any]] = [
+    lambda x: dg.ops.sin(x) * 2.0,
+    lambda x: x.detach() * 1.5,
+    lambda x: x * x,
+]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of a program: `take` are positions among the values so far, counted from the latest."""
+
+    kind: str
+    shard: str = ""
+    method: str = ""
+    take: tuple[int, ...] = ()
+    others: tuple[str, ...] = ()
+    which: int = 0
+    fails: bool = False
+
+
+def takes(count: int) -> st.SearchStrategy[tuple[int, ...]]:
+    return st.tuples(*[st.integers(0, 5)] * count)
+
+
+@st.composite
+def steps(draw: st.DrawFn) -> Step:
+    kind = draw(st.sampled_from(["dense", "dense", "dense", "router", "here", "backward"]))
+    if kind == "dense":
+        method, count, fails = draw(st.sampled_from(DENSE))
+        return Step(kind, draw(st.sampled_from("abc")), method, draw(takes(count)), fails=fails)
+    if kind == "router":
+        method = draw(st.sampled_from(ROUTER))
+        others = tuple(draw(st.lists(st.sampled_from("abc"), min_size=1, max_size=2)))
+        return Step(kind, draw(st.sampled_from("rq")), method, draw(takes(1)), others)
+    if kind == "here":
+        return Step(kind, take=draw(takes(1)), which=draw(st.integers(0, len(HERE) - 1)))
+    return Step(kind, take=draw(takes(2)))
+
+
+def run(program: list[Step], world: Any) -> dict[str, Any]:
+    """The program in a world. Several passes share one graph, so all retain it."""
+    x, y = world.variable("x", [0.3, -1.2, 0.7]), world.variable("y", [1.1, 0.4, -0.5])
+    values: list[Any] = [x, y]
+    observed: dict[str, Any] = {}
+    with world.context() as ctx:
+        for k, step in enumerate(program):
+            chosen = [values[-1 - (n % len(values))] for n in step.take]
+            if step.kind == "dense":
+                ref = getattr(world.shard(step.shard), step.method)(*chosen)
+                if step.fails:
+                    observed[f"error {k}"] = _caught(ref)
+                else:
+                    values.append(ref)
+            elif step.kind == "router":
+                values.append(_routed(world, step, chosen[0]))
+            elif step.kind == "here":
+                values.append(HERE[step.which](_here(chosen[0])))
+            else:
+                observed[f"pass {k}"] = _backward(ctx, chosen)
+        observed["last pass"] = _backward(ctx, [values[-1]])
+        observed["values"] = [value.numpy() for value in values]
+        observed["gradients"] = world.gradients(ctx)
+    return observed
+
+
+def _routed(world: Any, step: Step, x: Any) -> Any:
+    router = world.shard(step.shard)
+    others = [world.shard(name) for name in step.others]
+    if step.method.startswith("through"):
+        return getattr(router, step.method)(x, *others)
+    return router.tie(others[0], x) if step.method == "tie" else getattr(router, step.method)(x, others[0])
+
+
+def _here(value: Any) -> Any:
+    return value if isinstance(value, dg.Tensor) else value.get()
+
+
+def _caught(ref: Any) -> str:
+    with pytest.raises(DistgradError) as caught:
+        ref.get()
+    return str(caught.value.original_message)  # type: ignore[attr-defined]
+
+
+def _backward(ctx: Any, roots: list[Any]) -> str:
+    """How the pass ended: a root may have no gradient."""
+    try:
+        ctx.backward(roots, [np.array([1.0, -2.0, 0.5])] * len(roots), retain_graph=True)
+    except DistgradError as error:
+        return type(error).__name__
+    return "done"
+
+
+def check(program: list[Step], workers: int, home: str, seed: int, **network: float) -> None:
+    expected = run(program, LocalWorld(SHARDS))
+    first: Any = None
+    for placement in (Placement("one worker", lambda k: "w0"), Placement("spread", lambda k: f"w{k % workers}", home)):
+        with cluster_world(SHARDS, placement, seed, **network) as world:
+            assert isinstance(world, ClusterWorld)
+            found = run(program, world)
+        same(found, expected, placement.name, exact=False)
+        same(found, first or found, f"{placement.name} against one worker", exact=True)
+        first = found
+
+
+programs = st.lists(steps(), min_size=2, max_size=14)
+everywhere = {
+    "program": programs,
+    "workers": st.integers(1, 3),
+    "home": st.sampled_from(["driver", "w0"]),
+    "seed": st.integers(0, 2**16),
+}
+# Explaining a failure takes far longer than finding it.
+PHASES = (Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink)
+
+
+@settings(max_examples=60, derandomize=True, phases=PHASES, suppress_health_check=[HealthCheck.too_slow])
+@given(**everywhere)
+def test_a_random_program_means_the_same_everywhere(program: list[Step], workers: int, home: str, seed: int) -> None:
+    check(program, workers, home, seed)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@settings(max_examples=1500, phases=PHASES, suppress_health_check=[HealthCheck.too_slow])
+@given(**everywhere)
+def test_many_random_programs_mean_the_same_everywhere(program: list[Step], workers: int, home: str, seed: int) -> None:
+    check(program, workers, home, seed)
+
+
+@settings(max_examples=15, derandomize=True, phases=PHASES, suppress_health_check=[HealthCheck.too_slow])
+@given(**everywhere)
+def test_a_random_program_survives_links_that_break(program: list[Step], workers: int, home: str, seed: int) -> None:
+    check(program, workers, home, seed, breaks=0.02, duplicates=0.1)
