@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -9,6 +10,7 @@ from typing import NoReturn
 
 import click
 
+from distgrad.cluster.signals import Interrupted
 from distgrad.errors import DistgradError
 
 #: Subcommands: modules of this folder, each with a click command of the same name.
@@ -37,8 +39,6 @@ def distgrad() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Runs a command line and ends the process. Errors that have an explanation are shown without a traceback."""
-    from distgrad.cluster.signals import Interrupted
-
     try:
         sys.exit(distgrad.main(arguments, prog_name="distgrad", standalone_mode=False) or 0)
     except click.ClickException as error:
@@ -48,7 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         click.echo("interrupted", err=True)
         sys.exit(EXIT_INTERRUPTED)
     except BrokenPipeError:
-        sys.stderr.close()  # nobody reads us any more, and Python would complain about it at exit
+        # Nobody reads what we print any more; Python would complain about it when it flushes the rest at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except (DistgradError, OSError) as error:
         click.secho("error: ", fg="red", bold=True, nl=False, err=True)

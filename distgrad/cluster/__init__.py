@@ -1,9 +1,10 @@
 """Ways to have a cluster.
 
-local      worker processes on this machine, for as long as a block lasts
-connect    a cluster that runs elsewhere
-supervise  a job on this machine: its coordinator and workers started, watched and ended
-foreground one process of a cluster, until a signal ends it
-children   processes that never outlive the one that started them
-directory  where their sockets are
+local       worker processes on this machine, for as long as a block lasts
+connect     a cluster that runs elsewhere
+supervise   a job on this machine: its coordinator and workers started, watched and ended
+foreground  one process of a cluster over several machines, until a signal ends it
+children    processes that never outlive the one that started them
+directory   where their sockets are
+signals     Ctrl-C and its like, as entries of a queue
 """

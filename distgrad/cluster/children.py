@@ -40,7 +40,7 @@ class Child:
 
     Attributes:
         name: of the process in the cluster.
-        log: the file its standard error goes to.
+        log: the file its standard error is added to.
         ended: set when it has ended and `ending` says how: "was killed by signal 9 (SIGKILL)".
     """
 
@@ -52,6 +52,7 @@ class Child:
         self._command = [sys.executable, "-u", "-P", "-m", module, name]  # -P: nothing is imported from where we stand
         self._environment = environment
         self._heard = heard
+        self._log_start = 0
         self._lock = threading.Lock()  # guards what is written to the process and signals sent to it
         self._process: subprocess.Popen[bytes] | None = None
         self._pid: Future[int] = Future()
@@ -97,13 +98,14 @@ class Child:
         return self._pid.result()
 
     def tail(self, lines: int = 12) -> str:
-        """The end of its log."""
+        """The end of its log; nothing of what was there before."""
         with open(self.log, "rb") as log:
-            log.seek(max(0, log.seek(0, os.SEEK_END) - _TAIL_BYTES))
+            log.seek(max(self._log_start, log.seek(0, os.SEEK_END) - _TAIL_BYTES))
             return "\n".join(log.read().decode(errors="replace").splitlines()[-lines:])
 
     def __repr__(self) -> str:
-        return f"<Child {self.name}{f', process {self.pid}' if self._pid.done() else ''} {self.ending or 'running'}>"
+        number = f", process {self._process.pid}" if self._process is not None else ""
+        return f"<Child {self.name}{number} {self.ending or 'running'}>"
 
     # ---- within ------------------------------------------------------------------------------------------------------
 
@@ -127,7 +129,8 @@ class Child:
         self._heard(self, {"event": "exited", "code": process.returncode})
 
     def _spawn(self) -> subprocess.Popen[bytes]:
-        with open(self.log, "wb") as log:
+        with open(self.log, "ab") as log:
+            self._log_start = log.tell()
             return subprocess.Popen(
                 self._command,
                 stdin=subprocess.PIPE,

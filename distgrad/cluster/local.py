@@ -16,6 +16,7 @@ from distgrad.errors import ConfigError, Timeout, WorkerLost
 from distgrad.transport.interfaces import Identity
 from distgrad.transport.settings import TransportSettings
 from distgrad.worker.child import WorkerOrders
+from distgrad.worker.member import COORDINATOR
 
 from .children import Child, Children, Event, failure, how_it_ended
 from .directory import run_directory, socket_in
@@ -70,7 +71,7 @@ class LocalCluster(Client):
             self._children = stack.enter_context(Children(self.directory, blas_threads, self._hear))
             for name in names:  # they import their modules while this process goes on
                 self._children.start(name, "distgrad.worker")
-            self._coordinator = Coordinator(settings, socket_in(self.directory, "coordinator"))
+            self._coordinator = Coordinator(settings, socket_in(self.directory, COORDINATOR))
             stack.callback(self._coordinator.close)
             self._coordinator.process.endpoint.explain = self._explain
             address = self._coordinator.start()

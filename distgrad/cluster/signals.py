@@ -16,10 +16,16 @@ class Interrupted(BaseException):
 @contextmanager
 def ending_signals(tell: Callable[[signal.Signals], None]) -> Iterator[None]:
     """Within the block Ctrl-C, SIGTERM and the loss of the terminal call `tell`, which must be quick and safe to
-    interrupt anything with, as `SimpleQueue.put` is. For the main thread."""
-    before = {number: signal.signal(number, lambda received, _: tell(signal.Signals(received))) for number in ENDING}
+    interrupt anything with, as `SimpleQueue.put` is. What whoever started us wants ignored (nohup) stays ignored.
+
+    For the main thread.
+    """
+    before = {number: signal.getsignal(number) for number in ENDING}
+    heeded = [number for number, handler in before.items() if handler is not signal.SIG_IGN]
     try:
+        for number in heeded:
+            signal.signal(number, lambda received, _: tell(signal.Signals(received)))
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number in heeded:
+            signal.signal(number, before[number])

@@ -18,12 +18,11 @@ from distgrad.coordinator.job import Job, describe, open_job
 from distgrad.errors import DistgradError, WorkerLost
 from distgrad.transport.settings import TransportSettings
 from distgrad.worker.child import WorkerOrders
+from distgrad.worker.member import COORDINATOR
 
 from .children import Child, Children, Event, failure, how_it_ended
 from .directory import run_directory, socket_in
 from .signals import Interrupted, ending_signals
-
-COORDINATOR = "coordinator"
 
 # Seconds in which the processes that another one's end has torn down report it, so that the first cause can be told.
 _FOR_THE_CAUSE = 0.3

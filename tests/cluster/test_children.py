@@ -86,6 +86,15 @@ def test_the_tail_of_a_log_is_its_last_lines(theatre: Theatre) -> None:
     assert child.tail(lines=3) == "9997\n9998\n9999"
 
 
+def test_a_log_that_is_there_is_continued_and_its_tail_is_what_was_added(theatre: Theatre) -> None:
+    log = theatre.directory / "talkative.log"
+    log.write_text("of an earlier run\n")
+    child, _ = theatre.ready("talkative")
+    child.wait(DEADLINE)
+    assert log.read_text().startswith("of an earlier run\n")
+    assert child.tail() == "printed by the program\ncomplained by the program"
+
+
 def test_a_child_that_is_told_to_stop_ends_in_order(theatre: Theatre) -> None:
     child, _ = theatre.ready("obedient")
     theatre.children.stop()
