@@ -26,7 +26,8 @@ class Digits:
         pixels, digits = load_digits(return_X_y=True)
         shuffled = np.random.default_rng(seed).permutation(len(pixels))
         test, train = np.split(shuffled, [len(pixels) // 5])
-        self.x = ((pixels - 5) / 4).astype(np.float32)  # 0 (paper) to 16 (ink), brought to about zero: that trains better
+        # From 0 (paper) to 16 (ink), brought to about zero: that trains better.
+        self.x = ((pixels - 5) / 4).astype(np.float32)
         self.y = digits.astype(np.int64)
         self.train = train
         self.test = test
