@@ -34,7 +34,7 @@ class Placement:
 
     def is_same(self, other: Placement) -> bool:
         """Whether the two would build the same shard in the same place. Configs may hold arrays."""
-        return _comparable(vars(self)) == _comparable(vars(other))
+        return bool(_comparable(vars(self)) == _comparable(vars(other)))
 
 
 class Placements:

@@ -11,6 +11,7 @@ protobuf: any other implementation reads and writes it.
 from __future__ import annotations
 
 from collections.abc import Mapping, MutableMapping, Sequence
+from typing import Any
 
 from google.protobuf.message import DecodeError
 
@@ -66,15 +67,16 @@ def lay_out(
     end = 0
     for index, array in enumerate(arrays):
         transfer = transfers.get(index, 0) if transfers else 0
-        name = dtype_name(array.dtype)
-        header = frame.arrays.add(dtype=name, shape=array.shape, size=array.nbytes, transfer=transfer)
-        if transfer or not array.nbytes:
+        size = array.nbytes
+        header = frame.arrays.add(dtype=dtype_name(array.dtype), shape=array.shape, size=size, transfer=transfer)
+        if transfer or not size:
             continue
-        header.offset = end + -end % ALIGNMENT
-        if header.offset != end:
-            pieces.append(_GAPS[header.offset - end])
-        pieces.append(raw_bytes(array))
-        end = header.offset + array.nbytes
+        offset = end + -end % ALIGNMENT
+        if offset:
+            header.offset = offset
+            pieces.append(_GAPS[offset - end])
+        pieces.append(raw_bytes(array) if size > SMALL else raw_bytes(array).tobytes())
+        end = offset + size
     return pieces, end
 
 
@@ -141,8 +143,10 @@ def split_frame(buffer: Buffer, beside: memoryview | None = None) -> tuple[pb.Fr
         kept.append(view[kept_from:start])
         kept_from = position
     kept.append(view[kept_from:])
+    # Any: the stubs ask for bytes, and parsing takes any buffer.
+    header: Any = kept[0] if len(kept) == 1 else b"".join(kept)
     try:
-        frame = pb.Frame.FromString(kept[0] if len(kept) == 1 else b"".join(kept))
+        frame = pb.Frame.FromString(header)
     except (DecodeError, ValueError) as error:
         raise WireError(f"bytes that are not a frame: {error}") from None
     return frame, payload
