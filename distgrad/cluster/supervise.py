@@ -24,8 +24,9 @@ from .children import Child, Children, Event, failure, how_it_ended
 from .directory import run_directory, socket_in
 from .signals import Interrupted, ending_signals
 
-# Seconds in which the processes that another one's end has torn down report it, so that the first cause can be told.
-_FOR_THE_CAUSE = 0.3
+# Seconds for a cause to be heard when a process has ended in order, and for another once one has been heard.
+_FOR_A_CAUSE = 2.0
+_FOR_ANOTHER = 0.3
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,6 @@ class _Run:
             elif kind == "ready":
                 report({"event": "ready", "worker": child.name, "process": child.pid, "log": str(child.log)})
             elif child.name == COORDINATOR:
-                self._checkpoint = event.get("checkpoint", self._checkpoint)
                 report(event)
                 done = kind == "done"
 
@@ -160,25 +160,28 @@ class _Run:
         message = self._heard.get(timeout=timeout)
         if isinstance(message, signal.Signals):
             raise Interrupted(message.name)
+        self._checkpoint = message[1].get("checkpoint", self._checkpoint)
         return message
 
     def _cause(self, child: Child, event: Event) -> DistgradError:
         """Why the run has failed. When one process ends, others follow or complain, and any may be heard of first; so
         all are heard for a moment, and a process that was killed or crashed counts before what others say."""
-        bad = [(child, event)]
-        deadline = time.monotonic() + _FOR_THE_CAUSE
+        heard = [(child, event)]
+        deadline = time.monotonic() + (_FOR_ANOTHER if _tells_a_cause(event) else _FOR_A_CAUSE)
         while (left := deadline - time.monotonic()) > 0:
             try:
-                bad.append(self._next(left))
+                heard.append(self._next(left))
             except queue.Empty:
                 break
-        told = {child.name: event for child, event in bad if event["event"] == "failed"}
-        for child, event in bad:
+            if _tells_a_cause(heard[-1][1]):
+                deadline = min(deadline, time.monotonic() + _FOR_ANOTHER)
+        told = {child.name: event for child, event in heard if event["event"] == "failed"}
+        for child, event in heard:
             if event["event"] == "exited" and event["code"] != 0 and child.name not in told:
                 return self._lost(child)
         for event in told.values():
             return failure(event)
-        return self._lost(child)
+        return self._lost(heard[0][0])
 
     def _lost(self, child: Child) -> DistgradError:
         what = child.name if child.name == COORDINATOR else f"worker {child.name}"
@@ -188,6 +191,10 @@ class _Run:
         if self._checkpoint:
             lines.append(f"the newest checkpoint is {self._checkpoint}: continue with --resume")
         return WorkerLost("\n".join(lines))
+
+
+def _tells_a_cause(event: Event) -> bool:
+    return event["event"] == "failed" or bool(event.get("code"))
 
 
 def _log_directory(job: Job, temporary: Path) -> Path:

@@ -47,7 +47,7 @@ def train(parent: Parent, orders: TrainingOrders) -> None:
         if job.checkpoint and not orders.resume:
             _begin_anew(coordinator, job.checkpoint.directory, orders.fresh)
         parent.tell("listening", address=coordinator.process.identity.address)
-        with Client(orders.listen, orders.settings, "trainer") as client:
+        with Client(orders.listen, orders.settings, "trainer") as client, parent.reporting("training"):
             client.wait_for_workers(job.cluster.workers, orders.timeout)
             result = Trainer(client, job, lambda event: parent.tell(**event), orders.resume).run()
             parent.tell("done", **asdict(result))

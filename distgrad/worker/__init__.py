@@ -7,5 +7,4 @@ ownership   the parameters that live here and the two halves of an update
 member      how a process joins a cluster and hears of the others
 worker      the process itself
 child       what a process and the one that started it say to each other
-memory      the C allocator's settings
 """

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import sys
-
 from distgrad.autograd.allocator import keep_freed_memory
 
 from .child import Parent, WorkerOrders
 from .worker import Worker
 
 
-def main() -> int:
-    """Hosts shards until told to stop; returns the exit code."""
+def main() -> None:
+    """Hosts shards until told to stop, or until the coordinator is gone."""
     keep_freed_memory()
     parent = Parent()
-    orders = WorkerOrders.from_plain(parent.orders)
-    try:
+    with parent.reporting("worker"):
+        orders = WorkerOrders.from_plain(parent.orders)
         worker = Worker(
             orders.name,
             orders.coordinator,
@@ -32,11 +30,7 @@ def main() -> int:
             parent.tell("ended", reason=worker.wait())
         finally:
             worker.close()
-    except Exception as error:
-        parent.tell_failure(error, "worker")
-        raise
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

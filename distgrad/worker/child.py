@@ -19,8 +19,8 @@ import shutil
 import signal
 import sys
 import threading
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -92,21 +92,30 @@ class Parent:
         if line in (b"", STOP):
             raise SystemExit(0)
         self.orders: dict[str, Any] = json.loads(line)
+        self._failed = False
 
     def tell(self, event: str, **more: Any) -> None:
         """Reports something."""
         with suppress(BrokenPipeError):  # the parent has died, and `attend` ends this process
             self._events.write(json.dumps({"event": event, **more}) + "\n")
 
-    def tell_failure(self, error: BaseException, doing: str) -> None:
-        """Reports that this process cannot go on.
+    @contextmanager
+    def reporting(self, doing: str) -> Iterator[None]:
+        """Reports an exception that leaves the block: this process cannot go on. Of nested blocks the inner one does,
+        before whatever is between them takes time to close.
 
         Arguments:
-            doing: what it was about; named when the error is not one of distgrad's own.
+            doing: what the block is about; named when the error is not one of distgrad's own.
         """
-        from google.protobuf.json_format import MessageToDict
+        try:
+            yield
+        except Exception as error:
+            if not self._failed:
+                from google.protobuf.json_format import MessageToDict
 
-        self.tell("failed", error=MessageToDict(error_to_pb(error, self.orders["name"], doing)))
+                self.tell("failed", error=MessageToDict(error_to_pb(error, self.orders["name"], doing)))
+            self._failed = True
+            raise
 
     def attend(self, stop: Callable[[str], None]) -> None:
         """From now on calls `stop` with the reason, in a thread, when the parent says so or is gone."""

@@ -63,6 +63,7 @@ class Run:
     Attributes:
         directory: the job's checkpoints.
         temporary: where it and its children make temporary files.
+        out, errors: what it has printed, once it has ended.
     """
 
     def __init__(self, folder: Path, *options: str, environment: dict[str, str] | None = None) -> None:
@@ -97,7 +98,8 @@ class Run:
 
     def end(self) -> tuple[str, str]:
         """Waits for the end; returns what was printed, to both streams."""
-        return self.process.communicate(timeout=DEADLINE)
+        self.out, self.errors = self.process.communicate(timeout=DEADLINE)
+        return self.out, self.errors
 
     def signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
@@ -110,7 +112,7 @@ class Run:
     def close(self) -> None:
         if self.process.poll() is None:
             self.process.kill()
-        self.process.communicate()
+            self.process.communicate()
         if self.temporary.exists():
             assert eventually(lambda: not self.left_behind), self.left_behind
             self.temporary.rmdir()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 from pathlib import Path
 
@@ -25,19 +26,31 @@ def shards(run: Run, step: int = 12) -> dict[str, bytes]:
 # ---- a run -----------------------------------------------------------------------------------------------------------
 
 
-def test_a_run_shows_the_job_its_course_and_how_it_ended(start: Start) -> None:
-    run = start("--set", "steps=9")
-    out, errors = run.end()
-    assert (run.process.returncode, errors) == (0, "")
-    job, _, course = out.partition("worker w")
+@pytest.fixture(scope="module")
+def complete(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run of the whole job on three workers, over."""
+    run = Run(tmp_path_factory.mktemp("complete"))
+    run.end()
+    run.close()
+    return run
+
+
+@pytest.fixture(scope="module")
+def undisturbed(complete: Run) -> dict[str, bytes]:
+    """Its shards."""
+    return shards(complete)
+
+
+def test_a_run_shows_the_job_its_course_and_how_it_ended(complete: Run) -> None:
+    assert (complete.process.returncode, complete.errors) == (0, "")
+    job, _, course = complete.out.partition("worker w")
     assert "# points.toml:3" in job
-    assert "# --set" in job
+    assert "# default" in job
     assert "shards placed: stem, middle, head" in course
-    assert "step 9/9  loss " in course
+    assert "step 12/12  loss " in course
     last = course.splitlines()[-1]
     assert last.startswith("done: test accuracy ")
-    assert all(unit in last for unit in ("%", " s,", "steps/s", "MB sent by workers", "step-00000009"))
-    assert run.left_behind == []
+    assert all(unit in last for unit in ("%", " s,", "steps/s", "MB sent by workers", "step-00000012"))
 
 
 @pytest.mark.slow
@@ -47,17 +60,13 @@ def test_quiet_prints_the_last_line_only(start: Start) -> None:
     assert line.startswith("done: ")
 
 
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    """The shards at the end of a run of the whole job on three workers."""
-    run = Run(tmp_path_factory.mktemp("undisturbed"), "--quiet")
-    run.end()
-    run.close()
-    assert run.process.returncode == 0
-    return shards(run)
-
-
-@pytest.mark.parametrize("options", [(), ALONE], ids=["three workers again", "one worker"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        pytest.param(ALONE, id="one worker"),
+        pytest.param((), id="three workers again", marks=pytest.mark.slow),
+    ],
+)
 def test_bits_depend_neither_on_the_run_nor_on_the_number_of_workers(
     start: Start, undisturbed: dict[str, bytes], options: tuple[str, ...]
 ) -> None:
@@ -106,6 +115,17 @@ def test_a_kill_at_no_moment_changes_the_bits(
 
 
 @pytest.mark.slow
+def test_a_worker_that_is_silent_is_named_although_another_ends_first(start: Start) -> None:
+    run = start("--json", "--set", "steps=100000")
+    run.until("step", 1)
+    os.kill(run.children()["w1"], signal.SIGSTOP)
+    _, errors = run.end()
+    assert run.process.returncode == 1
+    assert re.match(r"error: w1\S* is lost: silent for 3 s", errors)
+    assert run.left_behind == []
+
+
+@pytest.mark.slow
 def test_the_loss_of_the_coordinator_ends_the_run(start: Start) -> None:
     run = start("--json")
     run.until("step", 1)
@@ -123,7 +143,7 @@ def test_the_loss_of_the_coordinator_ends_the_run(start: Start) -> None:
     ("moment", "number"),
     [
         ("job", signal.SIGINT),
-        ("ready", signal.SIGTERM),
+        pytest.param("ready", signal.SIGTERM, marks=pytest.mark.slow),
         ("step", signal.SIGHUP),
         pytest.param("placed", signal.SIGINT, marks=pytest.mark.slow),
         pytest.param("job", signal.SIGTERM, marks=pytest.mark.slow),
@@ -153,6 +173,7 @@ def test_a_checkpoint_that_was_being_written_at_an_interruption_is_removed(start
     assert not partial.exists()
 
 
+@pytest.mark.slow
 def test_children_vanish_when_their_supervisor_is_killed(start: Start) -> None:
     run = start("--json", "--set", "steps=100000")
     run.until("step", 2)
@@ -186,18 +207,19 @@ def test_resuming_without_a_checkpoint_says_that_there_is_none(start: Start) -> 
     assert f"nothing to resume: no complete checkpoint in {run.directory}" in errors
 
 
-def test_a_damaged_checkpoint_is_named_and_so_is_the_one_that_still_stands(start: Start) -> None:
-    first = start("--quiet", *ALONE, "--set", "steps=8")
-    first.end()
-    damaged = first.directory / "step-00000008" / "stem.safetensors"
+def test_a_damaged_checkpoint_is_named_and_so_is_the_one_that_still_stands(
+    start: Start, complete: Run, tmp_path: Path
+) -> None:
+    checkpoints = Path(shutil.copytree(complete.directory, tmp_path / "checkpoints"))
+    damaged = checkpoints / "step-00000012" / "stem.safetensors"
     content = bytearray(damaged.read_bytes())
     content[-1] ^= 1
     damaged.write_bytes(content)
-    resumed = start("--quiet", *ALONE, "--resume")
+    resumed = start("--quiet", "--resume")
     _, errors = resumed.end()
     assert resumed.process.returncode == 1
     assert f"checkpoint {damaged.parent}: stem.safetensors has SHA-256 " in errors
-    assert "step-00000004 still stands" in errors
+    assert "step-00000008 still stands" in errors
 
 
 @pytest.mark.slow
@@ -241,6 +263,7 @@ def test_a_mistake_that_workers_find_is_explained_on_one_screen(start: Start, ov
     assert run.left_behind == []
 
 
+@pytest.mark.slow
 def test_data_that_needs_a_package_says_how_to_get_it(start: Start, tmp_path: Path) -> None:
     missing = tmp_path / "without" / "sklearn"
     missing.mkdir(parents=True)
