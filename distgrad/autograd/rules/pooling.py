@@ -10,6 +10,7 @@ from distgrad.errors import GradientError
 
 from ..primitive import ops, primitive
 from .convolution import Window, pad_image, pair, scatter, window
+from .masking import masked
 from .precision import narrow, widen
 
 
@@ -47,21 +48,21 @@ def _winners(xp: Any, ans: Any, x: Any, w: Window) -> Any:
 
 
 def _to_winners(g: Any, ans: Any, x: Any, w: Window) -> Any:
-    """Gives each window's gradient to its largest element: each in turn takes what those before it have left."""
+    """Gives each window's gradient to its largest element, the first of equals."""
     rows, columns = ans.shape[2:]
     (height, width), (top, left) = x.shape[2:], w.padding
     padded = pad_image(np, x, w.padding, -np.inf)
     out = np.zeros(padded.shape, x.dtype)
-    rest = g.copy()
+    taken = np.zeros(ans.shape, bool)
     apart = w.stride[0] >= w.kernel[0] and w.stride[1] >= w.kernel[1]
     for _, _, down, across in w.taps(rows, columns):
         won = padded[:, :, down, across] == ans
+        np.greater(won, taken, out=won)  # won and not taken
+        taken |= won
         if apart:
-            taken = np.multiply(rest, won, out=out[:, :, down, across])
+            out[:, :, down, across] = masked(np, g, won)
         else:
-            taken = rest * won
-            out[:, :, down, across] += taken
-        rest -= taken
+            out[:, :, down, across] += masked(np, g, won)
     return out[:, :, top : top + height, left : left + width]
 
 
