@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from distgrad.errors import ResourceExhausted, WireError
 from distgrad.wire import pb
@@ -19,8 +19,7 @@ from distgrad.wire.frames import ALIGNMENT, Buffer, lay_out
 from .buffers import aligned, copy_into
 
 
-@dataclass(frozen=True, slots=True)
-class Outgoing:
+class Outgoing(NamedTuple):
     """A frame ready to be numbered.
 
     Attributes:
@@ -36,26 +35,37 @@ class Outgoing:
 
 
 class Outbox:
-    """Messages of one link that have not left, as a set of streams that take turns."""
+    """Messages of one link that have not left, as a set of streams that take turns.
+
+    While there are no chunks, there are no streams either: messages leave as they came.
+    """
 
     def __init__(self, chunk_bytes: int) -> None:
         self._chunk_bytes = chunk_bytes
-        self._in_order: deque[tuple[pb.Frame, Sequence[Array]]] = deque()
+        self._whole: deque[tuple[pb.Frame, Sequence[Array], int]] = deque()
+        self._in_order: deque[tuple[pb.Frame, Sequence[Array], int]] = deque()
         self._streams: deque[Iterator[Outgoing]] = deque()
         self._orderly = False
         self._transfers = 0
 
     def put(self, frame: pb.Frame, arrays: Sequence[Array]) -> None:
-        if frame.HasField("reply") and self._chunked(arrays):
-            self._streams.append(self._leave(frame, arrays))
-            return
-        self._in_order.append((frame, arrays))
-        if not self._orderly:
-            self._orderly = True
-            self._streams.append(self._leave_in_order())
+        size = sum([array.nbytes for array in arrays]) if arrays else 0
+        fits = size + ALIGNMENT * len(arrays) <= self._chunk_bytes
+        if fits and not self._streams:
+            self._whole.append((frame, arrays, size))
+        elif frame.HasField("reply") and not fits and self._chunked(arrays):
+            self._streams.append(self._leave(frame, arrays, size))
+        else:
+            self._in_order.append((frame, arrays, size))
+            if not self._orderly:
+                self._orderly = True
+                self._streams.append(self._leave_in_order())
 
     def next(self) -> Outgoing | None:
         """What leaves next; None when nothing is left."""
+        if self._whole:
+            frame, arrays, size = self._whole.popleft()
+            return Outgoing(frame, *lay_out(frame, arrays), size)
         while self._streams:
             stream = self._streams.popleft()
             outgoing = next(stream, None)
@@ -69,9 +79,8 @@ class Outbox:
             yield from self._leave(*self._in_order.popleft())
         self._orderly = False
 
-    def _leave(self, frame: pb.Frame, arrays: Sequence[Array]) -> Iterator[Outgoing]:
+    def _leave(self, frame: pb.Frame, arrays: Sequence[Array], weight: int) -> Iterator[Outgoing]:
         transfers = {}
-        weight = sum(array.nbytes for array in arrays)
         for index in self._chunked(arrays):
             self._transfers += 1
             transfers[index] = self._transfers

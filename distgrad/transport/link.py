@@ -10,8 +10,8 @@ from concurrent.futures import Future
 from typing import Any, Protocol
 
 from distgrad.errors import ResourceExhausted, WireError, WorkerLost
-from distgrad.wire import error_from_pb, error_to_pb, normalise, pb
-from distgrad.wire.dtypes import Array
+from distgrad.wire import error_from_pb, error_to_pb, pb
+from distgrad.wire.dtypes import Array, in_c_order
 from distgrad.wire.frames import Buffer, join_frame, split_frame, view_arrays
 
 from .buffers import copied
@@ -180,8 +180,10 @@ class ProcessLink:
     # ---- sending -----------------------------------------------------------------------------------------------------
 
     def _post(self, frame: pb.Frame, arrays: Sequence[Array], waits: bool) -> None:
-        arrays = [normalise(array) for array in arrays]
-        size = sum(array.nbytes for array in arrays)
+        size = 0
+        if arrays:
+            arrays = [in_c_order(array) for array in arrays]
+            size = sum([array.nbytes for array in arrays])
         # The other half is for the arrays that are not chunked, with the gaps between them.
         limit = self._settings.max_frame_bytes // 2
         if frame.ByteSize() + _ARRAY_HEADER * len(arrays) > limit:

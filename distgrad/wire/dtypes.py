@@ -85,23 +85,37 @@ def normalise(array: Array) -> Array:
     Raises:
         WireError: its elements do not travel.
     """
-    name = dtype_name(array.dtype)
-    if not array.dtype.isnative:
-        array = array.astype(dtype_named(name), order="C")
-    elif not (array.flags.c_contiguous and array.flags.aligned):
-        array = np.array(array, order="C", subok=False)
+    array = in_c_order(array)
     # Flattening and folding again gives axes of length one the strides of a fresh array: kernels choose by strides.
     view = np.asarray(array).reshape(-1).reshape(array.shape)
     view.flags.writeable = False
     return view
 
 
+def in_c_order(array: Array) -> Array:
+    """The array itself when its elements lie as `normalise` says; else a copy that does. Raises WireError."""
+    name = dtype_name(array.dtype)
+    if not array.dtype.isnative:
+        return array.astype(dtype_named(name), order="C")
+    flags = array.flags
+    if not (flags.c_contiguous and flags.aligned):
+        return np.array(array, order="C", subok=False)
+    return array
+
+
 def raw_bytes(array: Array) -> memoryview:
     """The elements of an array as the wire wants them, little-endian in C order; shares memory when it can."""
-    array = normalise(array)
+    array = in_c_order(array)
     if sys.byteorder == "big":
         array = array.byteswap()
     return array.reshape(-1).view(np.uint8).data
+
+
+def copied_bytes(array: Array) -> bytes:
+    """A copy of what `raw_bytes` gives: for small arrays that is cheaper."""
+    if array.dtype.isnative and sys.byteorder == "little":
+        return array.tobytes()
+    return raw_bytes(array).tobytes()
 
 
 def from_raw(raw: memoryview, name: str, shape: tuple[int, ...], offset: int, size: int) -> Array:
@@ -129,7 +143,9 @@ def from_raw(raw: memoryview, name: str, shape: tuple[int, ...], offset: int, si
         raise WireError("an array of dtype bool holds bytes other than 0 and 1")
     if sys.byteorder == "big":
         array = array.byteswap()
-    if not array.flags.aligned:
+    flags = array.flags
+    if not flags.aligned:
         array = array.copy()
-    array.flags.writeable = False
+        flags = array.flags
+    flags.writeable = False
     return array

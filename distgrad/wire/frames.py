@@ -18,10 +18,12 @@ from google.protobuf.message import DecodeError
 from distgrad.errors import WireError
 
 from . import pb
-from .dtypes import Array, dtype_name, from_raw, raw_bytes
+from .dtypes import Array, copied_bytes, dtype_name, from_raw, raw_bytes
 
 ALIGNMENT = 64
 Buffer = bytes | bytearray | memoryview
+# Arrays up to this size are copied rather than pointed to, and frames are left to protobuf whole: a copy costs less.
+SMALL = 4096
 
 _PAYLOAD_FIELD = pb.Frame.DESCRIPTOR.fields_by_name["payload"].number
 _PADDING_FIELD = pb.Frame.DESCRIPTOR.fields_by_name["padding"].number
@@ -75,7 +77,7 @@ def lay_out(
         if offset:
             header.offset = offset
             pieces.append(_GAPS[offset - end])
-        pieces.append(raw_bytes(array) if size > SMALL else raw_bytes(array).tobytes())
+        pieces.append(copied_bytes(array) if size <= SMALL else raw_bytes(array))
         end = offset + size
     return pieces, end
 
@@ -122,6 +124,8 @@ def split_frame(buffer: Buffer, beside: memoryview | None = None) -> tuple[pb.Fr
     Raises:
         WireError: the bytes are not a frame.
     """
+    if len(buffer) <= SMALL and beside is None:
+        return _split_small_frame(buffer)
     view = memoryview(buffer).toreadonly().cast("B")
     payload = view[:0]
     kept: list[memoryview] = []
@@ -143,13 +147,23 @@ def split_frame(buffer: Buffer, beside: memoryview | None = None) -> tuple[pb.Fr
         kept.append(view[kept_from:start])
         kept_from = position
     kept.append(view[kept_from:])
+    return _parse(kept[0] if len(kept) == 1 else b"".join(kept)), payload
+
+
+def _split_small_frame(buffer: Buffer) -> tuple[pb.Frame, memoryview]:
+    frame = _parse(buffer)
+    payload = memoryview(frame.payload)
+    frame.ClearField("payload")
+    frame.ClearField("padding")
+    return frame, payload
+
+
+def _parse(buffer: Any) -> pb.Frame:
     # Any: the stubs ask for bytes, and parsing takes any buffer.
-    header: Any = kept[0] if len(kept) == 1 else b"".join(kept)
     try:
-        frame = pb.Frame.FromString(header)
+        return pb.Frame.FromString(buffer)
     except (DecodeError, ValueError) as error:
         raise WireError(f"bytes that are not a frame: {error}") from None
-    return frame, payload
 
 
 def _payload_beside(view: memoryview, position: int, beside: memoryview) -> memoryview:

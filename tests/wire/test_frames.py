@@ -158,7 +158,7 @@ MALFORMED = {
     "payload of 2**63 bytes": b"\x82\x02" + b"\xff" * 8 + b"\x7f",
     "number of eleven bytes": b"\x82\x02" + b"\xff" * 11,
     "number that does not end": b"\x08\xff",
-    "a group": b"\x0b\x0c",
+    "a group": pb.Frame(padding=bytes(5000)).SerializeToString() + b"\x0b\x0c",
     "an unknown wire type": b"\x0f",
     "field zero": b"\x00\x00",
     "text that is not UTF-8": b"\x52\x03\x1a\x01\xff",
