@@ -88,7 +88,7 @@ def test_what_is_not_there_is_named_with_what_is() -> None:
 def test_only_remote_methods_may_be_called(method: str) -> None:
     worker = host()
     worker.load("a", LAYER, SIZES, 0)
-    with pytest.raises(ProgramError, match=f"a.{method} may not be called: .* methods both, fail, forward, loss, pred"):
+    with pytest.raises(ProgramError, match=f"a.{method} may not be called: .* methods both, error, fail, f"):
         worker.resolve(pb.Call(shard="a", method=method))
 
 

@@ -26,6 +26,11 @@ class Layer(dg.Shard):
         return ((self.linear(x) - y) ** 2).mean()
 
     @dg.remote
+    def error(self, x: Any, y: Any) -> Any:
+        """Of numbers, or of the one that should be the largest."""
+        return self.loss(x, y if y.ndim == 2 else np.eye(3)[np.asarray(y.data)])
+
+    @dg.remote
     def predict(self, x: Any) -> Any:
         return dg.ops.argmax(self.linear(x), axis=-1)
 
@@ -55,6 +60,10 @@ class Statistics(dg.Shard):
         return self.norm(x).sum()
 
     @dg.remote
+    def forward(self, x: Any) -> Any:
+        return self.dropout(self.norm(x))
+
+    @dg.remote
     def noise(self, x: Any) -> Any:
         return self.dropout(x)
 
@@ -74,6 +83,11 @@ class Sum(dg.Shard):
     def dot(self, x: Any) -> Any:
         self.calls.blend(1.0, 1.0)
         return (self.weight * x).sum()
+
+    @dg.remote
+    def length(self, x: Any, y: Any) -> Any:
+        """Has no derivative where it begins, at zero."""
+        return dg.ops.sqrt((self.weight**2).sum())
 
 
 class Gate(dg.Shard):
@@ -115,22 +129,54 @@ class Failing(dg.Shard):
 
 
 class Data:
-    """Points of three numbers, and which of them is the largest."""
+    """Points of three numbers, and which of them is the largest.
 
-    def __init__(self, batch: int = 6, seed: int = 0) -> None:
+    `spoil` and `at` say what goes wrong at which step.
+    """
+
+    def __init__(self, batch: int = 6, seed: int = 0, spoil: str = "", at: int = 0) -> None:
+        if spoil == "constructor":
+            raise ValueError("no data today")
         self.size = batch
         self.seed = seed
+        self.spoil = spoil
+        self.at = at
 
     def _draw(self, *names: int) -> tuple[Any, Any]:
         x = np.random.default_rng([self.seed, *names]).standard_normal((self.size, 3))
         return x, np.eye(3)[x.argmax(axis=1)]
 
-    def batch(self, step: int) -> tuple[Any, Any]:
-        return self._draw(1, step)
+    def batch(self, step: int) -> Any:
+        x, y = self._draw(1, step)
+        if step != self.at:
+            return x, y
+        match self.spoil:
+            case "raise":
+                raise RuntimeError("the file has ended")
+            case "lengths":
+                return x, y[1:]
+            case "scalar":
+                return x, 3
+            case "single":
+                return x
+            case "empty":
+                return x[:0], y[:0]
+            case "undefined":
+                return x * np.nan, y
+            case "infinite":
+                return x, y + np.inf
+        return x, y
 
-    def held_out(self) -> tuple[Any, Any]:
+    def held_out(self) -> Any:
         x, y = self._draw(2)
         return x, y.argmax(axis=1)
+
+
+class BatchesOnly:
+    """Data without held-out examples."""
+
+    def batch(self, step: int) -> Any:
+        return Data().batch(step)
 
 
 @dg.remote
