@@ -4,7 +4,7 @@ The algorithm is stated in `protocol.py`. Here messages become frames and frames
 is taken, and whatever goes wrong ends the pass everywhere.
 
 Threads: `lock` guards `_working` and, while nobody works, the part. While somebody works, which is the one job that
-`_schedule` submitted, the part is that job's; others only append to its inbox. Nothing that may wait is sent with the
+`_schedule` submitted, the part is that job's; others only append to the inbox. Nothing that may wait is sent with the
 lock held.
 """
 
@@ -12,13 +12,16 @@ from __future__ import annotations
 
 import contextvars
 import threading
+from collections import deque
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from distgrad.autograd import tape
+from distgrad.autograd.backward import require_node
 from distgrad.autograd.rows import Rows
-from distgrad.autograd.tape import Frame, Node
+from distgrad.autograd.tape import Frame, Node, Path
 from distgrad.autograd.tensor import Tensor
 from distgrad.errors import DistgradError, GradientError
 from distgrad.wire import (
@@ -34,7 +37,7 @@ from distgrad.wire import (
 )
 
 from .edges import EdgeId, edge_from_wire
-from .part import Part
+from .part import Part, Snapshot
 from .protocol import Acknowledgement, Complete, Gradients, Mark, Message, Outgoing, Resume, Start
 from .share import Share, active
 from .values import arrays_of, select
@@ -49,37 +52,35 @@ class LocalPass:
 
     Arguments:
         header: what every process must know of the pass.
-        local_roots: the initiator's own roots, by position.
+        roots, inputs: the initiator's own, by position.
+        cut: at the initiator, the graph ends at the inputs.
 
     Attributes:
+        path: names the pass in its context.
         ended: set when the pass has ended; at the initiator, to the processes that took part.
     """
 
     def __init__(
-        self, process: Process, share: Share, header: pb.Pass, local_roots: dict[int, Tensor] | None = None
+        self,
+        process: Process,
+        share: Share,
+        header: pb.Pass,
+        roots: Mapping[int, Tensor] | None = None,
+        inputs: Mapping[int, Tensor] | None = None,
+        cut: bool = False,
     ) -> None:
-        self.number: int = header.number
+        self.path: Path = tuple(header.path)
         self.ended: Promise[tuple[str, ...]] = Promise()
         self.lock = threading.RLock()
         self._process = process
         self._share = share
         self._header = header
-        self._roots = local_roots or {}
-        self._part = Part(
-            process.name,
-            header.initiator,
-            record=header.create_graph,
-            retain=header.retain_graph,
-            lost=share.lost,
-            pack=self._pack,
-            unpack=self._unpack,
-        )
-        self._begun = False
+        self._roots = dict(roots or {})
+        self._inputs: dict[int, Any] = dict(inputs or {})
+        self._cut = cut
+        self._inbox: deque[tuple[str, Message]] = deque()
+        self._part: Part | None = None
         self._working = False
-
-    @property
-    def gradients(self) -> dict[Node, Any]:
-        return self._part.gradients
 
     # ---- messages ----------------------------------------------------------------------------------------------------
 
@@ -92,16 +93,16 @@ class LocalPass:
         with self.lock:
             if self.ended.done:
                 return
-            self._part.inbox.append((sender, message))
+            self._inbox.append((sender, message))
             if self._working:
                 return
-            if not isinstance(message, Acknowledgement):
+            if self._part is None or not isinstance(message, Acknowledgement):
                 self._schedule()
                 return
             # Not worth a change of threads: it computes nothing.
             try:
                 self._part.step()
-                self._settle()
+                self._settle(self._part)
             except Exception as error:
                 self._broken(error)
 
@@ -115,77 +116,94 @@ class LocalPass:
 
     def _work(self) -> None:
         """Handles what came and runs what is ready, until nothing is left."""
-        tape.mode.set(tape.Mode(self._header.create_graph, Frame(tuple(self._header.path))))
+        record = self._header.create_graph
+        # A recorded pass is a transform to the rules of custom functions: derivatives inside them are recorded too.
+        tape.mode.set(tape.Mode(record, Frame(self.path), tape.next_level() if record else 0))
         active.set(self._share)
         try:
-            if not self._begun:
-                self._begin()
+            if self._part is None:
+                self._part = self._first_contact()
             # Infinite and undefined gradients at the edge of a domain are values, of which NumPy need not warn.
             with np.errstate(all="ignore"):
                 while not self.ended.done:
                     messages = self._part.step()
                     if messages is not None:
                         self._send(messages)
-                    elif self._stop():
+                    elif self._stop(self._part):
                         return
         except BaseException as error:  # a vjp, a hook or a seed went wrong: the whole pass ends
             self._broken(error)
 
-    def _broken(self, error: BaseException) -> None:
-        """What went wrong here ends the pass everywhere."""
-        if not isinstance(error, DistgradError):
-            error = error_from_pb(error_to_pb(error, self._process.name, f"backward of context {self._share.id}"))
-        self.abort(error)
-
-    def _stop(self) -> bool:
+    def _stop(self, part: Part) -> bool:
         """Ends the job if there is no work."""
         with self.lock:
-            if self._part.inbox:
+            if self._inbox:
                 return False
             self._working = False
-            self._settle()
+            self._settle(part)
             return True
 
-    def _settle(self) -> None:
+    def _settle(self, part: Part) -> None:
         """There is no work: lets the protocol decide what follows. Called with the lock held."""
-        self._send(self._part.settle())
-        outcome = self._part.outcome
+        self._send(part.settle())
+        outcome = part.outcome
         if outcome is None:
-            if self._part.inbox:
+            if self._inbox:
                 self._schedule()
         elif isinstance(outcome, Complete):
             self.ended.set_result(outcome.met)
         else:
             self.abort(
                 DistgradError(
-                    f"internal error: {outcome.waiting} nodes of pass {self.number} in context {self._share.id} still "
-                    "wait after the mark; please report the program"
+                    f"internal error: {outcome.waiting} nodes of {self} still wait after the mark; please report the "
+                    "program"
                 )
             )
 
     # ---- first contact -----------------------------------------------------------------------------------------------
 
-    def _begin(self) -> None:
-        """Takes the snapshot of this process's edges and roots that the pass counts over."""
-        self._begun = True
+    def _first_contact(self) -> Part:
+        """Takes the snapshot of this process's edges, roots and inputs that the pass counts over."""
+        process, header = self._process, self._header
         for root in self._own_roots():
-            self._roots[root.position] = self._root(root)
+            self._roots[root.position] = self._tensor(root.ref, f"root {root.position}")
+        for wanted in header.inputs:
+            if wanted.ref.owner == process.name:
+                what = f"input {wanted.position}"
+                self._inputs[wanted.position] = (
+                    process.find_parameters(wanted.shard) if wanted.shard else self._tensor(wanted.ref, what)
+                )
+        nodes = None
+        if header.restricted:
+            nodes = frozenset(
+                require_node(tensor, f"input {k}") for k, found in self._inputs.items() for tensor in _each(found)
+            )
         with self._share.lock:
             sends, recvs = dict(self._share.sends), dict(self._share.recvs)
-        dead = [edge_from_wire(edge) for edge in self._header.dead]
-        unreached = self._part.begin(self._roots, sends, recvs, dead)
-        if self._process.name == self._header.initiator:
-            self._header.dead.extend(edge_to_pb(edge) for edge in unreached)
+        dead = [edge_from_wire(edge) for edge in header.dead]
+        part = Part(
+            process.name,
+            header.initiator,
+            Snapshot(self._roots, sends, recvs, dead, nodes, self._cut),
+            path=self.path if header.create_graph else None,
+            retain=header.retain_graph,
+            lost=self._share.lost,
+            pack=self._pack,
+            unpack=self._unpack,
+            inbox=self._inbox,
+        )
+        if process.name == header.initiator:
+            header.dead.extend(edge_to_pb(recv.edge) for recv in part.unreached)
+        return part
 
     def _own_roots(self) -> list[pb.Root]:
         """The roots that are values of calls of this process, by position."""
         tables = [table.roots for table in self._header.roots if table.process == self._process.name]
         return sorted((root for roots in tables for root in roots), key=lambda root: root.position)
 
-    def _root(self, root: pb.Root) -> Tensor:
-        """The tensor a root names: the value, or an item of the value, of a call that ran here."""
-        what = f"root {root.position}"
-        name = ref_from_pb(root.ref)
+    def _tensor(self, ref: pb.RefId, what: str) -> Tensor:
+        """The value, or an item of the value, of a call that ran here, which must be one tensor."""
+        name = ref_from_pb(ref)
         value, _ = select(self._share.value(name.path).result(timeout=0), name.steps, what)
         arrays = arrays_of(value)
         if len(arrays) != 1 or not isinstance(arrays[0], Tensor):
@@ -219,7 +237,7 @@ class LocalPass:
             case Resume():
                 body = pb.Resume(header=self._header)
             case Acknowledgement(count, waiting, met):
-                body = pb.PassAck(context=self._share.id, number=self.number, waiting=waiting, met=met, count=count)
+                body = pb.PassAck(context=self._share.id, path=self.path, waiting=waiting, met=met, count=count)
         return body, arrays
 
     def from_wire(self, body: Any, arrays: list[Any]) -> Message:
@@ -260,37 +278,78 @@ class LocalPass:
         return Tensor(gradient)
 
     def _gradient_edge(self, edge: EdgeId) -> EdgeId:
-        return EdgeId(tuple(self._header.path), pb.DIRECTION_GRADIENT, 0, 0, edge)
+        return EdgeId(self.path, pb.DIRECTION_GRADIENT, 0, 0, edge)
 
     # ---- the end -----------------------------------------------------------------------------------------------------
 
-    def finish(self) -> None:
-        """The pass has ended everywhere: its gradients become part of the context."""
-        self._share.end_pass(self.number)
-        self._share.merge(tuple(self._header.path), self.gradients)
+    def finish(self) -> dict[int, list[str]]:
+        """The pass has ended everywhere: its gradients become part of the context; those of inputs become values.
+
+        Returns:
+            the inputs of other processes than the initiator that have a gradient, by position, with the names of the
+            parameters when the input is a shard.
+        """
+        assert self._part is not None, "a pass that has ended has begun"
+        gradients = self._part.gradients
+        self._share.end_pass(self.path)
         self.ended.set_result(())
+        if not self._header.restricted:
+            self._share.merge(self.path, gradients)
+            return {}
+        found: dict[int, list[str]] = {}
+        for wanted in self._header.inputs:
+            if wanted.ref.owner == self._process.name:
+                value = _gradients_of(self._inputs[wanted.position], gradients)
+                if value is not None:
+                    self._share.value((*self.path, -1 - wanted.position)).set_result(value)
+                    found[wanted.position] = list(value) if isinstance(value, dict) else []
+        return found
+
+    def gradient(self, tensor: Tensor) -> Tensor | None:
+        """At the initiator, what the pass has found for one of its own inputs."""
+        assert self._part is not None, "a pass that has ended has begun"
+        found: Tensor | None = _gradients_of(tensor, self._part.gradients)
+        return found
 
     def abort(self, error: DistgradError) -> None:
         """The pass has failed: every process that shares the context is told, once."""
         if self.fail(error):
-            flood_abort(self._process, self._share, self.number, error)
+            flood_abort(self._process, self._share, self.path, error)
 
     def fail(self, error: DistgradError) -> bool:
         """Frees this process's part of a failed pass. False when it had ended before."""
-        self._share.end_pass(self.number)
+        self._share.end_pass(self.path)
         return self.ended.set_error(error)
 
-    def statistics(self) -> dict[str, Any]:
-        """What operators see of a pass that does not end."""
-        return {"number": self.number, **self._part.statistics()}
+    def _broken(self, error: BaseException) -> None:
+        """What went wrong here ends the pass everywhere."""
+        if not isinstance(error, DistgradError):
+            error = error_from_pb(error_to_pb(error, self._process.name, f"backward of context {self._share.id}"))
+        self.abort(error)
 
     def __repr__(self) -> str:
-        return f"<LocalPass {self.number} of {self._share.id}: {self._part!r}>"
+        return f"<pass {'/'.join(map(str, self.path))} of {self._share.id} on {self._process.name}: {self._part}>"
 
 
-def flood_abort(process: Process, share: Share, number: int, error: DistgradError) -> None:
+def _each(found: Tensor | Mapping[str, Tensor]) -> list[Tensor]:
+    """The tensor, or the parameters that have gradients."""
+    return [found] if isinstance(found, Tensor) else [x for x in found.values() if x.requires_grad]
+
+
+def _gradients_of(wanted: Tensor | Mapping[str, Tensor], gradients: Mapping[Node, Any]) -> Any:
+    """The gradient of a tensor as a tensor, or None; of parameters as a dict of those that have one, or None."""
+    if isinstance(wanted, Tensor):
+        gradient = gradients.get(require_node(wanted, "an input"))
+        if isinstance(gradient, Rows):
+            gradient = gradient.dense()
+        return gradient if gradient is None or isinstance(gradient, Tensor) else Tensor(gradient)
+    found = {name: _gradients_of(tensor, gradients) for name, tensor in wanted.items() if tensor.requires_grad}
+    return {name: gradient for name, gradient in found.items() if gradient is not None} or None
+
+
+def flood_abort(process: Process, share: Share, path: Path, error: DistgradError) -> None:
     """Tells every process that this one shares the context with that a pass has failed."""
-    message = pb.Abort(context=share.id, number=number, error=error_to_pb(error, process.name, "backward"))
+    message = pb.Abort(context=share.id, path=path, error=error_to_pb(error, process.name, "backward"))
     with share.lock:
         peers = sorted(share.peers - {process.name})
     for peer in peers:

@@ -10,14 +10,15 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from distgrad.autograd import tape
+from distgrad.autograd.backward import require_node
 from distgrad.autograd.tape import Frame, Path
 from distgrad.autograd.tensor import Tensor
-from distgrad.errors import ContextError, Timeout
+from distgrad.errors import ContextError, GradientError, Timeout
 from distgrad.wire import decode_value, pb
 
 from .caller import issued
 from .handles import ShardHandle
-from .initiator import Deadline, Initiator
+from .initiator import Deadline, Initiator, Input, Remote, Run
 from .refs import Issued, Ref
 from .share import Share, active
 from .waiting import settled
@@ -222,14 +223,8 @@ class Context:
             RemoteError: a vjp or hook failed on some worker, or a call the roots depend on.
             WorkerLost, ContextClosed, Timeout, GradientError, FreedGraphError
         """
-        run = self._initiator.run(self._next_path(), roots, gradient, retain=retain_graph, record=create_graph)
-        deadline = Deadline(timeout)
-        with run:
-            for root in run.awaited:
-                root.wait(deadline.left)
-            ended = run.begin()
-            self._process.executor.wait(ended, deadline.left, what=f"backward of context {self.id}")
-            ended.result()
+        run = self._initiator.accumulate(self._next_path(), roots, gradient, retain=retain_graph, record=create_graph)
+        self._wait_for(run, Deadline(timeout))
 
     async def backward_async(
         self,
@@ -241,14 +236,98 @@ class Context:
         timeout: float | None = None,
     ) -> None:
         """`backward` for coroutines. Cancelling it aborts the pass everywhere."""
+        run = self._initiator.accumulate(self._next_path(), roots, gradient, retain=retain_graph, record=create_graph)
+        await self._wait_for_async(run, timeout)
+
+    def grad(
+        self,
+        roots: Ref | Tensor | Sequence[Ref | Tensor],
+        inputs: Any,
+        gradient: Any = None,
+        *,
+        retain_graph: bool | None = None,
+        create_graph: bool = False,
+        timeout: float | None = None,
+    ) -> Any:
+        """The gradients of `roots` with respect to `inputs`; what passes have accumulated is left alone.
+
+        Arguments:
+            roots, gradient: as for `backward`.
+            inputs: one, or a list or tuple, of: a tensor of the caller that was recorded, not only a variable; a Ref to
+                a tensor; a shard's handle, for all its parameters.
+            retain_graph: keep what the graph saved; by default when `create_graph`.
+            create_graph: record this pass, so that the gradients can be differentiated in turn.
+            timeout: seconds, after which the pass is aborted everywhere.
+
+        Returns:
+            for a tensor a tensor, for a Ref a Ref, for a handle a dict of Refs by the parameters' names. None where
+            there is no gradient; parameters without one are absent.
+        """
+        run = self._restricted(roots, self._wanted(inputs), gradient, retain_graph, create_graph)
+        deadline = Deadline(timeout)
+        self._wait_for(run, deadline)
+        answers = run.finish()
+        for peer, answer in answers.items():
+            self._process.executor.wait(answer, deadline.left, what=f"the gradients found by {peer}")
+        found = run.gradients({peer: answer.result() for peer, answer in answers.items()})
+        return found if isinstance(inputs, list | tuple) else found[0]
+
+    async def grad_async(
+        self,
+        roots: Ref | Tensor | Sequence[Ref | Tensor],
+        inputs: Any,
+        gradient: Any = None,
+        *,
+        retain_graph: bool | None = None,
+        create_graph: bool = False,
+        timeout: float | None = None,
+    ) -> Any:
+        """`grad` for coroutines. Cancelling it aborts the pass everywhere."""
         import asyncio
 
-        run = self._initiator.run(self._next_path(), roots, gradient, retain=retain_graph, record=create_graph)
+        wanted = await asyncio.to_thread(self._wanted, inputs)
+        run = self._restricted(roots, wanted, gradient, retain_graph, create_graph)
+        await self._wait_for_async(run, timeout)
+        found = run.gradients({peer: await answer for peer, answer in run.finish().items()})
+        return found if isinstance(inputs, list | tuple) else found[0]
+
+    def _wanted(self, inputs: Any) -> list[Input]:
+        """What `grad` is to find gradients for, checked."""
+        wanted: list[Input] = []
+        for k, item in enumerate(inputs if isinstance(inputs, list | tuple) else [inputs]):
+            if isinstance(item, ShardHandle):
+                found = self._process.find_shard(item.shard_name)
+                self._process.executor.wait(found, what=f"where shard {item.shard_name!r} is")
+                wanted.append(Remote(found.result()[0], item.shard_name))
+                continue
+            if isinstance(item, Tensor):
+                require_node(item, f"input {k}")
+            elif not isinstance(item, Ref):
+                raise GradientError(f"input {k} must be a tensor, a Ref or a shard's handle, not {type(item).__name__}")
+            wanted.append(item)
+        return wanted
+
+    def _restricted(self, roots: Any, wanted: list[Input], gradient: Any, retain: bool | None, record: bool) -> Run:
+        keep = record if retain is None else retain
+        path = self._next_path()
+        return self._initiator.restricted(path, roots, gradient, wanted, retain=keep, record=record, cut=False)
+
+    def _wait_for(self, run: Run, deadline: Deadline) -> None:
+        with run:
+            for ref in run.awaited:
+                ref.wait(deadline.left)
+            ended = run.begin()
+            self._process.executor.wait(ended, deadline.left, what=f"backward of context {self.id}")
+            ended.result()
+
+    async def _wait_for_async(self, run: Run, timeout: float | None) -> None:
+        import asyncio
+
         with run:
             try:
                 async with asyncio.timeout(timeout):
-                    for root in run.awaited:
-                        await root.wait_async()
+                    for ref in run.awaited:
+                        await ref.wait_async()
                     await run.begin()
             except TimeoutError as error:
                 raise Timeout(f"backward of context {self.id} did not end within {timeout:g} s") from error

@@ -8,6 +8,7 @@ same edges as one that crosses, so where shards are placed cannot change a bit.
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any, NamedTuple, Optional
 
 from distgrad.autograd.tape import Frame, Key, Node, Path
@@ -87,7 +88,8 @@ class Recv(Node):
     def __init__(self, frame: Frame, edge: EdgeId, peer: str, shape: tuple[int, ...], dtype: Any, share: Share) -> None:
         self.inputs = ()
         self.frame = frame
-        self.index = -1
+        # Not numbered, and never older than anything: a value may come at any time.
+        self.index = sys.maxsize
         self.shape = shape
         self.dtype = dtype
         self.hooks = None
@@ -95,6 +97,10 @@ class Recv(Node):
         self.edge = edge
         self.peer = peer
         self.share = share
+
+    @property
+    def key(self) -> Key:
+        return (self.edge.path, 2, *_plain(self.edge))
 
     def __repr__(self) -> str:
         return f"<recv {self.edge} from {self.peer}>"

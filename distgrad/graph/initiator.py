@@ -1,42 +1,43 @@
-"""The backward passes of one context, at the process that owns it: where they start, and in what order they count."""
+"""The passes that one process starts in one context: where they begin, and in what order they count."""
 
 from __future__ import annotations
 
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from distgrad.autograd.tape import Path
 from distgrad.autograd.tensor import Tensor
 from distgrad.errors import Cancelled, ContextError, DistgradError, GradientError
-from distgrad.wire import pb, ref_to_pb
+from distgrad.wire import RefName, pb, ref_to_pb
 
 from .backward import LocalPass
-from .refs import Ref
+from .refs import Outcome, Ref
 from .share import Share
 from .waiting import Promise
 
 if TYPE_CHECKING:
     from .process import Process
 
+Root = Ref | Tensor
+
 
 class Initiator:
-    """Numbers the passes of a context, starts each at the owners of its roots, and has their gradients merged in the
-    order of the program, whichever ends first."""
+    """Starts passes at the owners of their roots, and has their gradients merged in the order of the program, whichever
+    ends first."""
 
     def __init__(self, process: Process, share: Share) -> None:
         self._process = process
         self._share = share
         self._lock = threading.Lock()
-        self._numbers = 0
         # Passes that are not merged yet, by the frame they were started in, in program order.
         self._unmerged: dict[Path, deque[Run]] = {}
         self._merging: list[Promise[Any]] = []
 
-    def run(self, path: Path, roots: Any, gradient: Any, *, retain: bool, record: bool) -> Run:
-        """A pass that has its place in the order of passes, and is yet to begin.
+    def accumulate(self, path: Path, roots: Any, gradient: Any, *, retain: bool, record: bool) -> Run:
+        """A pass that adds to the context's gradients. It has its place in their order, and is yet to begin.
 
         Arguments:
             path: of the pass, as if it were a call.
@@ -46,16 +47,34 @@ class Initiator:
         Raises:
             GradientError, ContextError: a root is not one.
         """
+        run = self._run(path, roots, gradient, retain, record)
+        with self._lock:
+            self._unmerged.setdefault(path[:-1], deque()).append(run)
+        run.then = self._merge
+        return run
+
+    def restricted(
+        self, path: Path, roots: Any, gradient: Any, inputs: Sequence[Input], *, retain: bool, record: bool, cut: bool
+    ) -> Run:
+        """A pass that finds the gradients of `inputs` and adds to none."""
+        run = self._run(path, roots, gradient, retain, record)
+        for k, item in enumerate(inputs):
+            if isinstance(item, Ref):
+                self._check_share(item, f"input {k}")
+        run.restrict(inputs, cut)
+        return run
+
+    def _run(self, path: Path, roots: Any, gradient: Any, retain: bool, record: bool) -> Run:
         several = isinstance(roots, list | tuple)
-        chosen: list[Ref | Tensor] = list(roots) if several else [roots]
+        chosen: list[Root] = list(roots) if several else [roots]
         seeds: list[Any] = list(gradient) if several and gradient is not None else [gradient] * len(chosen)
         if len(seeds) != len(chosen):
             raise GradientError(f"{len(chosen)} roots came with {len(seeds)} gradients")
         for k, root in enumerate(chosen):
             if not isinstance(root, Ref | Tensor):
                 raise GradientError(f"root {k} must be a Ref or a tensor, not {type(root).__name__}")
-            if isinstance(root, Ref) and root.share is not self._share:
-                raise ContextError(f"root {k}, {root!r}, belongs to context {root.share.id}, not to {self._share.id}")
+            if isinstance(root, Ref):
+                self._check_share(root, f"root {k}")
         self._share.check_open()
         header = pb.Pass(
             context=self._share.identity,
@@ -64,21 +83,18 @@ class Initiator:
             retain_graph=retain or record,
             path=path,
         )
-        with self._lock:
-            header.number = self._numbers
-            self._numbers += 1
-            run = Run(self._process, self._share, header, chosen, seeds, self._ended)
-            self._unmerged.setdefault(path[:-1], deque()).append(run)
-        return run
+        return Run(self._process, self._share, header, list(zip(chosen, seeds, strict=True)))
 
-    def _ended(self, run: Run) -> None:
+    def _check_share(self, ref: Ref, what: str) -> None:
+        if ref.share is not self._share:
+            raise ContextError(f"{what}, {ref!r}, belongs to context {ref.share.id}, not to {self._share.id}")
+
+    def _merge(self, run: Run) -> None:
         """A pass has ended, well or not: those of its frame that have a turn now are merged."""
         with self._lock:
             line = self._unmerged[run.path[:-1]]
             while line and line[0].ended:
-                first = line.popleft()
-                finish = pb.Finish(context=self._share.id, number=first.number)
-                self._merging += [self._process.request(peer, finish) for peer in first.met]
+                self._merging += line.popleft().finish().values()
 
     def merging(self) -> list[Promise[Any]]:
         """What to wait for until the gradients of all passes that have ended are merged on every process."""
@@ -87,62 +103,78 @@ class Initiator:
         return merging
 
 
+class Remote:
+    """An input that is not of the initiator: a value on its owner, or the parameters of a shard there."""
+
+    def __init__(self, worker: str, shard: str) -> None:
+        self.worker = worker
+        self.shard = shard
+
+
+Input = Tensor | Ref | Remote
+
+
 class Run:
     """One pass, as its initiator sees it; in a `with` block wait for the calls of `awaited`, `begin`, and wait for what
-    that returns.
+    that returns. Then `finish`.
 
     Attributes:
-        path, number: of the pass.
-        awaited: Refs among the roots; their calls must have ended before the pass begins, so that all that leads to
-            them has.
+        path: of the pass.
+        awaited: Refs among the roots and inputs; their calls must have ended before the pass begins, so that all that
+            leads to them has.
         ended: whether the block has been left.
         met: the processes that took part; none, when the pass failed.
+        then: called when the block is left.
     """
 
-    def __init__(
-        self,
-        process: Process,
-        share: Share,
-        header: pb.Pass,
-        roots: Sequence[Ref | Tensor],
-        seeds: Sequence[Any],
-        then: Callable[[Run], None],
-    ) -> None:
+    def __init__(self, process: Process, share: Share, header: pb.Pass, roots: Sequence[tuple[Root, Any]]) -> None:
+        self.path: Path = tuple(header.path)
+        self.awaited = [root for root, _ in roots if isinstance(root, Ref)]
+        self.ended = False
+        self.met: tuple[str, ...] = ()
+        self.then: Callable[[Run], None] = lambda run: None
         self._process = process
         self._share = share
         self._header = header
         self._roots = roots
-        self._seeds = seeds
-        self._then = then
+        self._inputs: Sequence[Input] = ()
+        self._cut = False
         self._local: LocalPass | None = None
-        self.path: Path = tuple(header.path)
-        self.number: int = header.number
-        self.awaited = [root for root in roots if isinstance(root, Ref)]
-        self.ended = False
-        self.met: tuple[str, ...] = ()
+
+    def restrict(self, inputs: Sequence[Input], cut: bool) -> None:
+        """Only the gradients of these are wanted. `cut`: the graph ends at those that are tensors."""
+        self._header.restricted = True
+        self._inputs = inputs
+        self._cut = cut
+        self.awaited += [item for item in inputs if isinstance(item, Ref)]
 
     def begin(self) -> Promise[tuple[str, ...]]:
         """Engages the owners of the roots; the promise is kept when the pass has ended everywhere."""
-        me = self._process.name
+        process, header = self._process, self._header
         tables: dict[str, pb.ProcessRoots] = {}
-        seeds: dict[str, dict[int, Any]] = {me: {}}
+        seeds: dict[str, dict[int, Any]] = {process.name: {}}
         own: dict[int, Tensor] = {}
-        for position, (root, seed) in enumerate(zip(self._roots, self._seeds, strict=True)):
-            plain = seed.data if isinstance(seed, Tensor) else seed
+        for position, (root, seed) in enumerate(self._roots):
             if isinstance(root, Tensor):
                 own[position] = root
-                seeds[me][position] = seed
+                seeds[process.name][position] = seed
                 continue
             origin = root.origin()
             table = tables.setdefault(origin.owner, pb.ProcessRoots(process=origin.owner))
             table.roots.add(ref=ref_to_pb(origin), position=position)
-            seeds.setdefault(origin.owner, {})[position] = plain
-        self._header.roots.extend(tables.values())
-        local = LocalPass(self._process, self._share, self._header, own)
+            seeds.setdefault(origin.owner, {})[position] = seed.data if isinstance(seed, Tensor) else seed
+        header.roots.extend(tables.values())
+        for position, item in enumerate(self._inputs):
+            if isinstance(item, Ref):
+                header.inputs.add(ref=ref_to_pb(item.origin()), position=position)
+            elif isinstance(item, Remote):
+                header.inputs.add(ref=pb.RefId(owner=item.worker), shard=item.shard, position=position)
+        inputs = {position: item for position, item in enumerate(self._inputs) if isinstance(item, Tensor)}
+        local = LocalPass(process, self._share, header, own, inputs, self._cut)
         with self._share.lock:
             self._share.check_open()
-            self._share.passes[self.number] = self._local = local
-        mine = seeds.pop(me)
+            self._share.passes[self.path] = self._local = local
+        mine = seeds.pop(process.name)
         local.initiate(seeds, mine)
         return local.ended
 
@@ -157,14 +189,41 @@ class Run:
         elif local is not None:
             self.met = local.ended.result(timeout=0)
         self.ended = True
-        self._then(self)
+        self.then(self)
+
+    def finish(self) -> dict[str, Promise[Any]]:
+        """Has every process that took part keep what it found; the promises of their answers, by process."""
+        finish = pb.Finish(context=self._share.id, path=self.path)
+        return {peer: self._process.request(peer, finish) for peer in self.met}
+
+    def gradients(self, answers: Mapping[str, tuple[pb.Finished, Any]]) -> list[Any]:
+        """What a restricted pass has found for each input, given the answers to `finish`: a tensor for one of the
+        initiator's own, a Ref for a value elsewhere, a dict of Refs by name for a shard; None (or nothing in the dict)
+        where there is no gradient."""
+        found = {
+            (peer, item.position): list(item.parameters) for peer, (body, _) in answers.items() for item in body.found
+        }
+        return [self._gradient(position, item, found) for position, item in enumerate(self._inputs)]
+
+    def _gradient(self, position: int, item: Input, found: Mapping[tuple[str, int], list[str]]) -> Any:
+        if isinstance(item, Tensor):
+            assert self._local is not None, "a pass that has found something has begun"
+            return self._local.gradient(item)
+        owner = item.worker if isinstance(item, Remote) else item.origin().owner
+        names = found.get((owner, position))
+        outcome = Outcome(f"gradient {position} of pass {'/'.join(map(str, self.path))}", owner)
+        outcome.succeed({})
+        name = RefName(owner, self._share.id, (*self.path, -1 - position), (), self._process.peers.incarnation(owner))
+        whole = Ref(self._process, self._share, name, outcome)
+        if isinstance(item, Remote):
+            return {parameter: whole[parameter] for parameter in names or ()}
+        return None if names is None else whole
 
 
 class Deadline:
     """Seconds that are left of a timeout; None for ever."""
 
     def __init__(self, timeout: float | None) -> None:
-        self._timeout = timeout
         self._end = None if timeout is None else time.monotonic() + timeout
 
     @property

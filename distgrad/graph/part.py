@@ -8,11 +8,13 @@ and the initiator's decisions are carried out. Nothing here knows of threads, li
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from distgrad.autograd.backward import Pass, require_node, seed_for
-from distgrad.autograd.tape import Leaf, Node
+from distgrad.autograd.ordered import OrderedPass
+from distgrad.autograd.tape import Leaf, Node, Path
 from distgrad.autograd.tensor import Tensor
 from distgrad.errors import ContextClosed, ContextError, DistgradError
 
@@ -36,10 +38,29 @@ from .protocol import (
 Translate = Callable[[EdgeId, Any, str], Any]
 
 
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What a process has in the context at first contact with a pass, which counts over it to its end.
+
+    Attributes:
+        roots: of this process, by position among all roots.
+        sends, recvs: all ends of edges.
+        dead: edges that the initiator knows to lead to none of its roots and sends.
+        wanted: in a restricted pass, the nodes of this process whose gradients are wanted; None: those of variables.
+        cut: the graph ends at the wanted nodes.
+    """
+
+    roots: Mapping[int, Tensor]
+    sends: Mapping[EdgeId, Send]
+    recvs: Mapping[EdgeId, Recv]
+    dead: Sequence[EdgeId] = ()
+    wanted: frozenset[Node] | None = None
+    cut: bool = False
+
+
 class Part:
     """What one process does in one pass. All but `inbox` belongs to one thread at a time.
 
-        part.begin(...)                     at first contact
         part.inbox.append((sender, m))      a message came
         part.step()                         until it returns None: there is no work
         part.settle()                       then; what it says may bring new work
@@ -48,14 +69,17 @@ class Part:
 
     Arguments:
         me, initiator: names of processes.
-        record: the pass itself is recorded (`create_graph`).
+        snapshot: what this process has in the context.
+        path: of the pass, when it is recorded itself (`create_graph`); else None.
         retain: the graph is kept for another pass.
         lost: processes of the context that are gone, and why.
         pack, unpack: what happens to a gradient that leaves this process over an edge, and to one that came.
+        inbox: what has come so far.
 
     Attributes:
         inbox: messages that came, with their senders. Any thread may append.
-        gradients: of the variables of this process, as far as they are complete.
+        unreached: values that came here and lead to no root and no send.
+        gradients: of the variables of this process, or of what is wanted, as far as they are complete.
         outcome: at the initiator, how the pass ended.
     """
 
@@ -63,61 +87,43 @@ class Part:
         self,
         me: str,
         initiator: str,
+        snapshot: Snapshot,
         *,
-        record: bool = False,
+        path: Path | None = None,
         retain: bool = False,
         lost: Mapping[str, DistgradError] | None = None,
         pack: Translate | None = None,
         unpack: Translate | None = None,
+        inbox: deque[tuple[str, Message]] | None = None,
     ) -> None:
         self.me = me
-        self.inbox: deque[tuple[str, Message]] = deque()
+        self.inbox: deque[tuple[str, Message]] = deque() if inbox is None else inbox
         self.gradients: dict[Node, Any] = {}
         self.outcome: Complete | Broken | None = None
         self._participant = Participant(me, initiator)
-        self._engine = Pass(self._complete, record=record, retain=retain, awaited=lambda node: isinstance(node, Recv))
-        self._record = record
+        self._record = path is not None
         self._lost: Mapping[str, DistgradError] = {} if lost is None else lost
         self._pack = pack or _as_it_is
         self._unpack = unpack or _as_it_is
         self._outbox: dict[str, list[tuple[EdgeId, Any]]] = {}
         # What the mark has reached; None before it came by.
         self._marked: set[Node] | None = None
-        self._roots: dict[int, Tensor] = {}
-        self._sends: Mapping[EdgeId, Send] = {}
-        self._recvs: Mapping[EdgeId, Recv] = {}
-        # Given up at the first message, unless that is a mark.
-        self._unreached: list[Recv] = []
-        self._dead: list[EdgeId] = []
-
-    # ---- first contact -----------------------------------------------------------------------------------------------
-
-    def begin(
-        self,
-        roots: dict[int, Tensor],
-        sends: Mapping[EdgeId, Send],
-        recvs: Mapping[EdgeId, Recv],
-        dead: Iterable[EdgeId] = (),
-    ) -> list[EdgeId]:
-        """Counts over the roots and sends of this moment, for the whole pass.
-
-        Arguments:
-            roots: of this process, by position among all roots.
-            sends, recvs: all ends of edges that this process has in the context.
-            dead: edges that the initiator knows to lead to none of its roots and sends.
-
-        Returns:
-            edges into this process that lead to no root and no send.
-        """
-        self._roots, self._sends, self._recvs = roots, sends, recvs
-        nodes = [(require_node(tensor, f"root {k}"), k) for k, tensor in sorted(roots.items())]
-        self._engine.expect(nodes, sends.values())
-        reached = self._engine.reached
-        unreached = [recv for recv in recvs.values() if recv not in reached]
-        if self.me != self._participant.initiator:
-            self._unreached = unreached
-            self._dead = [edge for edge in dead if edge in sends]
-        return [recv.edge for recv in unreached]
+        self._roots, self._sends, self._recvs = snapshot.roots, snapshot.sends, snapshot.recvs
+        self._wanted = snapshot.wanted
+        self._cut: frozenset[Node] = snapshot.wanted if snapshot.cut and snapshot.wanted else frozenset()
+        options: dict[str, Any] = {
+            "retain": retain,
+            "wanted": None if snapshot.wanted is None else set(snapshot.wanted),
+            "cut": bool(self._cut),
+            "awaited": lambda node: isinstance(node, Recv),
+        }
+        self._engine = Pass(self._complete, **options) if path is None else OrderedPass(self._complete, path, **options)
+        nodes = [(require_node(tensor, f"root {k}"), k) for k, tensor in sorted(snapshot.roots.items())]
+        self._engine.expect(nodes, snapshot.sends.values())
+        self.unreached = [recv for recv in snapshot.recvs.values() if recv not in self._engine.reached]
+        self._dead = [edge for edge in snapshot.dead if edge in snapshot.sends]
+        # Whether what can be known at first contact has been said. The initiator says it in the header.
+        self._said = me == initiator
 
     # ---- work --------------------------------------------------------------------------------------------------------
 
@@ -167,13 +173,12 @@ class Part:
                 raise ContextError(f"a gradient came for the {edge}, which this pass does not wait for")
 
     def _give_up_early(self) -> None:
-        """What can be known at first contact. After a mark it is the mark that says so."""
-        unreached, self._unreached = self._unreached, []
-        dead, self._dead = self._dead, []
-        if self._marked is None:
-            for recv in unreached:
-                self._complete(recv, None)
-            self._give_up(dead)
+        """Says what can be known at first contact. After a mark it is the mark that says so."""
+        if not self._said and self._marked is None:
+            for recv in self.unreached:
+                self._leave(recv, None)
+            self._give_up(self._dead)
+        self._said = True
 
     def _give_up(self, edges: Iterable[EdgeId]) -> None:
         """These sends will get nothing in this pass."""
@@ -185,23 +190,26 @@ class Part:
     # ---- gradients that are complete ---------------------------------------------------------------------------------
 
     def _complete(self, node: Node, gradient: Any) -> None:
-        """The graph of this process ends at `node`, and its gradient is complete."""
-        if isinstance(node, Recv):
-            if self._recvs.get(node.edge) is node:
-                # After the mark, the other end drops by itself what was not marked; a process that is gone waits for
-                # nothing.
-                marked = self._marked is None or node in self._marked
-                if gradient is not None or (marked and node.peer not in self._lost):
-                    self._outbox.setdefault(node.peer, []).append((node.edge, gradient))
-            elif gradient is not None:
-                raise ContextClosed(
-                    f"a gradient would leave {self.me} over the {node.edge}, where a tensor of shape {node.shape} came "
-                    f"from {node.peer} in a context that has been released or is another; detach() what is kept from "
-                    "one context to the next"
-                )
-        elif gradient is not None:
-            assert isinstance(node, Leaf), f"a graph ends in variables and edges, not in {node}"
+        """The gradient of a node is complete: one at which the graph of this process ends, or one that is wanted."""
+        if (isinstance(node, Leaf) if self._wanted is None else node in self._wanted) and gradient is not None:
             self.gradients[node] = gradient
+        if isinstance(node, Recv):
+            self._leave(node, None if node in self._cut else gradient)
+
+    def _leave(self, recv: Recv, gradient: Any) -> None:
+        """A gradient, or None, goes to the process that a value came from."""
+        if self._recvs.get(recv.edge) is recv:
+            # After the mark, the other end drops by itself what was not marked; a process that is gone waits for
+            # nothing.
+            marked = self._marked is None or recv in self._marked
+            if gradient is not None or (marked and recv.peer not in self._lost):
+                self._outbox.setdefault(recv.peer, []).append((recv.edge, gradient))
+        elif gradient is not None:
+            raise ContextClosed(
+                f"a gradient would leave {self.me} over the {recv.edge}, where a tensor of shape {recv.shape} came "
+                f"from {recv.peer} in a context that has been released or is another; detach() what is kept from one "
+                "context to the next"
+            )
 
     def _flush(self) -> list[Outgoing]:
         """What is complete, one message for each process."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from distgrad.errors import ContextClosed, DistgradError
@@ -39,7 +39,7 @@ class Passes:
                 local.receive(link.peer.name, local.from_wire(body, arrays))
         except ContextClosed as error:
             # Ordinary: it crossed with the release of its context. The sender must not wait for ever.
-            abort = pb.Abort(context=header.context.id, number=header.number)
+            abort = pb.Abort(context=header.context.id, path=header.path)
             abort.error.CopyFrom(error_to_pb(error, self._process.name, "backward"))
             self._process.send(link.peer.name, abort)
         except Exception as error:  # a malformed message ends its pass, not the link's thread
@@ -48,26 +48,27 @@ class Passes:
     def _part(self, header: pb.Pass) -> LocalPass | None:
         """The part of this process in a pass, made at first contact. None for a pass that has ended here."""
         share = self._process.shares.meet(header.context)
+        path = tuple(header.path)
         with share.lock:
             share.check_open()
-            if header.number in share.ended:
+            if path in share.ended:
                 return None
-            local = share.passes.get(header.number)
+            local = share.passes.get(path)
             if local is None:
-                local = share.passes[header.number] = LocalPass(self._process, share, header)
+                local = share.passes[path] = LocalPass(self._process, share, header)
             return local
 
     def _refuse(self, header: pb.Pass, error: Exception) -> None:
-        local = self._find(header.context.id, header.number)
+        local = self._find(header.context.id, header.path)
         if local is not None:
             local.abort(error_from_pb(error_to_pb(error, self._process.name, "backward")))
 
-    def _find(self, context: str, number: int) -> LocalPass | None:
+    def _find(self, context: str, path: Sequence[int]) -> LocalPass | None:
         share = self._process.shares.get(context)
-        return share.passes.get(number) if share is not None else None
+        return share.passes.get(tuple(path)) if share is not None else None
 
     def _acknowledgement(self, link: Link, body: pb.PassAck, arrays: list[Any]) -> None:
-        local = self._find(body.context, body.number)
+        local = self._find(body.context, body.path)
         if local is not None:
             local.receive(link.peer.name, local.from_wire(body, arrays))
 
@@ -76,16 +77,16 @@ class Passes:
         share = self._process.shares.get(body.context)
         if share is None:
             return
-        error = error_from_pb(body.error)
+        error, path = error_from_pb(body.error), tuple(body.path)
         with share.lock:
-            local = share.passes.get(body.number)
-            news = local is None and body.number not in share.ended
+            local = share.passes.get(path)
+            news = local is None and path not in share.ended
             if news:
-                share.ended.add(body.number)
+                share.ended.add(path)
         if local is not None:
             local.abort(error)
         elif news:
-            flood_abort(self._process, share, body.number, error)
+            flood_abort(self._process, share, path, error)
 
     def lost(self, share: Share, peer: str, error: DistgradError) -> None:
         """A process is gone; what the context had there is lost, and so are passes that may need it."""
@@ -98,8 +99,9 @@ class Passes:
 
     def finish(self, link: Link, body: pb.Finish, arrays: list[Any], reply: Callable[..., None]) -> None:
         """A pass has ended everywhere: its gradients become part of the context."""
-        local = self._find(body.context, body.number)
+        local = self._find(body.context, body.path)
         if local is None:
-            raise ContextClosed(f"pass {body.number} of context {body.context} is not known here: it was aborted")
-        local.finish()
-        reply(pb.Empty())
+            where = "/".join(map(str, body.path))
+            raise ContextClosed(f"pass {where} of context {body.context} is not known here: it was aborted")
+        found = local.finish().items()
+        reply(pb.Finished(found=[pb.Found(position=k, parameters=names) for k, names in sorted(found)]))

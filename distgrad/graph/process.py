@@ -6,10 +6,11 @@ import contextvars
 import itertools
 import logging
 from collections import deque
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from distgrad.autograd.tape import Frame, mode
+from distgrad.autograd.tensor import Tensor
 from distgrad.errors import ContextClosed, DistgradError, PermissionDenied, ProgramError, WireError, WorkerLost
 from distgrad.transport.interfaces import Identity, Lanes, Link
 from distgrad.wire import RefName, pb, ref_to_pb
@@ -73,6 +74,8 @@ class Process:
         self.fetcher = Fetcher(self)
         self.passes = Passes(self)
         self.find_shard: Callable[[str], Promise[tuple[str, dict[str, int]]]] = _finds_no_shards
+        # The parameters of a shard of this process, by name. Set by the layer that hosts shards.
+        self.find_parameters: Callable[[str], Mapping[str, Tensor]] = _hosts_no_shards
         self.on_lost: list[Callable[[Identity, DistgradError], None]] = []
         # The share and frame of calls made outside any context.
         self.inference = self.shares.meet(self.context_id(INFERENCE.strip("/")))
@@ -306,6 +309,10 @@ class Process:
 
 def _runs_no_calls(call: pb.Call) -> Any:
     raise ProgramError("this process runs no calls; only workers do")
+
+
+def _hosts_no_shards(name: str) -> Mapping[str, Tensor]:
+    raise ProgramError(f"shard {name!r} is not in this process: it hosts none")
 
 
 def _finds_no_shards(name: str) -> Promise[Any]:

@@ -44,13 +44,14 @@ class Share:
         self.lock = threading.RLock()
         self.sends: dict[EdgeId, Send] = {}
         self.recvs: dict[EdgeId, Recv] = {}
-        # Values of calls that ran or will run here, by path. A value may be asked for before its call has arrived.
+        # Values of calls that ran or will run here, by path, and gradients that restricted passes have found. A value
+        # may be asked for before its call has arrived.
         self.values: dict[Path, Promise[Any]] = {}
         # What passes have accumulated, by the frame they were started in: the order of threads must not be seen.
         self.gradients: dict[Path, dict[Node, Any]] = {}
-        self.passes: dict[int, LocalPass] = {}
-        # Numbers of passes that ended, well or not: late messages of theirs are dropped.
-        self.ended: set[int] = set()
+        self.passes: dict[Path, LocalPass] = {}
+        # Passes that ended, well or not: late messages of theirs are dropped.
+        self.ended: set[Path] = set()
         # Changes of buffers (batch statistics), by path of the call; they become valid with the update that uses them.
         self.staged: dict[Path, list[BufferUpdate]] = {}
         # Processes this one has met in the context, and those of them that are gone.
@@ -116,11 +117,11 @@ class Share:
             for node, gradient in gradients.items():
                 total[node] = total[node] + gradient if node in total else gradient
 
-    def end_pass(self, number: int) -> None:
+    def end_pass(self, path: Path) -> None:
         """A pass has ended here: what comes for it from now on is late."""
         with self.lock:
-            self.passes.pop(number, None)
-            self.ended.add(number)
+            self.passes.pop(path, None)
+            self.ended.add(path)
 
     def gradient(self, node: Node | None) -> Any:
         """What passes have accumulated for a variable; None when nothing has."""

@@ -50,6 +50,7 @@ class MemoryCluster:
             lanes=self.network.lanes(),
         )
         process.find_shard = self._find
+        process.find_parameters = self._parameters
         process.requests[pb.ReadGradients] = lambda link, body, arrays, reply: self._gradients(process, body, reply)
         if address:
             process.listen(address)
@@ -80,10 +81,12 @@ class MemoryCluster:
         method: Callable[..., Any] = getattr(shard, call.method)
         return method
 
+    def _parameters(self, shard: str) -> dict[str, Tensor]:
+        return {name: value for name, value in vars(self.places[shard][1]).items() if isinstance(value, Tensor)}
+
     def _gradients(self, process: Process, body: pb.ReadGradients, reply: Callable[..., None]) -> None:
         share = process.shares.get(body.context)
-        _, shard = self.places[body.shard]
-        tensors = {name: value for name, value in vars(shard).items() if isinstance(value, Tensor)}
+        tensors = self._parameters(body.shard)
         found = {name: share.gradient(value.node) for name, value in tensors.items()} if share is not None else {}
         arrays: list[Any] = []
         present = {name: gradient for name, gradient in found.items() if gradient is not None}

@@ -8,7 +8,7 @@ once, by a fresh `Part` that lives through one history that leads there. The sea
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +17,7 @@ import numpy as np
 from distgrad.autograd.tape import Frame, Leaf, Node
 from distgrad.autograd.tensor import Tensor
 from distgrad.graph.edges import EdgeId, Recv, Send
-from distgrad.graph.part import Part
+from distgrad.graph.part import Part, Snapshot
 from distgrad.graph.protocol import Acknowledgement, Complete, Gradients, Mark, Message, Resume, Start
 from distgrad.wire import pb
 
@@ -174,27 +174,19 @@ def thawed(message: Any) -> Message:
 
 
 class Witness:
-    """One process living through one history."""
+    """One process living through one history. `dead`: what the header of messages says, once the initiator has
+    begun."""
 
-    def __init__(self, tapes: Tapes, name: str) -> None:
+    def __init__(self, tapes: Tapes, name: str, dead: Sequence[EdgeId]) -> None:
         graph = tapes.graph
         self.name = name
-        self.part = Part(name, graph.initiator)
+        self.part = Part(name, graph.initiator, Snapshot(tapes.roots(name), tapes.sends[name], tapes.recvs[name], dead))
         self.tapes = tapes
-        self.begun = False
         self.restless = False
-        self.dead: tuple[EdgeId, ...] = ()
         self.delivered: set[Any] = set()
 
-    def live(self, event: Event, dead: tuple[EdgeId, ...]) -> Sent:
-        """What it sends when this happens. `dead`: what the header of messages says, once the initiator has begun."""
-        if not self.begun:
-            self.begun = True
-            self.dead = tuple(
-                self.part.begin(
-                    self.tapes.roots(self.name), self.tapes.sends[self.name], self.tapes.recvs[self.name], dead
-                )
-            )
+    def live(self, event: Event) -> Sent:
+        """What it sends when this happens."""
         out: list[tuple[str, Message]] = []
         if event[0] == "settle":
             out += self.part.settle()
@@ -263,9 +255,9 @@ class Search:
         self._histories: dict[tuple[str, Name], tuple[Event, ...]] = {}
         self._steps: dict[tuple[str, Name, Event], tuple[Name, Sent]] = {}
         self._answer = expected(graph)
-        witness = Witness(self._tapes, graph.initiator)
-        sent = witness.live(("initiate",), ())
-        self._dead = witness.dead
+        witness = Witness(self._tapes, graph.initiator, ())
+        sent = witness.live(("initiate",))
+        self._dead = [recv.edge for recv in witness.part.unreached]
         begun = witness.name_of_state()
         self._histories[graph.initiator, begun] = (("initiate",),)
         states = dict.fromkeys(self._names) | {graph.initiator: begun}
@@ -337,7 +329,7 @@ class Search:
     def _live(self, name: str, state: Name | None, event: Event) -> tuple[Name, Sent]:
         history = self._histories[name, state] if state is not None else ()
         witness = self._relive(name, history)
-        sent = witness.live(event, self._dead)
+        sent = witness.live(event)
         reached = witness.name_of_state()
         if not self.merge:
             reached = (*reached, (*history, event))
@@ -347,9 +339,9 @@ class Search:
         return reached, sent
 
     def _relive(self, name: str, history: tuple[Event, ...]) -> Witness:
-        witness = Witness(self._tapes, name)
+        witness = Witness(self._tapes, name, self._dead)
         for event in history:
-            witness.live(event, self._dead)
+            witness.live(event)
         return witness
 
     def _check(self, states: Any) -> None:

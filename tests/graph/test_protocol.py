@@ -199,9 +199,9 @@ def forgets_who_was_met(self: Participant, count: int, waiting: int, met: Any) -
     ACKNOWLEDGED(self, count, waiting, ())
 
 
-def tells_none_over_every_edge(self: Part, node: Any, gradient: Any) -> None:
+def tells_none_over_every_edge(self: Part, recv: Any, gradient: Any) -> None:
     marked, self._marked = self._marked, None
-    COMPLETE(self, node, gradient)
+    LEAVE(self, recv, gradient)
     self._marked = marked
 
 
@@ -214,7 +214,7 @@ def drops_all_that_wait(self: Part, edges: Any) -> None:
 
 
 WORKED, ACKNOWLEDGED = Participant.worked, Participant.acknowledged
-COMPLETE, MARK, GIVE_UP = Part._complete, Part._mark, Part._give_up
+LEAVE, MARK, GIVE_UP = Part._leave, Part._mark, Part._give_up
 
 
 @pytest.mark.parametrize(
@@ -222,7 +222,7 @@ COMPLETE, MARK, GIVE_UP = Part._complete, Part._mark, Part._give_up
     [
         (Participant, "worked", acknowledges_its_parent_too_early),
         (Participant, "acknowledged", forgets_who_was_met),
-        (Part, "_complete", tells_none_over_every_edge),
+        (Part, "_leave", tells_none_over_every_edge),
         (Part, "_mark", marks_from_the_roots_down_only_here),
         (Part, "_give_up", drops_all_that_wait),
     ],

@@ -217,13 +217,14 @@ class Request(_message.Message):
     def __init__(self, id: _Optional[int] = ..., fetch: _Optional[_Union[_worker_pb2.Fetch, _Mapping]] = ..., release: _Optional[_Union[_worker_pb2.Release, _Mapping]] = ..., finish: _Optional[_Union[_worker_pb2.Finish, _Mapping]] = ..., read_gradients: _Optional[_Union[_worker_pb2.ReadGradients, _Mapping]] = ..., statistics: _Optional[_Union[_worker_pb2.Statistics, _Mapping]] = ..., load_shard: _Optional[_Union[_worker_pb2.LoadShard, _Mapping]] = ..., read_state: _Optional[_Union[_worker_pb2.ReadState, _Mapping]] = ..., write_state: _Optional[_Union[_worker_pb2.WriteState, _Mapping]] = ..., prepare: _Optional[_Union[_worker_pb2.Prepare, _Mapping]] = ..., commit: _Optional[_Union[_worker_pb2.Commit, _Mapping]] = ..., withdraw: _Optional[_Union[_worker_pb2.Withdraw, _Mapping]] = ..., adopt: _Optional[_Union[_worker_pb2.Adopt, _Mapping]] = ..., shutdown: _Optional[_Union[_worker_pb2.Shutdown, _Mapping]] = ..., check_state: _Optional[_Union[_worker_pb2.CheckState, _Mapping]] = ..., join: _Optional[_Union[_coordinator_pb2.Join, _Mapping]] = ..., place: _Optional[_Union[_coordinator_pb2.Place, _Mapping]] = ..., find_shard: _Optional[_Union[_coordinator_pb2.FindShard, _Mapping]] = ..., list_members: _Optional[_Union[_coordinator_pb2.ListMembers, _Mapping]] = ..., create_optimizer: _Optional[_Union[_coordinator_pb2.CreateOptimizer, _Mapping]] = ..., update_step: _Optional[_Union[_coordinator_pb2.UpdateStep, _Mapping]] = ..., save: _Optional[_Union[_coordinator_pb2.Save, _Mapping]] = ..., restore: _Optional[_Union[_coordinator_pb2.Restore, _Mapping]] = ...) -> None: ...
 
 class Reply(_message.Message):
-    __slots__ = ("id", "error", "empty", "fetched", "gradients_read", "counts", "shard_loaded", "state_read", "prepared", "joined", "shard_found", "members", "optimizer_created", "updated", "saved", "restored")
+    __slots__ = ("id", "error", "empty", "fetched", "gradients_read", "counts", "finished", "shard_loaded", "state_read", "prepared", "joined", "shard_found", "members", "optimizer_created", "updated", "saved", "restored")
     ID_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
     EMPTY_FIELD_NUMBER: _ClassVar[int]
     FETCHED_FIELD_NUMBER: _ClassVar[int]
     GRADIENTS_READ_FIELD_NUMBER: _ClassVar[int]
     COUNTS_FIELD_NUMBER: _ClassVar[int]
+    FINISHED_FIELD_NUMBER: _ClassVar[int]
     SHARD_LOADED_FIELD_NUMBER: _ClassVar[int]
     STATE_READ_FIELD_NUMBER: _ClassVar[int]
     PREPARED_FIELD_NUMBER: _ClassVar[int]
@@ -240,6 +241,7 @@ class Reply(_message.Message):
     fetched: _worker_pb2.Fetched
     gradients_read: _worker_pb2.GradientsRead
     counts: _worker_pb2.Counts
+    finished: _worker_pb2.Finished
     shard_loaded: _worker_pb2.ShardLoaded
     state_read: _worker_pb2.StateRead
     prepared: _worker_pb2.Prepared
@@ -250,7 +252,7 @@ class Reply(_message.Message):
     updated: _coordinator_pb2.Updated
     saved: _coordinator_pb2.Saved
     restored: _coordinator_pb2.Restored
-    def __init__(self, id: _Optional[int] = ..., error: _Optional[_Union[_worker_pb2.Error, _Mapping]] = ..., empty: _Optional[_Union[Empty, _Mapping]] = ..., fetched: _Optional[_Union[_worker_pb2.Fetched, _Mapping]] = ..., gradients_read: _Optional[_Union[_worker_pb2.GradientsRead, _Mapping]] = ..., counts: _Optional[_Union[_worker_pb2.Counts, _Mapping]] = ..., shard_loaded: _Optional[_Union[_worker_pb2.ShardLoaded, _Mapping]] = ..., state_read: _Optional[_Union[_worker_pb2.StateRead, _Mapping]] = ..., prepared: _Optional[_Union[_worker_pb2.Prepared, _Mapping]] = ..., joined: _Optional[_Union[_coordinator_pb2.Joined, _Mapping]] = ..., shard_found: _Optional[_Union[_coordinator_pb2.ShardFound, _Mapping]] = ..., members: _Optional[_Union[_coordinator_pb2.Members, _Mapping]] = ..., optimizer_created: _Optional[_Union[_coordinator_pb2.OptimizerCreated, _Mapping]] = ..., updated: _Optional[_Union[_coordinator_pb2.Updated, _Mapping]] = ..., saved: _Optional[_Union[_coordinator_pb2.Saved, _Mapping]] = ..., restored: _Optional[_Union[_coordinator_pb2.Restored, _Mapping]] = ...) -> None: ...
+    def __init__(self, id: _Optional[int] = ..., error: _Optional[_Union[_worker_pb2.Error, _Mapping]] = ..., empty: _Optional[_Union[Empty, _Mapping]] = ..., fetched: _Optional[_Union[_worker_pb2.Fetched, _Mapping]] = ..., gradients_read: _Optional[_Union[_worker_pb2.GradientsRead, _Mapping]] = ..., counts: _Optional[_Union[_worker_pb2.Counts, _Mapping]] = ..., finished: _Optional[_Union[_worker_pb2.Finished, _Mapping]] = ..., shard_loaded: _Optional[_Union[_worker_pb2.ShardLoaded, _Mapping]] = ..., state_read: _Optional[_Union[_worker_pb2.StateRead, _Mapping]] = ..., prepared: _Optional[_Union[_worker_pb2.Prepared, _Mapping]] = ..., joined: _Optional[_Union[_coordinator_pb2.Joined, _Mapping]] = ..., shard_found: _Optional[_Union[_coordinator_pb2.ShardFound, _Mapping]] = ..., members: _Optional[_Union[_coordinator_pb2.Members, _Mapping]] = ..., optimizer_created: _Optional[_Union[_coordinator_pb2.OptimizerCreated, _Mapping]] = ..., updated: _Optional[_Union[_coordinator_pb2.Updated, _Mapping]] = ..., saved: _Optional[_Union[_coordinator_pb2.Saved, _Mapping]] = ..., restored: _Optional[_Union[_coordinator_pb2.Restored, _Mapping]] = ...) -> None: ...
 
 class Empty(_message.Message):
     __slots__ = ()

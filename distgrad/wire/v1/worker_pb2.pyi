@@ -147,26 +147,26 @@ class EdgeId(_message.Message):
     def __init__(self, path: _Optional[_Iterable[int]] = ..., direction: _Optional[_Union[Direction, str]] = ..., leaf: _Optional[int] = ..., of: _Optional[_Union[EdgeId, _Mapping]] = ..., item: _Optional[int] = ...) -> None: ...
 
 class Pass(_message.Message):
-    __slots__ = ("context", "number", "initiator", "roots", "create_graph", "retain_graph", "path", "dead", "inputs")
+    __slots__ = ("context", "path", "initiator", "roots", "create_graph", "retain_graph", "dead", "restricted", "inputs")
     CONTEXT_FIELD_NUMBER: _ClassVar[int]
-    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    PATH_FIELD_NUMBER: _ClassVar[int]
     INITIATOR_FIELD_NUMBER: _ClassVar[int]
     ROOTS_FIELD_NUMBER: _ClassVar[int]
     CREATE_GRAPH_FIELD_NUMBER: _ClassVar[int]
     RETAIN_GRAPH_FIELD_NUMBER: _ClassVar[int]
-    PATH_FIELD_NUMBER: _ClassVar[int]
     DEAD_FIELD_NUMBER: _ClassVar[int]
+    RESTRICTED_FIELD_NUMBER: _ClassVar[int]
     INPUTS_FIELD_NUMBER: _ClassVar[int]
     context: ContextId
-    number: int
+    path: _containers.RepeatedScalarFieldContainer[int]
     initiator: str
     roots: _containers.RepeatedCompositeFieldContainer[ProcessRoots]
     create_graph: bool
     retain_graph: bool
-    path: _containers.RepeatedScalarFieldContainer[int]
     dead: _containers.RepeatedCompositeFieldContainer[EdgeId]
+    restricted: bool
     inputs: _containers.RepeatedCompositeFieldContainer[Input]
-    def __init__(self, context: _Optional[_Union[ContextId, _Mapping]] = ..., number: _Optional[int] = ..., initiator: _Optional[str] = ..., roots: _Optional[_Iterable[_Union[ProcessRoots, _Mapping]]] = ..., create_graph: bool = ..., retain_graph: bool = ..., path: _Optional[_Iterable[int]] = ..., dead: _Optional[_Iterable[_Union[EdgeId, _Mapping]]] = ..., inputs: _Optional[_Iterable[_Union[Input, _Mapping]]] = ...) -> None: ...
+    def __init__(self, context: _Optional[_Union[ContextId, _Mapping]] = ..., path: _Optional[_Iterable[int]] = ..., initiator: _Optional[str] = ..., roots: _Optional[_Iterable[_Union[ProcessRoots, _Mapping]]] = ..., create_graph: bool = ..., retain_graph: bool = ..., dead: _Optional[_Iterable[_Union[EdgeId, _Mapping]]] = ..., restricted: bool = ..., inputs: _Optional[_Iterable[_Union[Input, _Mapping]]] = ...) -> None: ...
 
 class ProcessRoots(_message.Message):
     __slots__ = ("process", "roots")
@@ -187,16 +187,14 @@ class Root(_message.Message):
     def __init__(self, ref: _Optional[_Union[_tensor_pb2.RefId, _Mapping]] = ..., leaf: _Optional[int] = ..., position: _Optional[int] = ...) -> None: ...
 
 class Input(_message.Message):
-    __slots__ = ("ref", "shard", "parameter", "position")
+    __slots__ = ("ref", "shard", "position")
     REF_FIELD_NUMBER: _ClassVar[int]
     SHARD_FIELD_NUMBER: _ClassVar[int]
-    PARAMETER_FIELD_NUMBER: _ClassVar[int]
     POSITION_FIELD_NUMBER: _ClassVar[int]
     ref: _tensor_pb2.RefId
     shard: str
-    parameter: str
     position: int
-    def __init__(self, ref: _Optional[_Union[_tensor_pb2.RefId, _Mapping]] = ..., shard: _Optional[str] = ..., parameter: _Optional[str] = ..., position: _Optional[int] = ...) -> None: ...
+    def __init__(self, ref: _Optional[_Union[_tensor_pb2.RefId, _Mapping]] = ..., shard: _Optional[str] = ..., position: _Optional[int] = ...) -> None: ...
 
 class Start(_message.Message):
     __slots__ = ("header", "seeds")
@@ -223,18 +221,18 @@ class EdgeGradient(_message.Message):
     def __init__(self, edge: _Optional[_Union[EdgeId, _Mapping]] = ..., gradient: _Optional[_Union[_tensor_pb2.Value, _Mapping]] = ...) -> None: ...
 
 class PassAck(_message.Message):
-    __slots__ = ("context", "number", "waiting", "met", "count")
+    __slots__ = ("context", "path", "waiting", "met", "count")
     CONTEXT_FIELD_NUMBER: _ClassVar[int]
-    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    PATH_FIELD_NUMBER: _ClassVar[int]
     WAITING_FIELD_NUMBER: _ClassVar[int]
     MET_FIELD_NUMBER: _ClassVar[int]
     COUNT_FIELD_NUMBER: _ClassVar[int]
     context: str
-    number: int
+    path: _containers.RepeatedScalarFieldContainer[int]
     waiting: int
     met: _containers.RepeatedScalarFieldContainer[str]
     count: int
-    def __init__(self, context: _Optional[str] = ..., number: _Optional[int] = ..., waiting: _Optional[int] = ..., met: _Optional[_Iterable[str]] = ..., count: _Optional[int] = ...) -> None: ...
+    def __init__(self, context: _Optional[str] = ..., path: _Optional[_Iterable[int]] = ..., waiting: _Optional[int] = ..., met: _Optional[_Iterable[str]] = ..., count: _Optional[int] = ...) -> None: ...
 
 class Mark(_message.Message):
     __slots__ = ("header", "begin", "reached")
@@ -253,22 +251,36 @@ class Resume(_message.Message):
     def __init__(self, header: _Optional[_Union[Pass, _Mapping]] = ...) -> None: ...
 
 class Finish(_message.Message):
-    __slots__ = ("context", "number")
+    __slots__ = ("context", "path")
     CONTEXT_FIELD_NUMBER: _ClassVar[int]
-    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    PATH_FIELD_NUMBER: _ClassVar[int]
     context: str
-    number: int
-    def __init__(self, context: _Optional[str] = ..., number: _Optional[int] = ...) -> None: ...
+    path: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, context: _Optional[str] = ..., path: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class Finished(_message.Message):
+    __slots__ = ("found",)
+    FOUND_FIELD_NUMBER: _ClassVar[int]
+    found: _containers.RepeatedCompositeFieldContainer[Found]
+    def __init__(self, found: _Optional[_Iterable[_Union[Found, _Mapping]]] = ...) -> None: ...
+
+class Found(_message.Message):
+    __slots__ = ("position", "parameters")
+    POSITION_FIELD_NUMBER: _ClassVar[int]
+    PARAMETERS_FIELD_NUMBER: _ClassVar[int]
+    position: int
+    parameters: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, position: _Optional[int] = ..., parameters: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Abort(_message.Message):
-    __slots__ = ("context", "number", "error")
+    __slots__ = ("context", "path", "error")
     CONTEXT_FIELD_NUMBER: _ClassVar[int]
-    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    PATH_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
     context: str
-    number: int
+    path: _containers.RepeatedScalarFieldContainer[int]
     error: Error
-    def __init__(self, context: _Optional[str] = ..., number: _Optional[int] = ..., error: _Optional[_Union[Error, _Mapping]] = ...) -> None: ...
+    def __init__(self, context: _Optional[str] = ..., path: _Optional[_Iterable[int]] = ..., error: _Optional[_Union[Error, _Mapping]] = ...) -> None: ...
 
 class Release(_message.Message):
     __slots__ = ("context",)
