@@ -54,6 +54,7 @@ class Worker:
         self.membership = Membership(self.process)
         self._stopped: Promise[str] = Promise()
         self.process.requests[pb.ReadGradients] = self._read_gradients
+        self.process.find_parameters = lambda name: dict(self.host.hosted(name).shard.named_parameters())
         self.process.requests[pb.Shutdown] = self._shutdown
         orders: dict[type, Handler] = {
             pb.LoadShard: self._load,
