@@ -1,35 +1,47 @@
-"""A step of Adam on ten million parameters against PyTorch's default and fused steps: `python -m
+"""A step of Adam on ten million parameters, against PyTorch's default and fused steps: `python -m
 tests.benchmarks.adam_10m`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 
 from distgrad import nn, optim
 
-from .ratio import compare, in_processes
+from .ratio import Programs, installed, report
 
+LABEL = "Adam, 10 M parameters"
 SHAPES = ((2500, 2000), (2000, 2000), (1000, 1000))
 
 
-def main() -> None:
+def arrays(seed: int) -> list[Any]:
+    rng = np.random.default_rng(seed)
+    return [rng.standard_normal(shape).astype(np.float32) for shape in SHAPES]
+
+
+def ours() -> Callable[[], object]:
+    parameters = [nn.Parameter(a) for a in arrays(0)]
+    for parameter, gradient in zip(parameters, arrays(1), strict=True):
+        parameter.grad = gradient
+    return optim.Adam(1e-3).bind(parameters).step
+
+
+def in_torch(fused: bool) -> Callable[[], object]:
     import torch
 
-    rng = np.random.default_rng(0)
-    arrays = [rng.standard_normal(shape).astype(np.float32) for shape in SHAPES]
-    gradients = [rng.standard_normal(shape).astype(np.float32) for shape in SHAPES]
-    own = [nn.Parameter(a.copy()) for a in arrays]
-    for parameter, gradient in zip(own, gradients, strict=True):
-        parameter.grad = gradient
-    adam = optim.Adam(1e-3).bind(own)
-    for fused in (False, True):
-        others = [torch.tensor(a, requires_grad=True) for a in arrays]
-        for other, gradient in zip(others, gradients, strict=True):
-            other.grad = torch.tensor(gradient)
-        peer = torch.optim.Adam(others, lr=1e-3, fused=fused)
-        compare("Adam, 10 M, torch " + ("fused" if fused else "default"), adam.step, peer.step, rounds=10)
+    parameters = [torch.tensor(a, requires_grad=True) for a in arrays(0)]
+    for parameter, gradient in zip(parameters, arrays(1), strict=True):
+        parameter.grad = torch.tensor(gradient)
+    step: Callable[[], object] = torch.optim.Adam(parameters, lr=1e-3, fused=fused).step
+    return step
+
+
+def programs() -> Programs:
+    return installed({"distgrad": ours, "torch": lambda: in_torch(False), "torch fused": lambda: in_torch(True)})
 
 
 if __name__ == "__main__":
-    in_processes(main, "tests.benchmarks.adam_10m")
+    report("tests.benchmarks.adam_10m")

@@ -1,26 +1,32 @@
-"""A training step of a small convolutional network against PyTorch: `python -m tests.benchmarks.conv_net`.
+"""A training step of a small convolutional network: `python -m tests.benchmarks.conv_net`.
 
 Batch 64 of 1 × 28 × 28: two convolutions 3 × 3 (16 and 32 channels) with relu and pooling, one affine layer.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 
 from distgrad import nn, ops, optim
 
-from .ratio import compare, in_processes
+from .ratio import Programs, installed, report
 
+LABEL = "convolutional network"
 BATCH = 64
+RATE = 0.01
 
 
-def main() -> None:
-    import torch
-
+def data() -> tuple[Any, Any]:
     rng = np.random.default_rng(0)
-    x = rng.standard_normal((BATCH, 1, 28, 28)).astype(np.float32)
-    y = rng.integers(0, 10, BATCH)
-    model = nn.Sequential(
+    return rng.standard_normal((BATCH, 1, 28, 28)).astype(np.float32), rng.integers(0, 10, BATCH)
+
+
+def start() -> nn.Module:
+    """The network, from which the other program takes its weights."""
+    return nn.Sequential(
         nn.Conv2d(1, 16, 3, padding=1),
         nn.ReLU(),
         nn.MaxPool2d(2),
@@ -30,14 +36,24 @@ def main() -> None:
         nn.Flatten(),
         nn.Linear(32 * 49, 10),
     )
-    sgd = optim.SGD(0.01).bind(model)
 
-    def ours() -> float:
+
+def ours(own: nn.Module) -> Callable[[], float]:
+    x, y = data()
+    sgd = optim.SGD(RATE).bind(own)
+
+    def step() -> float:
         sgd.zero_grad()
-        loss = ops.cross_entropy(model(x), y)
+        loss = ops.cross_entropy(own(x), y)
         loss.backward()
         sgd.step()
         return float(loss.item())
+
+    return step
+
+
+def in_torch(own: nn.Module) -> Callable[[], float]:
+    import torch
 
     peer = torch.nn.Sequential(
         torch.nn.Conv2d(1, 16, 3, padding=1),
@@ -49,21 +65,28 @@ def main() -> None:
         torch.nn.Flatten(),
         torch.nn.Linear(32 * 49, 10),
     )
-    for own, other in zip(model.parameters(), peer.parameters(), strict=True):
-        other.data = torch.tensor(own.numpy())
-    their_sgd = torch.optim.SGD(peer.parameters(), lr=0.01)
-    tx, ty = torch.tensor(x), torch.tensor(y)
+    for parameter, value in zip(peer.parameters(), own.parameters(), strict=True):
+        parameter.data = torch.tensor(value.numpy())
+    sgd = torch.optim.SGD(peer.parameters(), lr=RATE)
+    x, y = map(torch.tensor, data())
 
-    def theirs() -> float:
-        their_sgd.zero_grad()
-        loss = torch.nn.functional.cross_entropy(peer(tx), ty)
+    def step() -> float:
+        sgd.zero_grad()
+        loss = torch.nn.functional.cross_entropy(peer(x), y)
         loss.backward()
-        their_sgd.step()
+        sgd.step()
         return float(loss.item())
 
-    assert abs(ours() - theirs()) < 1e-4, "the two programs do not compute the same"
-    compare("convolutional network", ours, theirs)
+    return step
+
+
+def programs() -> Programs:
+    own = start()
+    made = installed({"distgrad": lambda: ours(own), "torch": lambda: in_torch(own)})
+    first = [step() for step in made.values()]
+    assert np.allclose(first, first[0], atol=1e-4), "the programs do not compute the same"
+    return made
 
 
 if __name__ == "__main__":
-    in_processes(main, "tests.benchmarks.conv_net")
+    report("tests.benchmarks.conv_net")
