@@ -81,7 +81,7 @@ class Process:
         self.inference = self.shares.meet(self.context_id(INFERENCE.strip("/")))
         self.outside = Frame((), itertools.count().__next__)
         self._contexts = itertools.count()
-        self._forgotten: deque[RefName] = deque()
+        self._forgotten: dict[str, deque[RefName]] = {}
         self._accepted: dict[type, frozenset[str]] = {}
         self.messages: dict[type, Callable[[Link, Any, list[Any]], None]] = {
             pb.Call: self.callee.receive,
@@ -148,8 +148,6 @@ class Process:
         return ShardHandle(self, name)
 
     def send(self, peer: str, body: Any, arrays: Sequence[Any] = ()) -> None:
-        if self._forgotten and isinstance(body, pb.Call):
-            self.tell_forgotten()
         self.peers.send(peer, body, arrays)
 
     def request(self, peer: str, body: Any, arrays: Sequence[Any] = ()) -> Promise[Any]:
@@ -174,16 +172,19 @@ class Process:
 
     def forget(self, name: RefName) -> None:
         """Nobody here refers to this value any more. Called by the garbage collector, so it only takes a note."""
-        self._forgotten.append(name)
+        self._forgotten.setdefault(name.owner, deque()).append(name)
+
+    def forgotten(self, owner: str) -> list[pb.RefId]:
+        """The values of calls made outside any context that nobody here refers to any more; each is named once, and
+        must be told to its owner."""
+        names = self._forgotten.get(owner)
+        return [ref_to_pb(names.popleft()) for _ in range(len(names))] if names else []
 
     def tell_forgotten(self) -> None:
-        """Lets owners drop the values of calls made outside any context that nobody here refers to any more."""
-        names: dict[str, list[RefName]] = {}
-        while self._forgotten:
-            name = self._forgotten.popleft()
-            names.setdefault(name.owner, []).append(name)
-        for owner, refs in names.items():
-            self.peers.send(owner, pb.Drop(refs=map(ref_to_pb, refs)))
+        """Lets owners drop what no call to them has told yet."""
+        for owner in list(self._forgotten):
+            if refs := self.forgotten(owner):
+                self.peers.send(owner, pb.Drop(refs=refs))
 
     # ---- Receiver: what links tell -----------------------------------------------------------------------------------
 
@@ -233,7 +234,8 @@ class Process:
     # ---- processes that are gone -------------------------------------------------------------------------------------
 
     def gone(self, peer: Identity, error: DistgradError) -> None:
-        """That incarnation of a process is gone: what waits for it fails, what it owned is released."""
+        """That incarnation of a process is gone, or declared so by somebody who decides it: what waits for it fails, what
+        it owned is released, and if it can still be heard, nobody listens."""
         self.peers.dismiss(peer, error)
         self.caller.lost(peer.name, error)
         for share in self.shares:
@@ -245,6 +247,9 @@ class Process:
                 self.passes.lost(share, peer.name, error)
         for listener in self.on_lost:
             listener(peer, error)
+        link = self.endpoint.link(peer.name)
+        if link is not None and link.peer.incarnation == peer.incarnation:
+            link.close(str(error))
 
     def _unreachable(self, name: str, error: DistgradError) -> None:
         self.caller.lost(name, error)
@@ -269,7 +274,11 @@ class Process:
         return done
 
     def _drop(self, link: Link, body: pb.Drop, arrays: list[Any]) -> None:
-        for ref in body.refs:
+        self.drop(body.refs)
+
+    def drop(self, refs: Iterable[pb.RefId]) -> None:
+        """Forgets values of calls made outside any context."""
+        for ref in refs:
             share = self.shares.get(ref.context)
             if share is not None and not share.records:
                 share.values.pop(tuple(ref.path), None)

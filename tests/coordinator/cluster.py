@@ -11,16 +11,24 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from distgrad.coordinator.client import Client
+import numpy as np
+
+import distgrad as dg
+from distgrad.coordinator.client import Client, PlacedShard, RemoteOptimizer
 from distgrad.coordinator.server import Coordinator
 from distgrad.transport.memory_lane import MemoryNetwork
 from distgrad.transport.settings import TransportSettings
 from distgrad.worker.member import Membership
 from distgrad.worker.worker import Worker
 
+PROGRAMS = Path(__file__).parent.parent / "worker" / "programs"
 ADDRESS = "memory:coordinator"
 TOKEN = "of-the-cluster"
 CLIENT_TOKEN = "of-a-client"
+
+# Of a `Layer`, and a batch for it.
+SIZES = {"inputs": 3, "outputs": 2}
+X = np.arange(12.0).reshape(4, 3)
 
 # Seconds after which a test that waits for something has failed.
 PATIENCE = 20.0
@@ -101,3 +109,18 @@ def until_known(membership: Membership, name: str, holds: Callable[[Any], bool])
             lambda: name in membership.members and holds(membership.members[name]), PATIENCE
         )
     assert told, f"{membership.process} was not told of {name}: {membership.members.get(name)}"
+
+
+def place(client: Client, name: str, worker: str = "", **config: Any) -> PlacedShard:
+    """A `Layer`."""
+    return client.place(name, "parts.py:Layer", worker, {**SIZES, **config})
+
+
+def trained(client: Client, *shards: Any, steps: int = 2) -> RemoteOptimizer:
+    """The optimizer of layers that have taken some steps under it."""
+    optimizer = client.optimizer(dg.optim.Adam(0.1), list(shards), "adam")
+    for _ in range(steps):
+        with client.context() as ctx:
+            ctx.backward([shard.loss(X, 0.0) for shard in shards], [1.0] * len(shards))
+            optimizer.step(ctx)
+    return optimizer

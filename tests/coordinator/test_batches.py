@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 from distgrad.coordinator.batches import Batches
 from distgrad.coordinator.job import Job, load_job
 from distgrad.errors import ConfigError
-
-PROGRAMS = Path(__file__).parent.parent / "worker" / "programs"
+from tests.coordinator.cluster import PROGRAMS
 
 JOB = """
 name = "tiny"

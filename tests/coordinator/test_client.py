@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,17 +20,7 @@ from distgrad.errors import (
     WireError,
     WorkerLost,
 )
-from tests.coordinator.cluster import ADDRESS, PATIENCE, Cluster, cluster, until_known
-
-PROGRAMS = Path(__file__).parent.parent / "worker" / "programs"
-SIZES = {"inputs": 3, "outputs": 2}
-X = np.arange(12.0).reshape(4, 3)
-
-
-@pytest.fixture
-def pair() -> Iterator[tuple[Cluster, Client]]:
-    with cluster(PROGRAMS, "w0", "w1") as made:
-        yield made
+from tests.coordinator.cluster import ADDRESS, PATIENCE, SIZES, Cluster, X, until_known
 
 
 def layer(client: Client, name: str = "a", worker: str = "", seed: int = 0) -> Any:

@@ -21,9 +21,7 @@ from distgrad.coordinator.trainer import Result, Trainer
 from distgrad.errors import ConfigError, DistgradError, GradientError, RemoteError, WorkerLost
 from distgrad.optim import from_settings
 from distgrad.worker.programs import Programs
-from tests.coordinator.cluster import Cluster, cluster
-
-PROGRAMS = Path(__file__).parent.parent / "worker" / "programs"
+from tests.coordinator.cluster import PROGRAMS, Cluster, cluster
 
 # Three shards with everything that could make a difference: dropout, batch statistics, clipping, uneven microbatches.
 JOB = """

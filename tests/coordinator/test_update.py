@@ -21,9 +21,8 @@ from distgrad.coordinator.journal import Decision
 from distgrad.errors import ConfigError, ContextError, DistgradError, JournalError, PermissionDenied, WorkerLost
 from distgrad.wire import pb
 from distgrad.worker.ownership import Ownership
-from tests.coordinator.cluster import Cluster, cluster
+from tests.coordinator.cluster import PROGRAMS, Cluster, cluster
 
-PROGRAMS = Path(__file__).parent.parent / "worker" / "programs"
 ONES = (1.0, 1.0)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,11 +16,7 @@ from distgrad.graph.context import Context
 from distgrad.wire import encode_value, pb
 from distgrad.worker.member import COORDINATOR
 from distgrad.worker.worker import Worker
-from tests.coordinator.cluster import ADDRESS, CLIENT_TOKEN, PATIENCE, Cluster, cluster
-
-PROGRAMS = Path(__file__).parent / "programs"
-SIZES = {"inputs": 3, "outputs": 2}
-X = np.arange(12.0).reshape(4, 3)
+from tests.coordinator.cluster import ADDRESS, CLIENT_TOKEN, PATIENCE, PROGRAMS, SIZES, Cluster, X, cluster
 
 
 @pytest.fixture
