@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from . import tape
-from .backward import Pass, Sink
+from .engine import Pass, Sink
 from .sums import Contributor
 from .tape import Frame, Node, Path
 

@@ -1,7 +1,7 @@
 """One process's part of a distributed backward pass, as a pure state machine: the engine and the protocol together.
 
 The protocol (who waits for whom, when the pass ends) is stated in `protocol.py`, what a node does in
-`autograd/backward.py`. Here they meet: messages become deliveries to the engine, complete recv nodes become messages,
+`autograd/engine.py`. Here they meet: messages become deliveries to the engine, complete recv nodes become messages,
 and the initiator's decisions are carried out. Nothing here knows of threads, links or clocks; `backward.py` does.
 """
 
@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from distgrad.autograd.backward import Pass, require_node, seed_for
+from distgrad.autograd.backward import require_node, seed_for
+from distgrad.autograd.engine import Pass
 from distgrad.autograd.ordered import OrderedPass
 from distgrad.autograd.tape import Leaf, Node, Path
 from distgrad.autograd.tensor import Tensor

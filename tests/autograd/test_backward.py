@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 import distgrad as dg
-from distgrad.autograd.backward import Pass, gradients, run_pass
+from distgrad.autograd.backward import gradients, run_pass
+from distgrad.autograd.engine import Pass
 from distgrad.autograd.rows import Rows
 from distgrad.autograd.tape import Frame, Leaf, Node
 from distgrad.errors import FreedGraphError, GradientError, InPlaceError
