@@ -293,7 +293,7 @@ class LocalPass:
         gradients = self._part.gradients
         self._share.end_pass(self.path)
         self.ended.set_result(())
-        if not self._header.restricted:
+        if self._header.accumulate:
             self._share.merge(self.path, gradients)
             return {}
         found: dict[int, list[str]] = {}

@@ -10,15 +10,15 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from distgrad.autograd import tape
-from distgrad.autograd.backward import require_node
 from distgrad.autograd.tape import Frame, Path
 from distgrad.autograd.tensor import Tensor
-from distgrad.errors import ContextError, GradientError, Timeout
+from distgrad.errors import ContextError, Timeout
 from distgrad.wire import decode_value, pb
 
 from .caller import issued
 from .handles import ShardHandle
-from .initiator import Deadline, Initiator, Input, Remote, Run
+from .initiator import Deadline, Initiator, Run
+from .inputs import Input, find_inputs, find_variables
 from .refs import Issued, Ref
 from .share import Share, active
 from .waiting import settled
@@ -205,6 +205,7 @@ class Context:
         roots: Ref | Tensor | Sequence[Ref | Tensor],
         gradient: Any = None,
         *,
+        inputs: Any = None,
         retain_graph: bool = False,
         create_graph: bool = False,
         timeout: float | None = None,
@@ -215,6 +216,7 @@ class Context:
         Arguments:
             roots: a Ref or tensor, or several, that were recorded in this context.
             gradient: seed (or seeds, for several roots) of the root's shape; may be left out for scalars.
+            inputs: only these get a gradient: one or more of the caller's variables and shards' handles.
             retain_graph: keep what the graph saved, for another pass over it.
             create_graph: record this pass itself.
             timeout: seconds, after which the pass is aborted everywhere.
@@ -223,7 +225,10 @@ class Context:
             RemoteError: a vjp or hook failed on some worker, or a call the roots depend on.
             WorkerLost, ContextClosed, Timeout, GradientError, FreedGraphError
         """
-        run = self._initiator.accumulate(self._next_path(), roots, gradient, retain=retain_graph, record=create_graph)
+        wanted = None if inputs is None else find_variables(self._process, inputs)
+        run = self._initiator.accumulate(
+            self._next_path(), roots, gradient, wanted, retain=retain_graph, record=create_graph
+        )
         self._wait_for(run, Deadline(timeout))
 
     async def backward_async(
@@ -231,12 +236,18 @@ class Context:
         roots: Ref | Tensor | Sequence[Ref | Tensor],
         gradient: Any = None,
         *,
+        inputs: Any = None,
         retain_graph: bool = False,
         create_graph: bool = False,
         timeout: float | None = None,
     ) -> None:
         """`backward` for coroutines. Cancelling it aborts the pass everywhere."""
-        run = self._initiator.accumulate(self._next_path(), roots, gradient, retain=retain_graph, record=create_graph)
+        import asyncio
+
+        wanted = None if inputs is None else await asyncio.to_thread(find_variables, self._process, inputs)
+        run = self._initiator.accumulate(
+            self._next_path(), roots, gradient, wanted, retain=retain_graph, record=create_graph
+        )
         await self._wait_for_async(run, timeout)
 
     def grad(
@@ -263,7 +274,7 @@ class Context:
             for a tensor a tensor, for a Ref a Ref, for a handle a dict of Refs by the parameters' names. None where
             there is no gradient; parameters without one are absent.
         """
-        run = self._restricted(roots, self._wanted(inputs), gradient, retain_graph, create_graph)
+        run = self._restricted(roots, find_inputs(self._process, inputs), gradient, retain_graph, create_graph)
         deadline = Deadline(timeout)
         self._wait_for(run, deadline)
         answers = run.finish()
@@ -285,27 +296,11 @@ class Context:
         """`grad` for coroutines. Cancelling it aborts the pass everywhere."""
         import asyncio
 
-        wanted = await asyncio.to_thread(self._wanted, inputs)
+        wanted = await asyncio.to_thread(find_inputs, self._process, inputs)
         run = self._restricted(roots, wanted, gradient, retain_graph, create_graph)
         await self._wait_for_async(run, timeout)
         found = run.gradients({peer: await answer for peer, answer in run.finish().items()})
         return found if isinstance(inputs, list | tuple) else found[0]
-
-    def _wanted(self, inputs: Any) -> list[Input]:
-        """What `grad` is to find gradients for, checked."""
-        wanted: list[Input] = []
-        for k, item in enumerate(inputs if isinstance(inputs, list | tuple) else [inputs]):
-            if isinstance(item, ShardHandle):
-                found = self._process.find_shard(item.shard_name)
-                self._process.executor.wait(found, what=f"where shard {item.shard_name!r} is")
-                wanted.append(Remote(found.result()[0], item.shard_name))
-                continue
-            if isinstance(item, Tensor):
-                require_node(item, f"input {k}")
-            elif not isinstance(item, Ref):
-                raise GradientError(f"input {k} must be a tensor, a Ref or a shard's handle, not {type(item).__name__}")
-            wanted.append(item)
-        return wanted
 
     def _restricted(self, roots: Any, wanted: list[Input], gradient: Any, retain: bool | None, record: bool) -> Run:
         keep = record if retain is None else retain
@@ -313,12 +308,17 @@ class Context:
         return self._initiator.restricted(path, roots, gradient, wanted, retain=keep, record=record, cut=False)
 
     def _wait_for(self, run: Run, deadline: Deadline) -> None:
-        with run:
-            for ref in run.awaited:
-                ref.wait(deadline.left)
-            ended = run.begin()
-            self._process.executor.wait(ended, deadline.left, what=f"backward of context {self.id}")
-            ended.result()
+        try:
+            with run:
+                for ref in run.awaited:
+                    ref.wait(deadline.left)
+                ended = run.begin()
+                self._process.executor.wait(ended, deadline.left, what="the pass")
+                ended.result()
+        except Timeout as error:
+            if deadline.left != 0.0:
+                raise  # it is the error of a call
+            raise Timeout(f"backward of context {self.id} did not end within {deadline.timeout:g} s") from error
 
     async def _wait_for_async(self, run: Run, timeout: float | None) -> None:
         import asyncio
@@ -339,11 +339,11 @@ class Context:
             merge.result()
 
     def gradient(self, tensor: Tensor) -> Any:
-        """The gradient of one of the caller's own variables, as an array; None when it received none."""
+        """The gradient of one of the caller's own variables, as an array (`Rows` when sparse); None when it received
+        none. A tensor that can be differentiated in turn, when a recorded pass was among those that gave it."""
         self.settle()
         self._share.check_open()
-        found = self._share.gradient(tensor.node)
-        return found.data if isinstance(found, Tensor) else found
+        return self._share.gradient(tensor.node)
 
     async def gradient_async(self, tensor: Tensor) -> Any:
         """`gradient` for coroutines."""

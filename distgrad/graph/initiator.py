@@ -14,6 +14,7 @@ from distgrad.errors import Cancelled, ContextError, DistgradError, GradientErro
 from distgrad.wire import RefName, pb, ref_to_pb
 
 from .backward import LocalPass
+from .inputs import Input, Remote
 from .refs import Outcome, Ref
 from .share import Share
 from .waiting import Promise
@@ -36,18 +37,31 @@ class Initiator:
         self._unmerged: dict[Path, deque[Run]] = {}
         self._merging: list[Promise[Any]] = []
 
-    def accumulate(self, path: Path, roots: Any, gradient: Any, *, retain: bool, record: bool) -> Run:
+    def accumulate(
+        self,
+        path: Path,
+        roots: Any,
+        gradient: Any,
+        inputs: Sequence[Input] | None,
+        *,
+        retain: bool,
+        record: bool,
+    ) -> Run:
         """A pass that adds to the context's gradients. It has its place in their order, and is yet to begin.
 
         Arguments:
             path: of the pass, as if it were a call.
             roots: a Ref or tensor, or a list or tuple of them.
             gradient: a seed, or as many.
+            inputs: only these get a gradient.
 
         Raises:
             GradientError, ContextError: a root is not one.
         """
         run = self._run(path, roots, gradient, retain, record)
+        run.accumulate()
+        if inputs is not None:
+            run.restrict(inputs, cut=False)
         with self._lock:
             self._unmerged.setdefault(path[:-1], deque()).append(run)
         run.then = self._merge
@@ -103,17 +117,6 @@ class Initiator:
         return merging
 
 
-class Remote:
-    """An input that is not of the initiator: a value on its owner, or the parameters of a shard there."""
-
-    def __init__(self, worker: str, shard: str) -> None:
-        self.worker = worker
-        self.shard = shard
-
-
-Input = Tensor | Ref | Remote
-
-
 class Run:
     """One pass, as its initiator sees it; in a `with` block wait for the calls of `awaited`, `begin`, and wait for what
     that returns. Then `finish`.
@@ -140,6 +143,10 @@ class Run:
         self._inputs: Sequence[Input] = ()
         self._cut = False
         self._local: LocalPass | None = None
+
+    def accumulate(self) -> None:
+        """What is found is added to the context's gradients."""
+        self._header.accumulate = True
 
     def restrict(self, inputs: Sequence[Input], cut: bool) -> None:
         """Only the gradients of these are wanted. `cut`: the graph ends at those that are tensors."""
@@ -224,6 +231,7 @@ class Deadline:
     """Seconds that are left of a timeout; None for ever."""
 
     def __init__(self, timeout: float | None) -> None:
+        self.timeout = timeout
         self._end = None if timeout is None else time.monotonic() + timeout
 
     @property

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
+from distgrad.autograd import tape
 from distgrad.autograd.tape import Frame, Leaf, Node, Path
 from distgrad.autograd.tensor import Tensor
 from distgrad.errors import ContextClosed, DistgradError
@@ -111,7 +112,8 @@ class Share:
 
     def merge(self, path: Path, gradients: dict[Node, Any]) -> None:
         """Adds the gradients of the pass of that path. Within a frame the initiator has passes merged in order."""
-        with self.lock:
+        # Gradients of recorded passes are tensors, and so may be their sum: it is numbered by the pass, not by now.
+        with self.lock, tape.entered(record=True, frame=Frame((*path, 0))):
             self.check_open()
             total = self.gradients.setdefault(path[:-1], {})
             for node, gradient in gradients.items():
@@ -124,7 +126,8 @@ class Share:
             self.ended.add(path)
 
     def gradient(self, node: Node | None) -> Any:
-        """What passes have accumulated for a variable; None when nothing has."""
+        """What passes have accumulated for a variable: an array or rows, a tensor when a recorded pass was among them,
+        None when there is nothing."""
         total = None
         for _, gradients in sorted(self.gradients.items()):
             gradient = gradients.get(node) if isinstance(node, Leaf) else None

@@ -89,7 +89,7 @@ class MemoryCluster:
         tensors = self._parameters(body.shard)
         found = {name: share.gradient(value.node) for name, value in tensors.items()} if share is not None else {}
         arrays: list[Any] = []
-        present = {name: gradient for name, gradient in found.items() if gradient is not None}
+        present = {name: _plain(gradient) for name, gradient in found.items() if gradient is not None}
         reply(pb.GradientsRead(gradients=encode_value(present, arrays)), arrays)
 
     def counts(self) -> dict[str, dict[str, int]]:
@@ -109,6 +109,10 @@ class MemoryCluster:
     def close(self) -> None:
         for process in self.processes:
             process.close()
+
+
+def _plain(gradient: Any) -> Any:
+    return gradient.data if isinstance(gradient, Tensor) else gradient
 
 
 @contextmanager

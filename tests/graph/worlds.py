@@ -17,7 +17,7 @@ import numpy as np
 
 import distgrad as dg
 from distgrad.autograd import tape
-from distgrad.autograd.backward import require_node, run_pass, seed_for
+from distgrad.autograd.backward import gradients, require_node, run_pass, seed_for
 from distgrad.autograd.rows import Rows
 from distgrad.autograd.tape import Leaf
 from distgrad.errors import RemoteError
@@ -121,11 +121,22 @@ class LocalContext:
         return self
 
     def backward(
-        self, roots: Any, gradient: Any = None, *, retain_graph: bool = False, create_graph: bool = False
+        self,
+        roots: Any,
+        gradient: Any = None,
+        *,
+        inputs: Any = None,
+        retain_graph: bool = False,
+        create_graph: bool = False,
     ) -> None:
         several = isinstance(roots, list | tuple)
         tensors = [root.get() if isinstance(root, LocalRef) else root for root in (roots if several else [roots])]
         seeds = list(gradient) if several and gradient is not None else [gradient] * len(tensors)
+
+        wanted = None
+        if inputs is not None:
+            trees = [_grad_input(item) for item in (inputs if isinstance(inputs, list | tuple) else [inputs])]
+            wanted = {x.node for tree in trees for x in (tree.values() if isinstance(tree, dict) else [tree])}
 
         def keep(node: Any, total: Any) -> None:
             if total is not None:
@@ -136,10 +147,39 @@ class LocalContext:
                 [require_node(tensor, f"root {k}") for k, tensor in enumerate(tensors)],
                 [seed_for(tensor, seed, create_graph) for tensor, seed in zip(tensors, seeds, strict=True)],
                 keep,
-                wanted=None,
+                wanted=wanted,
                 retain=retain_graph or create_graph,
                 record=create_graph,
             )
+
+    def grad(self, roots: Any, inputs: Any, gradient: Any = None, **options: Any) -> Any:
+        several = isinstance(roots, list | tuple)
+        tensors = [root.get() if isinstance(root, LocalRef) else root for root in (roots if several else [roots])]
+        seeds = list(gradient) if several and gradient is not None else [gradient] * len(tensors)
+        many = isinstance(inputs, list | tuple)
+        trees = [_grad_input(item) for item in (inputs if many else [inputs])]
+        flat = [x for tree in trees for x in (tree.values() if isinstance(tree, dict) else [tree])]
+        with tape.entered(record=True):
+            found = iter(gradients(tensors, seeds, flat, **options))
+        result: list[Any] = []
+        for item, tree in zip(inputs if many else [inputs], trees, strict=True):
+            if isinstance(tree, dict):
+                pairs = {name: next(found) for name in tree}
+                result.append({name: LocalRef(_tensor(g)) for name, g in pairs.items() if g is not None})
+            else:
+                g = _tensor(next(found))
+                result.append(LocalRef(g) if isinstance(item, LocalRef) and g is not None else g)
+        return result if many else result[0]
+
+
+def _grad_input(item: Any) -> Any:
+    if isinstance(item, LocalHandle):
+        return {name: x for name, x in vars(item.shard).items() if isinstance(x, dg.Tensor)}
+    return item.get() if isinstance(item, LocalRef) else item
+
+
+def _tensor(gradient: Any) -> Any:
+    return gradient if gradient is None or isinstance(gradient, dg.Tensor) else dg.Tensor(gradient)
 
 
 class LocalWorld:
@@ -160,6 +200,9 @@ class LocalWorld:
 
     def context(self) -> LocalContext:
         return LocalContext()
+
+    def own_gradient(self, ctx: LocalContext, x: dg.Tensor) -> Any:
+        return ctx.found[x.node]  # type: ignore[index]
 
     def gradients(self, ctx: LocalContext) -> dict[str, Any]:
         leaves = {
@@ -204,10 +247,13 @@ class ClusterWorld:
     def context(self) -> Any:
         return Context(self.home)
 
+    def own_gradient(self, ctx: Any, x: dg.Tensor) -> Any:
+        return ctx.gradient(x)
+
     def gradients(self, ctx: Any) -> dict[str, Any]:
         found = {f"{name}.{key}": g for name in self.names for key, g in ctx.gradients(name).items()}
         own = {name: ctx.gradient(x) for name, x in self.variables.items()}
-        return {**found, **{name: gradient for name, gradient in own.items() if gradient is not None}}
+        return {**found, **{name: _plain(gradient) for name, gradient in own.items() if gradient is not None}}
 
 
 class Placement(NamedTuple):

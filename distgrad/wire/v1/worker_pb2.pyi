@@ -40,7 +40,7 @@ class Error(_message.Message):
     def __init__(self, kind: _Optional[str] = ..., message: _Optional[str] = ..., worker: _Optional[str] = ..., method: _Optional[str] = ..., original: _Optional[str] = ..., original_message: _Optional[str] = ..., traceback: _Optional[str] = ..., arguments: _Optional[str] = ...) -> None: ...
 
 class Call(_message.Message):
-    __slots__ = ("context", "path", "shard", "method", "arguments", "keywords", "record", "depth")
+    __slots__ = ("context", "path", "shard", "method", "arguments", "keywords", "record", "depth", "forgotten")
     CONTEXT_FIELD_NUMBER: _ClassVar[int]
     PATH_FIELD_NUMBER: _ClassVar[int]
     SHARD_FIELD_NUMBER: _ClassVar[int]
@@ -49,6 +49,7 @@ class Call(_message.Message):
     KEYWORDS_FIELD_NUMBER: _ClassVar[int]
     RECORD_FIELD_NUMBER: _ClassVar[int]
     DEPTH_FIELD_NUMBER: _ClassVar[int]
+    FORGOTTEN_FIELD_NUMBER: _ClassVar[int]
     context: ContextId
     path: _containers.RepeatedScalarFieldContainer[int]
     shard: str
@@ -57,7 +58,8 @@ class Call(_message.Message):
     keywords: _tensor_pb2.Value
     record: bool
     depth: int
-    def __init__(self, context: _Optional[_Union[ContextId, _Mapping]] = ..., path: _Optional[_Iterable[int]] = ..., shard: _Optional[str] = ..., method: _Optional[str] = ..., arguments: _Optional[_Union[_tensor_pb2.Value, _Mapping]] = ..., keywords: _Optional[_Union[_tensor_pb2.Value, _Mapping]] = ..., record: bool = ..., depth: _Optional[int] = ...) -> None: ...
+    forgotten: _containers.RepeatedCompositeFieldContainer[_tensor_pb2.RefId]
+    def __init__(self, context: _Optional[_Union[ContextId, _Mapping]] = ..., path: _Optional[_Iterable[int]] = ..., shard: _Optional[str] = ..., method: _Optional[str] = ..., arguments: _Optional[_Union[_tensor_pb2.Value, _Mapping]] = ..., keywords: _Optional[_Union[_tensor_pb2.Value, _Mapping]] = ..., record: bool = ..., depth: _Optional[int] = ..., forgotten: _Optional[_Iterable[_Union[_tensor_pb2.RefId, _Mapping]]] = ...) -> None: ...
 
 class ContextId(_message.Message):
     __slots__ = ("id", "owner", "owner_incarnation", "versions", "step", "microbatch")
@@ -83,16 +85,20 @@ class ContextId(_message.Message):
     def __init__(self, id: _Optional[str] = ..., owner: _Optional[str] = ..., owner_incarnation: _Optional[int] = ..., versions: _Optional[_Mapping[str, int]] = ..., step: _Optional[int] = ..., microbatch: _Optional[int] = ...) -> None: ...
 
 class Done(_message.Message):
-    __slots__ = ("context", "path", "error", "forwards")
+    __slots__ = ("context", "path", "error", "forwards", "value", "going_on")
     CONTEXT_FIELD_NUMBER: _ClassVar[int]
     PATH_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
     FORWARDS_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    GOING_ON_FIELD_NUMBER: _ClassVar[int]
     context: str
     path: _containers.RepeatedScalarFieldContainer[int]
     error: Error
     forwards: _containers.RepeatedCompositeFieldContainer[Forward]
-    def __init__(self, context: _Optional[str] = ..., path: _Optional[_Iterable[int]] = ..., error: _Optional[_Union[Error, _Mapping]] = ..., forwards: _Optional[_Iterable[_Union[Forward, _Mapping]]] = ...) -> None: ...
+    value: _tensor_pb2.Value
+    going_on: bool
+    def __init__(self, context: _Optional[str] = ..., path: _Optional[_Iterable[int]] = ..., error: _Optional[_Union[Error, _Mapping]] = ..., forwards: _Optional[_Iterable[_Union[Forward, _Mapping]]] = ..., value: _Optional[_Union[_tensor_pb2.Value, _Mapping]] = ..., going_on: bool = ...) -> None: ...
 
 class Forward(_message.Message):
     __slots__ = ("part", "origin")
@@ -147,7 +153,7 @@ class EdgeId(_message.Message):
     def __init__(self, path: _Optional[_Iterable[int]] = ..., direction: _Optional[_Union[Direction, str]] = ..., leaf: _Optional[int] = ..., of: _Optional[_Union[EdgeId, _Mapping]] = ..., item: _Optional[int] = ...) -> None: ...
 
 class Pass(_message.Message):
-    __slots__ = ("context", "path", "initiator", "roots", "create_graph", "retain_graph", "dead", "restricted", "inputs")
+    __slots__ = ("context", "path", "initiator", "roots", "create_graph", "retain_graph", "dead", "restricted", "inputs", "accumulate")
     CONTEXT_FIELD_NUMBER: _ClassVar[int]
     PATH_FIELD_NUMBER: _ClassVar[int]
     INITIATOR_FIELD_NUMBER: _ClassVar[int]
@@ -157,6 +163,7 @@ class Pass(_message.Message):
     DEAD_FIELD_NUMBER: _ClassVar[int]
     RESTRICTED_FIELD_NUMBER: _ClassVar[int]
     INPUTS_FIELD_NUMBER: _ClassVar[int]
+    ACCUMULATE_FIELD_NUMBER: _ClassVar[int]
     context: ContextId
     path: _containers.RepeatedScalarFieldContainer[int]
     initiator: str
@@ -166,7 +173,8 @@ class Pass(_message.Message):
     dead: _containers.RepeatedCompositeFieldContainer[EdgeId]
     restricted: bool
     inputs: _containers.RepeatedCompositeFieldContainer[Input]
-    def __init__(self, context: _Optional[_Union[ContextId, _Mapping]] = ..., path: _Optional[_Iterable[int]] = ..., initiator: _Optional[str] = ..., roots: _Optional[_Iterable[_Union[ProcessRoots, _Mapping]]] = ..., create_graph: bool = ..., retain_graph: bool = ..., dead: _Optional[_Iterable[_Union[EdgeId, _Mapping]]] = ..., restricted: bool = ..., inputs: _Optional[_Iterable[_Union[Input, _Mapping]]] = ...) -> None: ...
+    accumulate: bool
+    def __init__(self, context: _Optional[_Union[ContextId, _Mapping]] = ..., path: _Optional[_Iterable[int]] = ..., initiator: _Optional[str] = ..., roots: _Optional[_Iterable[_Union[ProcessRoots, _Mapping]]] = ..., create_graph: bool = ..., retain_graph: bool = ..., dead: _Optional[_Iterable[_Union[EdgeId, _Mapping]]] = ..., restricted: bool = ..., inputs: _Optional[_Iterable[_Union[Input, _Mapping]]] = ..., accumulate: bool = ...) -> None: ...
 
 class ProcessRoots(_message.Message):
     __slots__ = ("process", "roots")
