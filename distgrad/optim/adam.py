@@ -37,12 +37,7 @@ class Adam(Optimizer):
 
     def _move(self, p: Any, g: Any, slots: Slots, step: int, lr: float, scratch: Any) -> None:
         mean, square = slots
-        mean *= self.beta1
-        mean += np.multiply(g, 1 - self.beta1, out=scratch)
-        np.multiply(g, g, out=scratch)
-        scratch *= 1 - self.beta2
-        square *= self.beta2
-        square += scratch
+        move_moments(mean, square, g, self.beta1, self.beta2, scratch)
         # lr · m̂ / (√v̂ + eps), with the corrections taken out of the arrays.
         root = math.sqrt(1 - self.beta2**step)
         np.sqrt(square, out=scratch)
@@ -50,6 +45,16 @@ class Adam(Optimizer):
         np.divide(mean, scratch, out=scratch)
         scratch *= lr * root / (1 - self.beta1**step)
         p -= scratch
+
+
+def move_moments(mean: Any, square: Any, g: Any, beta1: float, beta2: float, scratch: Any) -> None:
+    """Running means of the gradient and of its square: each keeps `beta` of itself. In place."""
+    mean *= beta1
+    mean += np.multiply(g, 1 - beta1, out=scratch)
+    np.multiply(g, g, out=scratch)
+    scratch *= 1 - beta2
+    square *= beta2
+    square += scratch
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from .adam import move_moments
 from .clipping import norm_of
 from .optimizer import Optimizer, Slots
 
@@ -34,12 +35,7 @@ class LAMB(Optimizer):
 
     def kernel(self, p: Any, g: Any, slots: Slots, step: int, lr: float, scratch: Any) -> None:
         mean, square = slots
-        mean *= self.beta1
-        mean += np.multiply(g, 1 - self.beta1, out=scratch)
-        np.multiply(g, g, out=scratch)
-        scratch *= 1 - self.beta2
-        square *= self.beta2
-        square += scratch
+        move_moments(mean, square, g, self.beta1, self.beta2, scratch)
         np.sqrt(square, out=scratch)
         scratch *= 1 / math.sqrt(1 - self.beta2**step)
         scratch += self.eps

@@ -18,8 +18,9 @@ import numpy as np
 
 from distgrad.errors import GradientError
 
-from ..primitive import Primitive, composite, ops, primitive
+from ..primitive import composite, ops, primitive
 from .blocks import PART
+from .nested import nested
 from .precision import narrow, widen
 
 Pair = tuple[int, int]
@@ -176,11 +177,6 @@ def _add_bias(xp: Any, out: Any, bias: Any) -> Any:
     return out + xp.reshape(bias, (-1, 1, 1))
 
 
-def _on(xp: Any, op: Primitive, *args: Any, **params: Any) -> Any:
-    """`op` where a rule runs: its own rule on arrays, the recorded operation on tensors."""
-    return op(*args, **params) if xp is ops() else op.forward(xp, *args, **params)
-
-
 # ---- conv2d ----------------------------------------------------------------------------------------------------------
 
 
@@ -215,13 +211,13 @@ def _conv2d_x(
     w = window(weight.shape[2:], **moves)
     covered = w.covered(*g.shape[2:])
     left_over = (x.shape[2] - covered[0], x.shape[3] - covered[1])
-    return _on(xp, conv_transpose2d, g, weight, output_padding=left_over, groups=groups, **moves)
+    return nested(xp, conv_transpose2d, g, weight, output_padding=left_over, groups=groups, **moves)
 
 
 def _conv2d_weight(
     xp: Any, g: Any, ans: Any, x: Any, weight: Any, bias: Any = None, *, groups: int = 1, **moves: Any
 ) -> Any:
-    return _on(xp, conv2d_weight, x, g, kernel=tuple(weight.shape[2:]), groups=groups, **moves)
+    return nested(xp, conv2d_weight, x, g, kernel=tuple(weight.shape[2:]), groups=groups, **moves)
 
 
 def _image_bias(xp: Any, g: Any, ans: Any, *args: Any, **params: Any) -> Any:
@@ -272,13 +268,13 @@ def _conv_transpose2d(
 def _conv_transpose2d_x(
     xp: Any, g: Any, ans: Any, x: Any, weight: Any, bias: Any = None, *, output_padding: Any = 0, **params: Any
 ) -> Any:
-    return _on(xp, conv2d, g, weight, **params)
+    return nested(xp, conv2d, g, weight, **params)
 
 
 def _conv_transpose2d_weight(
     xp: Any, g: Any, ans: Any, x: Any, weight: Any, bias: Any = None, *, output_padding: Any = 0, **params: Any
 ) -> Any:
-    return _on(xp, conv2d_weight, g, x, kernel=tuple(weight.shape[2:]), **params)
+    return nested(xp, conv2d_weight, g, x, kernel=tuple(weight.shape[2:]), **params)
 
 
 conv_transpose2d = primitive(
@@ -306,7 +302,7 @@ def _conv2d_weight_x(xp: Any, pulled: Any, ans: Any, x: Any, g: Any, *, kernel: 
 
 
 def _conv2d_weight_g(xp: Any, pulled: Any, ans: Any, x: Any, g: Any, *, kernel: Any, **params: Any) -> Any:
-    return _on(xp, conv2d, x, pulled, **params)
+    return nested(xp, conv2d, x, pulled, **params)
 
 
 conv2d_weight = primitive(
@@ -344,7 +340,7 @@ def _unfold2d(xp: Any, x: Any, *, kernel: Any, stride: Any = 1, padding: Any = 0
 
 
 def _unfold2d_vjp(xp: Any, g: Any, ans: Any, x: Any, **params: Any) -> Any:
-    return _on(xp, fold2d, g, size=tuple(x.shape[2:]), **{k: v for k, v in params.items() if k != "kernel"})
+    return nested(xp, fold2d, g, size=tuple(x.shape[2:]), **{k: v for k, v in params.items() if k != "kernel"})
 
 
 unfold2d = primitive(
@@ -364,7 +360,7 @@ def _fold2d(xp: Any, patches: Any, *, size: Any, stride: Any = 1, padding: Any =
 
 
 def _fold2d_vjp(xp: Any, g: Any, ans: Any, patches: Any, *, size: Any, **params: Any) -> Any:
-    return _on(xp, unfold2d, g, kernel=tuple(patches.shape[2:4]), **params)
+    return nested(xp, unfold2d, g, kernel=tuple(patches.shape[2:4]), **params)
 
 
 fold2d = primitive(
