@@ -183,15 +183,15 @@ SAVED = {"a": ("Layer", SIZES), "b": ("Layer", SIZES), "s": ("Statistics", {})}
 def test_a_checkpoint_that_does_not_fit_changes_nothing_anywhere(
     tmp_path: Path, job: str, shards: dict[str, Any], optimizer: dg.optim.Optimizer, message: str
 ) -> None:
-    def make(client: Client, shards: dict[str, Any], optimizer: dg.optim.Optimizer) -> None:
-        placed = [client.place(name, f"parts.py:{kind}", config=config) for name, (kind, config) in shards.items()]
+    def make(client: Client, shards: dict[str, Any], optimizer: dg.optim.Optimizer, seed: int) -> None:
+        placed = [client.place(name, f"parts.py:{kind}", "", config, seed) for name, (kind, config) in shards.items()]
         client.optimizer(optimizer, placed, "only")
 
     with cluster(PROGRAMS, "w0") as (_, client):
-        make(client, SAVED, dg.optim.Adam(0.1))
+        make(client, SAVED, dg.optim.Adam(0.1), seed=1)
         client.save(str(tmp_path), {"job": "mine"})
     with cluster(PROGRAMS, "w0", "w1") as (made, client):
-        make(client, shards, optimizer)
+        make(client, shards, optimizer, seed=2)
         before = everything(made)
         with pytest.raises(ConfigError, match=message):
             client.restore(str(tmp_path), job=job)

@@ -77,13 +77,17 @@ def test_buffers_change_with_the_update_that_uses_the_context_once_and_in_progra
 
 
 def test_calls_outside_any_context_are_inference(pair: tuple[Cluster, Client]) -> None:
-    _, client = pair
+    made, client = pair
     shard = place(client, "s", "Statistics")
     before = shard.state_dict()
     assert np.array_equal(shard.noise(X).numpy(), X)
     assert shard.normalise(X).item() == pytest.approx((X / np.sqrt(1 + 1e-5)).sum())
     after = shard.state_dict()
     assert all(np.array_equal(before[name], after[name]) for name in before)
+    counter = place(client, "c", "Sum", "w0")
+    counter.dot(np.ones(2)).wait()
+    assert counter.state_dict()["calls"] == 0
+    assert not any(share.staged for share in made.workers["w0"].process.shares)
     with client.context():
         assert not np.array_equal(shard.noise(X).numpy(), X)
 
