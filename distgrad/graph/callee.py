@@ -9,11 +9,14 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from distgrad.autograd import tape
 from distgrad.autograd.tape import Frame, Path
-from distgrad.errors import DistgradError, ResourceExhausted
+from distgrad.autograd.tensor import Tensor
+from distgrad.errors import DistgradError, ResourceExhausted, WireError
 from distgrad.transport.interfaces import Link
-from distgrad.wire import RefName, decode_value, error_from_pb, error_to_pb, pb, ref_to_pb
+from distgrad.wire import RefName, decode_value, encode_value, error_from_pb, error_to_pb, normalise, pb, ref_to_pb
 
 from .caller import depth, issued
 from .edges import EdgeId
@@ -24,6 +27,10 @@ from .waiting import Priority, Promise, all_done
 
 if TYPE_CHECKING:
     from .process import Process
+
+# Elements of an array that travels with the news of its call's end.
+SMALL_VALUE = 512
+_SMALL_KINDS = (np.ndarray, np.generic, int, float, type(None))
 
 # What a worker does to run a method: the call -> the bound function, or the promise of it when the shard has yet to
 # reach a version.
@@ -48,6 +55,8 @@ class Callee:
     def receive(self, link: Link, call: pb.Call, arrays: list[Any]) -> None:
         """A call came: fetch what it needs, line it up, run it."""
         path = tuple(call.path)
+        if call.forgotten:
+            self._process.drop(call.forgotten)
         try:
             share = self._process.shares.meet(call.context)
             with share.lock:
@@ -117,9 +126,38 @@ class Callee:
         arrived.value.set_result(value)
         for _, ref in forwarded:
             made.add(ref.outcome)
-        made.ended().add_callback(lambda _: self._end(arrived, made, forwarded))
+        arrays: list[Any] = []
+        done = pb.Done(context=call.context.id, path=call.path, value=self._small_value(value, share, arrays))
+        ended = made.ended()
+        if ended.done:
+            self._end(arrived, made, forwarded, done, arrays)
+            return
+        done.going_on = True
+        self._process.send(arrived.link.peer.name, done, arrays)
+        done = pb.Done(context=call.context.id, path=call.path)
+        ended.add_callback(lambda _: self._end(arrived, made, forwarded, done, []))
 
-    def _end(self, arrived: _Arrived, made: Issued, forwarded: list[tuple[Steps, Ref]]) -> None:
+    def _small_value(self, value: Any, share: Share, arrays: list[Any]) -> pb.Value | None:
+        """A value that travels with the news of its call's end: one array or number of little size. None for others.
+
+        Values of recorded calls are seldom wanted as plain data, except losses.
+        """
+        data = value.data if isinstance(value, Tensor) else value
+        if not isinstance(data, _SMALL_KINDS) or getattr(data, "size", 1) > (1 if share.records else SMALL_VALUE):
+            return None
+        try:
+            return encode_value(normalise(data) if isinstance(data, np.ndarray) else data, arrays)
+        except WireError:  # it cannot travel, which concerns only those who ask for it
+            return None
+
+    def _end(
+        self,
+        arrived: _Arrived,
+        made: Issued,
+        forwarded: list[tuple[Steps, Ref]],
+        done: pb.Done,
+        arrays: list[Any],
+    ) -> None:
         """The method has returned, and the calls it made have ended."""
         try:
             made.raise_unseen()
@@ -127,12 +165,11 @@ class Callee:
             self._report(arrived.link, arrived.call, error)
             return
         call = arrived.call
-        done = pb.Done(context=call.context.id, path=call.path)
         for steps, ref in forwarded:
             for rest, origin in ref.origins().items():
                 part = RefName(self._process.name, call.context.id, tuple(call.path), (*steps, *rest))
                 done.forwards.add(part=ref_to_pb(part), origin=ref_to_pb(origin))
-        self._process.send(arrived.link.peer.name, done)
+        self._process.send(arrived.link.peer.name, done, arrays)
 
     def _fail(self, arrived: _Arrived, error: BaseException, arguments: str = "") -> None:
         """The value of the call becomes the error, translated once, and the caller is told."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from contextvars import ContextVar
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -9,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from distgrad.autograd import tape
 from distgrad.autograd.tape import Frame, Path
 from distgrad.autograd.tensor import Tensor
-from distgrad.errors import ContextError, DistgradError
+from distgrad.errors import ContextError, DistgradError, WireError
 from distgrad.transport.interfaces import Link
-from distgrad.wire import RefName, encode_value, error_from_pb, pb, ref_from_pb
+from distgrad.wire import RefName, decode_value, encode_value, error_from_pb, pb, ref_from_pb
 
 from .edges import EdgeId, Recv
 from .refs import Issued, Outcome, Ref
@@ -20,6 +21,8 @@ from .values import Outward, map_leaves
 
 if TYPE_CHECKING:
     from .process import Process
+
+_log = logging.getLogger(__name__)
 
 # How many calls enclose the code that runs here and now.
 depth: ContextVar[int] = ContextVar("distgrad_depth", default=0)
@@ -34,6 +37,8 @@ class Caller:
         self._process = process
         # Calls that have not ended, by context and path.
         self._pending: dict[tuple[str, Path], Outcome] = {}
+        # Methods whose latest value was small enough to come by itself.
+        self._small: set[str] = set()
 
     def issue(
         self, worker: str, shard: str, method: str, args: tuple[Any, ...], kwargs: dict[str, Any], outputs: int = 1
@@ -64,7 +69,7 @@ class Caller:
         call.arguments.CopyFrom(encode_value(outward.pack(args), arrays, f"arguments of {label}"))
         if kwargs:
             call.keywords.CopyFrom(encode_value(outward.pack(kwargs), arrays, f"keywords of {label}"))
-        outcome = Outcome(label, worker, [ref.outcome for ref in refs])
+        outcome = Outcome(label, worker, [ref.outcome for ref in refs], comes=label in self._small)
         incarnation = self._process.peers.incarnation(worker)
         ref = Ref(self._process, share, RefName(worker, share.id, path, (), incarnation), outcome)
         with share.lock:
@@ -73,6 +78,7 @@ class Caller:
         made = issued.get() or share.issued
         if made is not None:
             made.add(outcome)
+        call.forgotten.extend(self._process.forgotten(worker))
         self._process.send(worker, call, arrays)
         return ref if outputs == 1 else tuple(ref[k] for k in range(outputs))
 
@@ -108,14 +114,32 @@ class Caller:
 
     def ended(self, link: Link, done: pb.Done, arrays: Any) -> None:
         """A Done came."""
-        outcome = self._pending.pop((done.context, tuple(done.path)), None)
+        key = done.context, tuple(done.path)
+        outcome = self._pending.get(key) if done.going_on else self._pending.pop(key, None)
         if outcome is None:
             return
         if done.HasField("error"):
             outcome.fail(error_from_pb(done.error))
+            return
+        self._take_value(outcome, done, arrays)
+        if done.going_on:
+            outcome.returned.set_result(None)
         else:
             forwards = {ref_from_pb(forward.part).steps: ref_from_pb(forward.origin) for forward in done.forwards}
             outcome.succeed(forwards)
+
+    def _take_value(self, outcome: Outcome, done: pb.Done, arrays: list[Any]) -> None:
+        """Keeps a value that came with the news, and learns whether such values do."""
+        if outcome.returned.done:
+            return
+        if not done.HasField("value"):
+            self._small.discard(outcome.method)
+            return
+        self._small.add(outcome.method)
+        try:
+            outcome.bring(self._process.fetcher.plain(decode_value(done.value, arrays)))
+        except WireError as error:  # an element type unknown here; those who fetch the value will hear of it
+            _log.debug("the value of %s came and cannot be read: %s", outcome.label, error)
 
     def lost(self, worker: str, error: DistgradError) -> None:
         """Calls to a process that is gone end with `error`."""

@@ -85,6 +85,10 @@ class Fetcher:
         ready.add_callback(finish)
         all_done(list(inner.values()), ready)
 
+    def plain(self, tree: Any) -> Any:
+        """A received value without references or edges, as the program gets it."""
+        return Inward(self._process, self._process.inference, "", _no_edge, self._process.outside).unpack(tree)
+
     # ---- answering ---------------------------------------------------------------------------------------------------
 
     def answer(self, link: Link, fetch: pb.Fetch, arrays: Any, reply: Callable[..., None]) -> None:

@@ -6,7 +6,7 @@ import contextvars
 import itertools
 import logging
 from collections import deque
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from distgrad.autograd.tape import Frame, mode

@@ -31,18 +31,33 @@ class Outcome:
     Attributes:
         method, worker: "SHARD.METHOD" and where it runs.
         done: set when the call has ended: its method has returned, and the calls it made have ended.
+        returned: set when its method has returned, or failed.
+        comes: whether the value is expected to come by itself then, since that of the method's last call did.
         sources: outcomes of the calls whose Refs were its arguments; let go of when the call has succeeded.
         observed: whether somebody has seen the call's error.
         forwards: parts of the value that are values of other calls: where they really are, by the steps to the part.
         fetched: values fetched so far, by steps and whether an edge was left.
     """
 
-    __slots__ = ("__weakref__", "done", "fetched", "forwards", "method", "observed", "sources", "worker")
+    __slots__ = (
+        "__weakref__",
+        "comes",
+        "done",
+        "fetched",
+        "forwards",
+        "method",
+        "observed",
+        "returned",
+        "sources",
+        "worker",
+    )
 
-    def __init__(self, method: str, worker: str, sources: Sequence[Outcome] = ()) -> None:
+    def __init__(self, method: str, worker: str, sources: Sequence[Outcome] = (), comes: bool = False) -> None:
         self.method = method
         self.worker = worker
+        self.comes = comes
         self.done: Promise[None] = Promise()
+        self.returned: Promise[None] = Promise()
         self.sources = sources
         self.observed = False
         self.forwards: dict[Steps, RefName] = {}
@@ -52,15 +67,23 @@ class Outcome:
     def label(self) -> str:
         return f"{self.method} on {self.worker}"
 
+    def bring(self, value: Any) -> None:
+        """The value came by itself, as plain data."""
+        brought: Promise[Any] = Promise()
+        brought.set_result(value)
+        self.fetched.setdefault(((), False), brought)
+
     def succeed(self, forwards: dict[Steps, RefName]) -> None:
         """The call has ended well."""
         self.forwards = forwards
         self.sources = ()
         self.done.set_result(None)
+        self.returned.set_result(None)
 
     def fail(self, error: DistgradError) -> None:
         """The call has ended with an error."""
         self.done.set_error(error)
+        self.returned.set_error(error)
 
     def observe(self) -> None:
         """The error of this call, and so of the failed calls it came from, has been seen."""
@@ -256,9 +279,28 @@ class Ref:
             promise = fetched.get((steps, True))
         if promise is None and self._share.closed is not None:
             promise = self._fetched_before()
+        if promise is None and self._outcome.comes and not (steps or recorded or self._outcome.returned.done):
+            promise = self._once_returned()
         if promise is None:
             promise = fetched[steps, recorded] = self._process.fetch_result(self._share, self.name, recorded)
         return promise
+
+    def _once_returned(self) -> Promise[Any]:
+        """The value when it has come by itself, or else been fetched after all."""
+        value: Promise[Any] = Promise()
+
+        def settle(returned: Promise[None]) -> None:
+            if returned.error is not None:
+                value.set_error(returned.error)
+                return
+            came = self._outcome.fetched.get(((), False))
+            if came is None:
+                came = self._process.fetch_result(self._share, self.name, recorded=False)
+                self._outcome.fetched[(), False] = came
+            came.pass_to(value)
+
+        self._outcome.returned.add_callback(settle)
+        return value
 
     def _fetched_before(self) -> Promise[Any]:
         """The value from before the context was released: as it was fetched, or as part of what was fetched."""

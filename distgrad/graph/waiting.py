@@ -84,6 +84,12 @@ class Promise(Generic[T]):
             self._callbacks.remove(callback)
             return True
 
+    def pass_to(self, other: Promise[T]) -> None:
+        """Sets `other` to what this promise is set to."""
+        self.add_callback(
+            lambda _: other.set_result(self._value) if self._error is None else other.set_error(self._error)
+        )
+
     def wait(self, timeout: float | None = None) -> bool:
         """Blocks this thread until the promise is done, at most `timeout` seconds. Returns `done`.
 
