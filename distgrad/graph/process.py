@@ -234,8 +234,8 @@ class Process:
     # ---- processes that are gone -------------------------------------------------------------------------------------
 
     def gone(self, peer: Identity, error: DistgradError) -> None:
-        """That incarnation of a process is gone, or declared so by somebody who decides it: what waits for it fails, what
-        it owned is released, and if it can still be heard, nobody listens."""
+        """That incarnation of a process is gone, or declared so by somebody who decides it: what waits for it fails,
+        what it owned is released, and if it can still be heard, nobody listens."""
         self.peers.dismiss(peer, error)
         self.caller.lost(peer.name, error)
         for share in self.shares:
