@@ -5,7 +5,10 @@ start no thread. The others do:
 
 server   the coordinator                                        <- start here
 client   a process that has joined a cluster to use it
+shards   built on workers, found by name, built anew when their worker was
 update   a step of an optimizer: on every owner, or on none
+states   what shards hold, read and written one by one or as a checkpoint
 trainer  a job: forward, backward, update, and the rest
+batches  its examples, checked and cut into microbatches
 child    a coordinator that another process has started to train one job
 """

@@ -155,11 +155,18 @@ class Trainer:
             if not math.isfinite(loss):
                 raise GradientError(f"step {step + 1}: the loss is {loss}, so the step was not taken; {_ADVICE}")
             result = optimizer.step(*contexts, clip_norm=self._job.optimizer.clip_norm)
+            self._release(contexts)
         if not result.applied:
             raise GradientError(
                 f"step {step + 1}: a gradient is not finite (loss {loss:g}), so the step was not taken; {_ADVICE}"
             )
         return loss
+
+    def _release(self, contexts: Sequence[Context]) -> None:
+        """Ends contexts all at once: leaving their blocks one after the other takes a round trip each."""
+        process = self._client.process
+        for released in [process.release(context.id) for context in contexts]:
+            process.executor.wait(released, what="the release of a step's contexts")
 
     def _microbatch(self, context: Context, piece: Microbatch) -> float:
         """Forward and backward of one microbatch, whose loss counts as its share of the step's. Returns that loss."""
