@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import secrets
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 
@@ -23,8 +24,23 @@ from distgrad.transport.settings import TransportSettings
 from distgrad.wire import decode_value, encode_value, pb
 from distgrad.worker.member import COORDINATOR, Membership
 
+P = ParamSpec("P")
+R = TypeVar("R")
+
 # Seconds between the checks of `Client.wait_for_workers`.
 CHECK_EVERY = 0.05
+
+
+def _in_thread(method: Callable[P, R]) -> Callable[P, Coroutine[Any, Any, R]]:
+    """A method that waits, for coroutines."""
+
+    @functools.wraps(method)
+    async def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        import asyncio
+
+        return await asyncio.to_thread(method, *args, **kwargs)
+
+    return call
 
 
 @dataclass(frozen=True)
@@ -63,6 +79,9 @@ class PlacedShard(ShardHandle):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Gives the shard's parameters and buffers new values: all of them, or, raising, none."""
         self._client.write_state(self.shard_name, state)
+
+    state_dict_async = _in_thread(state_dict)
+    load_state_dict_async = _in_thread(load_state_dict)
 
 
 class RemoteOptimizer:
@@ -113,6 +132,8 @@ class RemoteOptimizer:
         if reply.applied:
             self.version = reply.version
         return StepResult(reply.applied, reply.norm)
+
+    step_async = _in_thread(step)
 
     def __repr__(self) -> str:
         return f"<RemoteOptimizer {self.name}: {self.settings}, version {self.version}>"
@@ -305,6 +326,15 @@ class Client:
         extra: dict[str, Any] = decode_value(reply.extra, arrays)
         return extra
 
+    # ---- for coroutines ----------------------------------------------------------------------------------------------
+
+    wait_for_workers_async = _in_thread(wait_for_workers)
+    place_async = _in_thread(place)
+    shard_async = _in_thread(shard)
+    optimizer_async = _in_thread(optimizer)
+    save_async = _in_thread(save)
+    restore_async = _in_thread(restore)
+
     # ---- the end -----------------------------------------------------------------------------------------------------
 
     def close(self) -> None:
@@ -316,6 +346,14 @@ class Client:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    async def __aenter__(self) -> Client:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        import asyncio
+
+        await asyncio.to_thread(self.close)
 
     def __repr__(self) -> str:
         return f"<Client {self.process.identity!r} of term {self.membership.term}>"

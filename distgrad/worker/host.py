@@ -124,11 +124,11 @@ class Host:
         the call's context began at. Called from links' threads.
 
         Raises:
-            ProgramError: there is no such shard, method or function, or it may not be called.
+            ProgramError: there is no such shard or method, or it may not be called.
             ContextError: the version has been passed.
         """
         if not call.shard:
-            return partial(self._run, call, self.programs.function(call.method), 0)
+            return partial(self._run_function, call)
         hosted = self.hosted(call.shard)
         if call.method not in hosted.methods:
             raise ProgramError(
@@ -145,6 +145,10 @@ class Host:
         return function if reached is None else _then(reached, function)
 
     # ---- running -----------------------------------------------------------------------------------------------------
+
+    def _run_function(self, call: pb.Call, /, *args: Any, **kwargs: Any) -> Any:
+        """Runs a function of a program. It is found here, as a link's thread cannot wait for the program's imports."""
+        return self._run(call, self.programs.function(call.method), 0, *args, **kwargs)
 
     def _run_at(
         self, owner: Ownership, version: int, call: pb.Call, method: Any, seed: int, /, *args: Any, **kwargs: Any

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -351,6 +353,32 @@ def test_a_lost_owner_stops_the_next_step_and_the_version_stays(pair: tuple[Clus
         step(client, optimizer, shards[0])
     assert optimizer.version == 1
     assert np.array_equal(shards[0].state_dict()["linear.bias"], before["linear.bias"])
+
+
+# ---- for coroutines --------------------------------------------------------------------------------------------------
+
+
+def test_whatever_waits_can_be_awaited(pair: tuple[Cluster, Client], tmp_path: Path) -> None:
+    made, _ = pair
+
+    async def use() -> None:
+        async with made.client("guest") as client:
+            await client.wait_for_workers_async(["w0", "w1"], PATIENCE)
+            await client.place_async("a", "parts.py:Layer", config=SIZES)
+            shard = await client.shard_async("a")
+            optimizer = await client.optimizer_async(dg.optim.SGD(0.1), [shard])
+            before = await shard.state_dict_async()
+            async with client.context() as ctx:
+                await ctx.backward_async(shard.loss(X, 0.0))
+                assert (await optimizer.step_async(ctx, clip_norm=1.0)).applied
+            await client.save_async(str(tmp_path), {"at": 1})
+            await shard.load_state_dict_async(before)
+            assert await client.restore_async(str(tmp_path)) == {"at": 1}
+            assert not np.array_equal((await shard.state_dict_async())["linear.bias"], before["linear.bias"])
+            with pytest.raises(ConfigError, match="no shard is named 'b'"):
+                await client.shard_async("b")
+
+    asyncio.run(use())
 
 
 # ---- the end ---------------------------------------------------------------------------------------------------------

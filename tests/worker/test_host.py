@@ -102,8 +102,10 @@ def test_only_remote_methods_may_be_called(method: str) -> None:
     ],
 )
 def test_only_marked_functions_of_programs_may_be_called(method: str, message: str) -> None:
+    function = host().resolve(pb.Call(method=method))
+    assert callable(function)
     with pytest.raises(ProgramError, match=message):
-        host().resolve(pb.Call(method=method))
+        function(3.0)
 
 
 # ---- owners ----------------------------------------------------------------------------------------------------------
