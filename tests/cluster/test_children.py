@@ -97,14 +97,15 @@ def test_a_log_that_is_there_is_continued_and_its_tail_is_what_was_added(theatre
 
 def test_a_child_that_is_told_to_stop_ends_in_order(theatre: Theatre) -> None:
     child, _ = theatre.ready("obedient")
-    theatre.children.stop()
+    child.ask_to_stop()
     assert theatre.hear("exited")["code"] == 0
     assert child.ending == "exited with code 0"
 
 
 def test_a_child_without_orders_ends_when_none_will_come(theatre: Theatre) -> None:
     child = theatre.children.start("obedient", PUPPET)
-    theatre.children.stop()
+    child.ask_to_stop()
+    assert child.wait(DEADLINE)
     assert child.ending == "exited with code 0"
 
 
@@ -160,7 +161,8 @@ def test_a_child_outlives_the_thread_that_asked_for_it(theatre: Theatre) -> None
     thread.join()
     theatre.hear("ready")
     os.kill(started[0].pid, 0)
-    theatre.children.stop()
+    started[0].ask_to_stop()
+    assert started[0].wait(DEADLINE)
     assert started[0].ending == "exited with code 0"
 
 
