@@ -117,7 +117,10 @@ class Coordinator:
         reason = str(error).removeprefix(f"{peer.name} is lost: ")
         with self._lock:
             end = self._membership.leave if reason.startswith(_GOODBYE) else self._membership.lose
-            self._announce(end(peer.name, peer.incarnation, reason.removeprefix(_GOODBYE), time.monotonic()))
+            changed = end(peer.name, peer.incarnation, reason.removeprefix(_GOODBYE), time.monotonic())
+            self._announce(changed)
+        if changed is not None:  # it was a member, and never will be again
+            self.process.gone(peer, error)
 
     def declare_lost(self, name: str, incarnation: int, reason: str) -> None:
         """For whoever started the process and knows that it has ended: no need to wait for silence."""

@@ -11,6 +11,7 @@ from distgrad.errors import DistgradError, LinkError, WorkerLost
 from distgrad.transport.interfaces import Identity, Link
 from distgrad.wire import normalise
 
+from .share import remember
 from .waiting import Promise
 
 # Seconds to reach a process for the first time.
@@ -41,7 +42,7 @@ class Peers:
         self._lock = threading.Lock()
         self._known: dict[str, Identity] = {}
         self._opening: dict[str, _Opening] = {}
-        self._lost: dict[str, DistgradError] = {}
+        self._gone: dict[str, DistgradError] = {}
         self._closed: DistgradError | None = None
 
     # ---- who is there ------------------------------------------------------------------------------------------------
@@ -50,15 +51,22 @@ class Peers:
         """From now on `identity.name` means this incarnation at this address."""
         with self._lock:
             self._known[identity.name] = identity
-            self._lost.pop(identity.name, None)
+            self._gone.pop(identity.name, None)
 
     def dismiss(self, identity: Identity, error: DistgradError) -> None:
-        """This incarnation is gone; messages to it fail with `error` until another is introduced."""
+        """This incarnation is gone; messages to it fail with `error` until another is introduced, those that wait for
+        a link at once."""
+        abandoned: list[_Message] = []
         with self._lock:
-            known = self._known.get(identity.name)
-            if known is None or known.incarnation == identity.incarnation:
+            if self.incarnation(identity.name) in (0, identity.incarnation):
                 self._known.pop(identity.name, None)
-                self._lost[identity.name] = error
+                remember(self._gone, identity.name, error)
+            opening = self._opening.get(identity.name)
+            if opening is not None and opening.incarnation == identity.incarnation:
+                del self._opening[identity.name]
+                abandoned, opening.pending = opening.pending, []
+        for message in abandoned:
+            message.fail(error)
 
     def incarnation(self, name: str) -> int:
         """The incarnation that `name` means now; 0 when unknown."""
@@ -110,13 +118,13 @@ class Peers:
         """Starts to open a link; called with the lock held."""
         identity = self._known.get(name)
         if identity is None or not identity.address:
-            error = self._lost.get(name) or WorkerLost(
+            error = self._gone.get(name) or WorkerLost(
                 f"no way to {name!r}: it is not a member, or it does not listen and has closed its link"
             )
             # From a thread of its own: whoever sends may hold locks that those who are told want.
             threading.Thread(target=self._refuse, args=(name, [message], error), name=f"refuse-{name}").start()
             return
-        opening = self._opening[name] = _Opening([message])
+        opening = self._opening[name] = _Opening(identity.incarnation, [message])
         threading.Thread(target=self._connect, args=(identity, opening), name=f"open-{name}", daemon=True).start()
 
     def _connect(self, identity: Identity, opening: _Opening) -> None:
@@ -126,17 +134,25 @@ class Peers:
         except DistgradError as error:
             lost = WorkerLost(f"{name} cannot be reached at {identity.address}: {error}")
             with self._lock:
-                del self._opening[name]
+                if not self._end(name, opening):
+                    return
             self._refuse(name, opening.pending, lost)
             return
         while True:
             with self._lock:
                 messages, opening.pending = opening.pending, []
                 if not messages:
-                    del self._opening[name]
+                    self._end(name, opening)
                     return
             for message in messages:
                 message.give(link)
+
+    def _end(self, name: str, opening: _Opening) -> bool:
+        """The link is open, or will not be. False when nobody waits for it any more: the process was dismissed."""
+        if self._opening.get(name) is not opening:
+            return False
+        del self._opening[name]
+        return True
 
     def _refuse(self, name: str, messages: list[_Message], error: DistgradError) -> None:
         for message in messages:
@@ -145,9 +161,10 @@ class Peers:
 
 
 class _Opening:
-    """A link being opened, and what waits for it."""
+    """A link being opened to one incarnation of a process, and what waits for it."""
 
-    def __init__(self, pending: list[_Message]) -> None:
+    def __init__(self, incarnation: int, pending: list[_Message]) -> None:
+        self.incarnation = incarnation
         self.pending = pending
 
 

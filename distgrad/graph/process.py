@@ -23,7 +23,7 @@ from .fetching import Fetcher
 from .handles import ShardHandle
 from .passes import Passes
 from .peers import OwnLink, Peers
-from .share import INFERENCE, Share, Shares
+from .share import INFERENCE, Share, Shares, owner_tag
 from .waiting import Priority, Promise, all_done, settled
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ class Process:
         """The identity of a context of this process, unique over incarnations."""
         identity = self.identity
         return pb.ContextId(
-            id=f"{identity!r}{identity.incarnation:x}/{name}",
+            id=f"{owner_tag(identity)}/{name}",
             owner=identity.name,
             owner_incarnation=identity.incarnation,
             versions=versions or {},
@@ -224,7 +224,7 @@ class Process:
             self.peers.introduce(link.peer)
 
     def lost(self, peer: Identity, reason: str) -> None:
-        self.gone(peer, WorkerLost(f"{peer.name} is lost: {reason}"))
+        self._cut_off(peer, WorkerLost(f"{peer.name} is lost: {reason}"))
 
     def progress(self) -> tuple[int, int]:
         self.tell_forgotten()
@@ -234,22 +234,24 @@ class Process:
     # ---- processes that are gone -------------------------------------------------------------------------------------
 
     def gone(self, peer: Identity, error: DistgradError) -> None:
-        """That incarnation of a process is gone, or declared so by somebody who decides it: what waits for it fails,
-        what it owned is released, and if it can still be heard, nobody listens."""
+        """That incarnation of a process is gone for good, so the cluster has decided: nothing of it is listened to any
+        more, and its contexts are not met again, however late their messages come.
+        """
+        self.shares.end_owner(peer, error)
         self.peers.dismiss(peer, error)
-        self.caller.lost(peer.name, error)
-        for share in self.shares:
-            if share.identity.owner == peer.name and share.identity.owner_incarnation == peer.incarnation:
-                # Only here: others may still reach the owner, and those that do not are told of its loss as this was.
-                self.shares.release(share.id, error)
-                self.caller.forget(share, error)
-            else:
-                self.passes.lost(share, peer.name, error)
+        self._cut_off(peer, error)
+        self.endpoint.banish(peer, str(error))
+
+    def _cut_off(self, peer: Identity, error: DistgradError) -> None:
+        """The way to a process is lost: what waits for it fails, what it owned is released. If it lives, and others may
+        know, it can be reached again."""
+        for share in self.shares.release_owned(peer, error):
+            # Only here: others may still reach the owner, and those that do not are told of its loss as this was.
+            self.caller.forget(share, error)
+        if self.peers.incarnation(peer.name) in (0, peer.incarnation):
+            self._unreachable(peer.name, error)
         for listener in self.on_lost:
             listener(peer, error)
-        link = self.endpoint.link(peer.name)
-        if link is not None and link.peer.incarnation == peer.incarnation:
-            link.close(str(error))
 
     def _unreachable(self, name: str, error: DistgradError) -> None:
         self.caller.lost(name, error)

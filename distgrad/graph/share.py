@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from distgrad.autograd import tape
 from distgrad.autograd.tape import Frame, Leaf, Node, Path
@@ -18,14 +18,37 @@ from .edges import EdgeId, Recv, Send
 from .waiting import Promise
 
 if TYPE_CHECKING:
+    from distgrad.transport.interfaces import Identity
+
     from .backward import LocalPass
     from .refs import Issued
+
+T = TypeVar("T")
 
 # The share that calls issued here and now belong to. Set by `with context:` and around every call that runs.
 active: ContextVar[Share | None] = ContextVar("distgrad_share", default=None)
 
 # How the name of a share of calls made outside any context ends.
 INFERENCE = "/inference"
+
+# How many ended contexts and lost processes are remembered; a message later than that many has long been refused.
+REMEMBERED = 10_000
+
+
+def remember(table: dict[str, T], key: str, value: T) -> None:
+    """Notes something for late comers, and forgets the oldest note when there are too many."""
+    table[key] = value
+    if len(table) > REMEMBERED:
+        del table[next(iter(table))]
+
+
+def owner_tag(owner: Identity) -> str:
+    """What the names of an owner's contexts begin with; unique over incarnations."""
+    return f"{owner!r}{owner.incarnation:x}"
+
+
+def _tag_of(context: str) -> str:
+    return context.rpartition("/")[0]
 
 
 class Share:
@@ -167,24 +190,26 @@ class Share:
 class Shares:
     """All shares of a process, and the names of those that are gone, so that late messages do not bring them back."""
 
-    # Released contexts remembered; a message later than that many contexts has long been refused by its link.
-    REMEMBERED = 10_000
-
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._shares: dict[str, Share] = {}
         self._gone: dict[str, None] = {}
+        self._ended_owners: dict[str, DistgradError] = {}
 
     def get(self, identifier: str) -> Share | None:
         return self._shares.get(identifier)
 
     def meet(self, identity: pb.ContextId) -> Share:
-        """The share of a context, made at first contact. Raises ContextClosed for one that has been released."""
+        """The share of a context, made at first contact. Raises ContextClosed for one that has been released, or whose
+        owner is gone."""
         share = self._shares.get(identity.id)
         if share is None:
             with self._lock:
                 if identity.id in self._gone:
                     raise ContextClosed(f"context {identity.id} has been released")
+                ended = self._ended_owners.get(_tag_of(identity.id))
+                if ended is not None:
+                    raise ContextClosed(f"context {identity.id} has been released: {ended}")
                 share = self._shares.setdefault(identity.id, Share(identity))
         if not share.identity.owner:
             share.identity = identity
@@ -205,12 +230,28 @@ class Shares:
         """Closes a share and remembers that it is gone. Returns it the first time."""
         with self._lock:
             share = self._shares.pop(identifier, None)
-            self._gone[identifier] = None
-            if len(self._gone) > self.REMEMBERED:
-                del self._gone[next(iter(self._gone))]
+            remember(self._gone, identifier, None)
         if share is not None:
             share.close(reason)
         return share
+
+    def release_owned(self, owner: Identity, reason: DistgradError) -> list[Share]:
+        """Closes the shares of one owner's contexts and returns them. Calls outside any context can be made again."""
+        tag = owner_tag(owner)
+        with self._lock:
+            owned = [share for share in self._shares.values() if _tag_of(share.id) == tag]
+            for share in owned:
+                del self._shares[share.id]
+                if share.records:
+                    remember(self._gone, share.id, None)
+        for share in owned:
+            share.close(reason)
+        return owned
+
+    def end_owner(self, owner: Identity, reason: DistgradError) -> None:
+        """None of an owner's contexts is met from now on."""
+        with self._lock:
+            remember(self._ended_owners, owner_tag(owner), reason)
 
     def __iter__(self) -> Iterator[Share]:
         return iter(list(self._shares.values()))

@@ -33,6 +33,8 @@ FAREWELL = 1.0
 PATIENCE = 0.3
 # How soon an opener tries again when the other side said that its own link stays, and that one has not shown up.
 DUPLICATE_PAUSE = 0.05
+# So many lives of processes that no link is made with again are remembered.
+MAX_BANISHED = 10_000
 
 
 class Endpoint:
@@ -61,7 +63,7 @@ class Endpoint:
         self._links: dict[str, ProcessLink] = {}
         self._attempts: dict[str, Future[ProcessLink]] = {}
         self._plugs: set[Plug] = set()
-        self._replaced: set[tuple[str, int]] = set()
+        self._banished: dict[tuple[str, int], str] = {}  # name and incarnation -> why
         self._offers: list[pb.Offer] = []
         self._threads = Threads()
         self._pulse = Pulse(self)
@@ -133,6 +135,13 @@ class Endpoint:
     def links(self) -> list[ProcessLink]:
         with self._changed:
             return list(self._links.values())
+
+    def banish(self, peer: Identity, reason: str) -> None:
+        """Ends the link to one life of a process, if there is one, and makes none with it again."""
+        self._never_again(peer, reason)
+        link = self._links.get(peer.name)
+        if link is not None and link.peer.incarnation == peer.incarnation:
+            link.close(reason)
 
     def close(self) -> None:
         """Says goodbye on every link, ends them and joins all threads. Harmless when repeated."""
@@ -340,8 +349,8 @@ class Endpoint:
         peer = link.peer
         with self._changed:
             old = self._links.get(peer.name)
-            if (peer.name, peer.incarnation) in self._replaced:
-                refused: tuple[int, str] | None = (pb.REASON_STALE, f"another {peer.name} has taken that name since")
+            if (why := self._banished.get((peer.name, peer.incarnation))) is not None:
+                refused: tuple[int, str] | None = (pb.REASON_STALE, why)
             elif self.closing.is_set():
                 refused = pb.REASON_CLOSED, f"{self.identity.name} is closing"
             elif peer.name == self.identity.name or (old and old.peer.role != "client" == peer.role):
@@ -371,9 +380,14 @@ class Endpoint:
         if old.peer.incarnation == peer.incarnation:
             self.lose(old, "it opened a new link")
             return
-        with self._changed:
-            self._replaced.add((old.peer.name, old.peer.incarnation))
+        self._never_again(old.peer, f"another {peer.name} has taken that name since")
         self.lose(old, f"it was started anew as {peer!r}")
+
+    def _never_again(self, peer: Identity, reason: str) -> None:
+        with self._changed:
+            self._banished[peer.name, peer.incarnation] = reason
+            if len(self._banished) > MAX_BANISHED:
+                del self._banished[next(iter(self._banished))]
 
     # ---- endings -----------------------------------------------------------------------------------------------------
 
