@@ -19,7 +19,7 @@ import pytest
 from tests.leaks import Leaks
 
 # Folders whose tests make threads, processes, sockets or files. The others are spared the price of looking.
-CHECKED_FOR_LEAKS = {"transport", "graph", "worker", "cluster", "coordinator", "cli", "service"}
+CHECKED_FOR_LEAKS = {"transport", "graph", "worker", "cluster", "coordinator", "cli", "service", "faults"}
 
 # Reasons for which a test may be skipped even in the full check: the machine lacks something no package brings.
 EXPECTED_SKIPS = ("no GPU", "needs root")

@@ -1,0 +1,1 @@
+"""Faults of real processes: who learns of them, what is left, and what goes on."""
