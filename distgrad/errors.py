@@ -18,6 +18,10 @@ class InPlaceError(GradientError):
     """An array that a derivative needs was written to after it was recorded."""
 
 
+class CannotTravel(GradientError):
+    """A value that `dg.jvp` or `dg.vmap` looks into was to leave for another process."""
+
+
 class FreedGraphError(GradientError):
     """A backward pass met nodes that an earlier pass has freed; use `retain_graph=True` on the earlier one."""
 

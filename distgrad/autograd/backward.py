@@ -101,9 +101,12 @@ def run_pass(
     retain: bool,
     record: bool,
 ) -> None:
-    """One complete local pass from `roots`, each with its seed."""
+    """One complete pass from `roots`, each with its seed; also where the graph goes on in other processes."""
     backward_pass = Pass(sink, record=record, retain=retain, wanted=wanted, cut=cut)
     backward_pass.expect([(node, k) for k, node in enumerate(roots)])
+    if (abroad := backward_pass.abroad) is not None:
+        abroad.differentiate(roots, seeds, sink, wanted=wanted, cut=cut, retain=retain, record=record)
+        return
     for k, (node, seed) in enumerate(zip(roots, seeds, strict=True)):
         backward_pass.seed(node, k, seed)
     # A recorded pass is a transform to the rules of custom functions: derivatives inside them are recorded too.

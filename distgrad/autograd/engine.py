@@ -51,6 +51,9 @@ class Pass:
             what leads to none of them is left out. None: every end of the graph is wanted.
         cut: the graph ends at the wanted nodes, as if they were variables.
         awaited: says of an end of the graph whether another process waits for its gradient.
+
+    Attributes:
+        abroad: an end of the graph from which it goes on in another process; None when it does not.
     """
 
     def __init__(
@@ -69,6 +72,7 @@ class Pass:
         self._retain = retain or record
         self._wanted = wanted
         self._awaited = awaited
+        self.abroad: Node | None = None
         self._anomaly = tape.mode.get().anomaly
         self._useful: set[Node] | None = None
         self._urgent: set[Node] = set()
@@ -119,6 +123,7 @@ class Pass:
                 else:
                     contributors[parent] = (node, i)
                     stack.append(parent)
+        self.abroad = next((node for node in ends if node.abroad), None)
         if self._awaited is not None:
             self._urgent = self._leading_to(node for node in ends if self._awaited(node))
         if self._wanted is not None:

@@ -10,13 +10,13 @@ from typing import Any, Literal
 
 import numpy as np
 
-from distgrad.errors import GradientError
+from distgrad.errors import CannotTravel, GradientError
 
 from . import tape, tree
 from .primitive import ops
 from .reverse import Function, bind, check_differentiable, check_function, name_of, vjp
 from .tensor import Tensor
-from .transforms import grad, jvp
+from .transforms import grad, jvp, jvp_forward
 from .vmap import vmap
 
 Mode = Literal["auto", "forward", "reverse"]
@@ -51,14 +51,24 @@ def jacobian(f: Function, argnums: int | Sequence[int] = 0, mode: Mode = "auto",
         inputs, structure = tree.flatten(tuple(primals))
         check_differentiable(inputs, structure)
         _check_real(inputs, f)
-        if mode == "forward":
-            return _by_columns(partial, inputs, structure, vectorize, isinstance(argnums, int))
-        value, pullback = vjp(partial, *primals)
-        outputs, shape = tree.flatten(value)
-        _check_real(outputs, f)
-        if mode == "auto" and _elements(inputs) <= _elements(outputs):
-            return _by_columns(partial, inputs, structure, vectorize, isinstance(argnums, int))
-        return _by_rows(pullback, outputs, shape, vectorize, isinstance(argnums, int))
+
+        def whole(mode: Mode, vectorize: bool) -> Any:
+            if mode == "forward":
+                return _by_columns(partial, inputs, structure, vectorize, isinstance(argnums, int))
+            value, pullback = vjp(partial, *primals)
+            outputs, shape = tree.flatten(value)
+            _check_real(outputs, f)
+            if mode == "auto" and _elements(inputs) <= _elements(outputs):
+                return _by_columns(partial, inputs, structure, vectorize, isinstance(argnums, int))
+            return _by_rows(pullback, outputs, shape, vectorize, isinstance(argnums, int))
+
+        with tape.outermost():
+            try:
+                return whole(mode, vectorize)
+            except CannotTravel:  # it calls other processes, where neither tangents go nor a whole batch
+                if tape.mode.get().boxes:
+                    raise
+                return whole("reverse", vectorize=False)
 
     return matrix
 
@@ -204,10 +214,24 @@ def hvp(f: Function, argnums: int | Sequence[int] = 0) -> Function:
         *point, vector = args
         positions, partial, primals = bind(f, argnums, tuple(point), kwargs)
         tangents = (vector,) if isinstance(argnums, int) else tuple(vector)
-        _, found = jvp(grad(partial, tuple(range(len(positions)))), primals, tangents)
+        gradient = grad(partial, tuple(range(len(positions))))
+        with tape.outermost():
+            found = _product(gradient, primals, tangents)
         return found[0] if isinstance(argnums, int) else found
 
     return product
+
+
+def _product(gradient: Function, primals: Sequence[Any], tangents: tuple[Any, ...]) -> Any:
+    """The derivative of a gradient along `tangents`. Where tangents do not go, as in other processes, the symmetry of
+    the Hessian makes it the pullback of the gradient."""
+    try:
+        return jvp_forward(gradient, primals, tangents, has_aux=False)[1]
+    except CannotTravel:
+        if tape.mode.get().boxes:
+            raise
+        _, pullback = vjp(lambda *xs: gradient(*xs), *primals)
+        return pullback(tangents)
 
 
 def per_example_grad(f: Function, argnums: int | Sequence[int] = 0, in_axes: Any = None) -> Function:

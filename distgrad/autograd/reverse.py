@@ -45,7 +45,7 @@ class Reverse:
         level = tape.next_level()
         with tape.entered(record=True, level=level, boxes=self._lifted):
             self._variables = [self._variable(x, level) for x in self._primals]
-            result = f(*tree.unflatten(self._inputs, self._variables))
+            result = arrived(f(*tree.unflatten(self._inputs, self._variables)))
         result, self.aux = split_aux(f, result, has_aux)
         outputs, self.outputs = tree.flatten(result)
         self._roots = [self._node(x, level) for x in outputs]
@@ -183,6 +183,16 @@ def as_array(x: Any, what: str = "the argument") -> Any:
     if array.dtype.kind not in "biufcV":
         raise GradientError(f"{what} is {type(x).__name__}, not an array, a tensor, a number or a tree of these")
     return array
+
+
+def arrived(result: Any) -> Any:
+    """A function's result with the values, in place of references to values that other processes have."""
+    return tree.map(_arrived, result)
+
+
+def _arrived(leaf: Any) -> Any:
+    fetch = getattr(type(leaf), "__distgrad_tensor__", None)
+    return leaf if fetch is None else fetch(leaf)
 
 
 def split_aux(f: Function, result: Any, has_aux: bool) -> tuple[Any, Any]:

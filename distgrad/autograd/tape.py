@@ -12,7 +12,7 @@ import itertools
 import math
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from typing import Any, ClassVar
 
@@ -81,6 +81,35 @@ def entered(**changes: Any) -> Iterator[Mode]:
         mode.reset(token)
 
 
+class Endings(ExitStack):
+    """What ends with the outermost transform: the contexts of processes whose shards its function called.
+
+    Attributes:
+        held: by process, the context opened for it.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.held: dict[Any, Any] = {}
+
+
+endings: ContextVar[Endings | None] = ContextVar("distgrad_endings", default=None)
+
+
+@contextmanager
+def outermost() -> Iterator[None]:
+    """Runs its block, a whole transform, and ends what must end with it unless another one is around it."""
+    if endings.get() is not None:
+        yield
+        return
+    with Endings() as ending:
+        token = endings.set(ending)
+        try:
+            yield
+        finally:
+            endings.reset(token)
+
+
 class Node:
     """One recorded value.
 
@@ -96,6 +125,8 @@ class Node:
 
     # The transform whose tape this is; see lifted.py. Ordinary nodes live on level 0.
     level: ClassVar[int] = 0
+    # Whether the graph goes on in another process from here; see `differentiate`.
+    abroad: ClassVar[bool] = False
 
     def __init__(self, inputs: tuple[Node | None, ...], frame: Frame, shape: tuple[int, ...], dtype: Any) -> None:
         self.inputs = inputs
@@ -137,6 +168,10 @@ class Node:
     def vjp(self, i: int, gradient: Any, shared: Any, record: bool) -> Any:
         """The gradient of input `i`, given this node's. Under `record` the computation is itself recorded."""
         raise FreedGraphError(f"{self} has no vjp: it is where a graph ends")
+
+    def differentiate(self, *pass_arguments: Any, **options: Any) -> None:
+        """Runs a whole pass, whose arguments are those of `run_pass`, also in other processes."""
+        raise TypeError(f"{self} is all in this process")
 
     def free(self) -> None:
         """Lets go of what the vjps needed."""

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from distgrad.errors import GradientError
+from distgrad.errors import CannotTravel, GradientError
 
 from . import tape, tree
 from .forward import Dual
@@ -22,6 +22,7 @@ from .primitive import differentiable, namespace, ops
 from .reverse import (
     Function,
     Reverse,
+    arrived,
     as_array,
     bind,
     check_differentiable,
@@ -43,8 +44,9 @@ def value_and_grad(f: Function, argnums: int | Sequence[int] = 0, has_aux: bool 
     @wraps(f, updated=())
     def value_and_gradient(*args: Any, **kwargs: Any) -> Any:
         _, partial, primals = bind(f, argnums, args, kwargs)
-        applied = Reverse(partial, primals, has_aux)
-        gradients = applied.pull(_one_for(f, applied), retain=False)
+        with tape.outermost():
+            applied = Reverse(partial, primals, has_aux)
+            gradients = applied.pull(_one_for(f, applied), retain=False)
         gradient = gradients[0] if isinstance(argnums, int) else gradients
         return ((applied.value, applied.aux) if has_aux else applied.value), gradient
 
@@ -127,6 +129,17 @@ def jvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any], has_aux: b
     (9.0, 6.0)
     """
     check_function(f, "jvp")
+    with tape.outermost():
+        try:
+            return jvp_forward(f, primals, tangents, has_aux)
+        except CannotTravel:
+            if tape.mode.get().boxes:
+                raise
+            return _forward_in_reverse(f, primals, tangents, has_aux)
+
+
+def jvp_forward(f: Function, primals: Sequence[Any], tangents: Sequence[Any], has_aux: bool) -> tuple[Any, ...]:
+    """`jvp` by values that carry tangents."""
     for name, given in (("primals", primals), ("tangents", tangents)):
         if not isinstance(given, tuple | list):
             raise GradientError(
@@ -143,7 +156,7 @@ def jvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any], has_aux: b
     level = tape.next_level()
     with tape.entered(record=True, level=level, boxes=True):
         boxes = [Dual(_tensor(x), _tangent(t, x), level) for x, t in zip(values, directions, strict=True)]
-        result = f(*tree.unflatten(structure, boxes))
+        result = arrived(f(*tree.unflatten(structure, boxes)))
     result, aux = split_aux(f, result, has_aux)
     outputs, shape = tree.flatten(result)
 
@@ -166,6 +179,20 @@ def jvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any], has_aux: b
     value = tree.unflatten(shape, [primal(y) for y in outputs])
     derivative = tree.unflatten(shape, [tangent(y) for y in outputs])
     return (value, derivative, tree.map(primal, aux)) if has_aux else (value, derivative)
+
+
+def _forward_in_reverse(f: Function, primals: Sequence[Any], tangents: Sequence[Any], has_aux: bool) -> tuple[Any, ...]:
+    """`jvp` of a function that calls other processes, where tangents do not go: the pullback is linear in its
+    cotangent, and its own pullback is the jvp. The function runs once more."""
+    aux: list[Any] = []
+
+    def smooth(*xs: Any) -> Any:
+        result, other = split_aux(f, arrived(f(*xs)), has_aux)
+        aux[:] = [other]
+        return result
+
+    value, tangent_of = linearize(smooth, *primals)
+    return (value, tangent_of(*tangents), *aux) if has_aux else (value, tangent_of(*tangents))
 
 
 def _tensor(x: Any) -> Tensor:

@@ -289,8 +289,7 @@ class LocalPass:
             the inputs of other processes than the initiator that have a gradient, by position, with the names of the
             parameters when the input is a shard.
         """
-        assert self._part is not None, "a pass that has ended has begun"
-        gradients = self._part.gradients
+        gradients = self.gradients
         self._share.end_pass(self.path)
         self.ended.set_result(())
         if self._header.accumulate:
@@ -305,10 +304,15 @@ class LocalPass:
                     found[wanted.position] = list(value) if isinstance(value, dict) else []
         return found
 
+    @property
+    def gradients(self) -> Mapping[Node, Any]:
+        """What the pass has found in this process."""
+        assert self._part is not None, "a pass that has ended has begun"
+        return self._part.gradients
+
     def gradient(self, tensor: Tensor) -> Tensor | None:
         """At the initiator, what the pass has found for one of its own inputs."""
-        assert self._part is not None, "a pass that has ended has begun"
-        found: Tensor | None = _gradients_of(tensor, self._part.gradients)
+        found: Tensor | None = _gradients_of(tensor, self.gradients)
         return found
 
     def abort(self, error: DistgradError) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextvars
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -107,9 +107,8 @@ class Callee:
 
     def _run(self, arrived: _Arrived) -> None:
         call, share = arrived.call, arrived.share
-        frame = Frame(tuple(call.path))
         made = Issued()
-        tape.mode.set(tape.Mode(call.record, frame))
+        tape.mode.set(tape.Mode(call.record, arrived.frame))
         active.set(share)
         depth.set(call.depth)
         issued.set(made)
@@ -117,8 +116,12 @@ class Callee:
         kwargs: Mapping[str, Any] = {}
         try:
             share.check_open()
-            args, kwargs = arrived.arguments(self._process, frame)
+            args, kwargs = arrived.arguments(self._process)
             value = arrived.function(*args, **kwargs)
+            if isinstance(value, Coroutine):
+                from .coroutines import run
+
+                value = run(value, self._process.executor)
             forwarded = [(steps, leaf) for steps, leaf in parts(value) if isinstance(leaf, Ref)]
         except BaseException as error:  # whatever user code raises belongs to the caller
             self._fail(arrived, error, in_words(args, kwargs))
@@ -198,6 +201,7 @@ class _Arrived:
         self.share = share
         self.value = value
         self.ready: Promise[None] = Promise()
+        self.frame = Frame(tuple(call.path))
         self.function: Callable[..., Any] = _not_resolved
         self._arrays = arrays
         self._trees: tuple[Any, Any] = ((), {})
@@ -222,10 +226,9 @@ class _Arrived:
             found.add_callback(lambda p: setattr(self, "function", p.result()) if p.error is None else None)
         else:
             self.function = found
-        path = tuple(call.path)
         for number, name in names.items():
-            edge = EdgeId(path, pb.DIRECTION_ARGUMENT, number) if call.record else None
-            promise = process.fetch(self.share, name, edge, Frame(path))
+            edge = EdgeId(self.frame.path, pb.DIRECTION_ARGUMENT, number) if call.record else None
+            promise = process.fetch(self.share, name, edge, self.frame)
             promise.add_callback(partial(self._keep, number))
             waits.append(promise)
         all_done(waits, self.ready)
@@ -235,10 +238,10 @@ class _Arrived:
         if promise.error is None:
             self._fetched[number] = promise.result()
 
-    def arguments(self, process: Process, frame: Frame) -> tuple[Any, Any]:
+    def arguments(self, process: Process) -> tuple[Any, Any]:
         """The arguments as the method gets them."""
-        edge = partial(EdgeId, tuple(self.call.path), pb.DIRECTION_ARGUMENT)
-        inward = Inward(process, self.share, self.link.peer.name, edge, frame, fetched=self._fetched)
+        edge = partial(EdgeId, self.frame.path, pb.DIRECTION_ARGUMENT)
+        inward = Inward(process, self.share, self.link.peer.name, edge, self.frame, fetched=self._fetched)
         args, kwargs = inward.unpack(self._trees)
         self._trees, self._fetched = ((), {}), {}
         return args, kwargs

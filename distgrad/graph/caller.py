@@ -8,13 +8,14 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from distgrad.autograd import tape
-from distgrad.autograd.tape import Frame, Path
+from distgrad.autograd.tape import Path
 from distgrad.autograd.tensor import Tensor
 from distgrad.errors import ContextError, DistgradError, WireError
 from distgrad.transport.interfaces import Link
 from distgrad.wire import RefName, decode_value, encode_value, error_from_pb, pb, ref_from_pb
 
 from .edges import EdgeId, Recv
+from .functional import next_path, opened
 from .refs import Issued, Outcome, Ref
 from .share import Share, active
 from .values import Outward, map_leaves
@@ -57,8 +58,7 @@ class Caller:
         share = self._share_of(refs, leaves)
         share.check_open()
         mode = tape.mode.get()
-        frame = self._frame(share, mode)
-        path = (*frame.path, frame.next_call())
+        path = next_path(share, self._process)
         record = share.records and mode.record
         label = f"{shard}.{method}" if shard else method
         call = pb.Call(
@@ -98,17 +98,15 @@ class Caller:
                 f"one call cannot belong to the contexts {names}: make it inside the context of its arguments, or "
                 "detach() what comes from another"
             )
-        return next(iter(shares.values()), None) or current or self._process.inference
-
-    def _frame(self, share: Share, mode: tape.Mode) -> Frame:
-        """Where this call is numbered."""
-        if active.get() is share:
-            return mode.frame
-        if not share.records:
-            return self._process.outside
-        if share.frame is None:
-            raise ContextError(f"a call with arguments of context {share.id} is made outside it, by no call of it")
-        return share.frame
+        for share in shares.values():
+            return share
+        share = opened(self._process) or current or self._process.inference
+        if not share.records and tape.mode.get().record and any(_moves(leaf) for leaf in leaves):
+            raise ContextError(
+                "a function that is being differentiated calls a shard outside any context, so nothing would be "
+                "recorded: write `with cluster.context():` around it"
+            )
+        return share
 
     # ---- how calls end -----------------------------------------------------------------------------------------------
 
@@ -157,6 +155,11 @@ class Caller:
 
     def __len__(self) -> int:
         return len(self._pending)
+
+
+def _moves(leaf: Any) -> bool:
+    """Whether a value depends on the variables of a transform that is going on."""
+    return type(leaf) is Tensor and leaf.requires_grad and tape.mode.get().level > 0
 
 
 def _leaves(tree: Any) -> list[Any]:

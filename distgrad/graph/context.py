@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 from distgrad.autograd import tape
 from distgrad.autograd.tape import Frame, Path
 from distgrad.autograd.tensor import Tensor
-from distgrad.errors import ContextError, Timeout
+from distgrad.errors import ContextError
 from distgrad.wire import decode_value, pb
 
 from .caller import issued
+from .functional import next_path
 from .handles import ShardHandle
 from .initiator import Deadline, Initiator, Run
 from .inputs import Input, find_inputs, find_variables
@@ -68,6 +69,11 @@ class Context:
         self._share.issued = self._issued = Issued()
 
     @property
+    def share(self) -> Share:
+        """What this process holds of it."""
+        return self._share
+
+    @property
     def id(self) -> str:
         return self._share.id
 
@@ -88,10 +94,14 @@ class Context:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if not self._leave():
-            return
+        if self._leave():
+            self.end(failed=kind is not None)
+
+    def end(self, *, failed: bool) -> None:
+        """What leaving it last does: waits for its calls and raises their errors, unless something else `failed`; then
+        closes it."""
         try:
-            if kind is None and not self.closed:
+            if not failed and not self.closed:
                 self.wait()
         finally:
             self.close()
@@ -193,11 +203,6 @@ class Context:
             self._issuers[path] = who
             return number()
 
-    def _next_path(self) -> Path:
-        """The place in the program of something done here and now, as if it were a call."""
-        frame = tape.mode.get().frame if active.get() is self._share else self._frame
-        return (*frame.path, frame.next_call())
-
     # ---- gradients ---------------------------------------------------------------------------------------------------
 
     def backward(
@@ -227,9 +232,9 @@ class Context:
         """
         wanted = None if inputs is None else find_variables(self._process, inputs)
         run = self._initiator.accumulate(
-            self._next_path(), roots, gradient, wanted, retain=retain_graph, record=create_graph
+            next_path(self._share, self._process), roots, gradient, wanted, retain=retain_graph, record=create_graph
         )
-        self._wait_for(run, Deadline(timeout))
+        run.wait(Deadline(timeout))
 
     async def backward_async(
         self,
@@ -246,9 +251,9 @@ class Context:
 
         wanted = None if inputs is None else await asyncio.to_thread(find_variables, self._process, inputs)
         run = self._initiator.accumulate(
-            self._next_path(), roots, gradient, wanted, retain=retain_graph, record=create_graph
+            next_path(self._share, self._process), roots, gradient, wanted, retain=retain_graph, record=create_graph
         )
-        await self._wait_for_async(run, timeout)
+        await run.wait_async(Deadline(timeout))
 
     def grad(
         self,
@@ -276,7 +281,7 @@ class Context:
         """
         run = self._restricted(roots, find_inputs(self._process, inputs), gradient, retain_graph, create_graph)
         deadline = Deadline(timeout)
-        self._wait_for(run, deadline)
+        run.wait(deadline)
         answers = run.finish()
         for peer, answer in answers.items():
             self._process.executor.wait(answer, deadline.left, what=f"the gradients found by {peer}")
@@ -298,39 +303,14 @@ class Context:
 
         wanted = await asyncio.to_thread(find_inputs, self._process, inputs)
         run = self._restricted(roots, wanted, gradient, retain_graph, create_graph)
-        await self._wait_for_async(run, timeout)
+        await run.wait_async(Deadline(timeout))
         found = run.gradients({peer: await answer for peer, answer in run.finish().items()})
         return found if isinstance(inputs, list | tuple) else found[0]
 
     def _restricted(self, roots: Any, wanted: list[Input], gradient: Any, retain: bool | None, record: bool) -> Run:
         keep = record if retain is None else retain
-        path = self._next_path()
+        path = next_path(self._share, self._process)
         return self._initiator.restricted(path, roots, gradient, wanted, retain=keep, record=record, cut=False)
-
-    def _wait_for(self, run: Run, deadline: Deadline) -> None:
-        try:
-            with run:
-                for ref in run.awaited:
-                    ref.wait(deadline.left)
-                ended = run.begin()
-                self._process.executor.wait(ended, deadline.left, what="the pass")
-                ended.result()
-        except Timeout as error:
-            if deadline.left != 0.0:
-                raise  # it is the error of a call
-            raise Timeout(f"backward of context {self.id} did not end within {deadline.timeout:g} s") from error
-
-    async def _wait_for_async(self, run: Run, timeout: float | None) -> None:
-        import asyncio
-
-        with run:
-            try:
-                async with asyncio.timeout(timeout):
-                    for ref in run.awaited:
-                        await ref.wait_async()
-                    await run.begin()
-            except TimeoutError as error:
-                raise Timeout(f"backward of context {self.id} did not end within {timeout:g} s") from error
 
     def settle(self) -> None:
         """Waits until the gradients of all passes are merged on every process."""

@@ -85,11 +85,13 @@ class Recv(Node):
 
     __slots__ = ("edge", "peer", "share")
 
+    abroad = True
+
     def __init__(self, frame: Frame, edge: EdgeId, peer: str, shape: tuple[int, ...], dtype: Any, share: Share) -> None:
         self.inputs = ()
         self.frame = frame
-        # Not numbered, and never older than anything: a value may come at any time.
-        self.index = sys.maxsize
+        # Not numbered: arguments are there before a call begins, other values may come at any time.
+        self.index = -1 if edge.direction == pb.DIRECTION_ARGUMENT else sys.maxsize
         self.shape = shape
         self.dtype = dtype
         self.hooks = None
@@ -97,6 +99,12 @@ class Recv(Node):
         self.edge = edge
         self.peer = peer
         self.share = share
+
+    def differentiate(self, *args: Any, **options: Any) -> None:
+        from .functional import differentiate
+
+        assert self.share.process is not None, "values come to processes"
+        differentiate(self.share.process, self.share, *args, **options)
 
     @property
     def key(self) -> Key:

@@ -8,9 +8,9 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from distgrad.autograd.tape import Path
+from distgrad.autograd.tape import Node, Path
 from distgrad.autograd.tensor import Tensor
-from distgrad.errors import Cancelled, ContextError, DistgradError, GradientError
+from distgrad.errors import Cancelled, ContextError, DistgradError, GradientError, Timeout
 from distgrad.wire import RefName, pb, ref_to_pb
 
 from .backward import LocalPass
@@ -84,11 +84,14 @@ class Initiator:
         seeds: list[Any] = list(gradient) if several and gradient is not None else [gradient] * len(chosen)
         if len(seeds) != len(chosen):
             raise GradientError(f"{len(chosen)} roots came with {len(seeds)} gradients")
-        for k, root in enumerate(chosen):
+        for k, (root, seed) in enumerate(zip(chosen, seeds, strict=True)):
             if not isinstance(root, Ref | Tensor):
                 raise GradientError(f"root {k} must be a Ref or a tensor, not {type(root).__name__}")
             if isinstance(root, Ref):
                 self._check_share(root, f"root {k}")
+                if record and isinstance(seed, Tensor) and seed.requires_grad:
+                    # The gradients will depend on the seed too: the pass must begin where that is.
+                    chosen[k] = root.get()
         self._share.check_open()
         header = pb.Pass(
             context=self._share.identity,
@@ -118,8 +121,8 @@ class Initiator:
 
 
 class Run:
-    """One pass, as its initiator sees it; in a `with` block wait for the calls of `awaited`, `begin`, and wait for what
-    that returns. Then `finish`.
+    """One pass, as its initiator sees it: `wait`, then `finish`. `wait` is a `with` block that waits for the calls of
+    `awaited`, `begin`s, and waits for what that returns.
 
     Attributes:
         path: of the pass.
@@ -185,6 +188,39 @@ class Run:
         local.initiate(seeds, mine)
         return local.ended
 
+    def wait(self, deadline: Deadline) -> None:
+        """The pass from begin to end.
+
+        Raises:
+            Timeout: it has not ended by then, and is aborted.
+        """
+        try:
+            with self:
+                for ref in self.awaited:
+                    ref.wait(deadline.left)
+                ended = self.begin()
+                self._process.executor.wait(ended, deadline.left, what="the pass")
+                ended.result()
+        except Timeout as error:
+            if deadline.left != 0.0:
+                raise  # it is the error of a call
+            raise deadline.passed(self._share) from error
+
+    async def wait_async(self, deadline: Deadline) -> None:
+        """`wait` for coroutines. Cancelling it aborts the pass everywhere."""
+        import asyncio
+
+        try:
+            with self:
+                async with asyncio.timeout(deadline.left):
+                    for ref in self.awaited:
+                        await ref.wait_async()
+                    await self.begin()
+        except TimeoutError as error:
+            if deadline.left != 0.0:
+                raise
+            raise deadline.passed(self._share) from error
+
     def __enter__(self) -> Run:
         return self
 
@@ -202,6 +238,11 @@ class Run:
         """Has every process that took part keep what it found; the promises of their answers, by process."""
         finish = pb.Finish(context=self._share.id, path=self.path)
         return {peer: self._process.request(peer, finish) for peer in self.met}
+
+    def found(self, node: Node) -> Any:
+        """What a restricted pass has found for a node of the initiator."""
+        assert self._local is not None, "a pass that has found something has begun"
+        return self._local.gradients.get(node)
 
     def gradients(self, answers: Mapping[str, tuple[pb.Finished, Any]]) -> list[Any]:
         """What a restricted pass has found for each input, given the answers to `finish`: a tensor for one of the
@@ -231,9 +272,13 @@ class Deadline:
     """Seconds that are left of a timeout; None for ever."""
 
     def __init__(self, timeout: float | None) -> None:
-        self.timeout = timeout
+        self._timeout = timeout
         self._end = None if timeout is None else time.monotonic() + timeout
 
     @property
     def left(self) -> float | None:
         return None if self._end is None else max(0.0, self._end - time.monotonic())
+
+    def passed(self, share: Share) -> Timeout:
+        """The error of a pass that took too long."""
+        return Timeout(f"backward of context {share.id} did not end within {self._timeout:g} s")

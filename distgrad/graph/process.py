@@ -66,7 +66,7 @@ class Process:
         self.identity = identity
         self.name = identity.name
         self.executor = Executor(name=f"compute-{identity.name}")
-        self.shares = Shares()
+        self.shares = Shares(self)
         self.endpoint = Endpoint(identity, settings, self, lanes)
         self.peers = Peers(self.endpoint, OwnLink(identity, self), self._unreachable)
         self.caller = Caller(self)

@@ -322,6 +322,10 @@ class Ref:
             self._outcome.observe()
         return promise.result()
 
+    def __distgrad_tensor__(self) -> Any:
+        """What `dg.grad` and its like take for the result when a function returns a Ref."""
+        return self.get()
+
     def __str__(self) -> str:
         return str(self.numpy())
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from distgrad.transport.interfaces import Identity
 
     from .backward import LocalPass
+    from .process import Process
     from .refs import Issued
 
 T = TypeVar("T")
@@ -60,7 +61,8 @@ class Share:
     first contact until the context is released or its owner is lost.
     """
 
-    def __init__(self, identity: pb.ContextId) -> None:
+    def __init__(self, identity: pb.ContextId, process: Process | None = None) -> None:
+        self.process = process
         # Its owner is unknown when somebody asked for a value here before the call that makes it arrived.
         self.identity = identity
         self.id: str = identity.id
@@ -133,7 +135,7 @@ class Share:
 
     # ---- gradients ---------------------------------------------------------------------------------------------------
 
-    def merge(self, path: Path, gradients: dict[Node, Any]) -> None:
+    def merge(self, path: Path, gradients: Mapping[Node, Any]) -> None:
         """Adds the gradients of the pass of that path. Within a frame the initiator has passes merged in order."""
         # Gradients of recorded passes are tensors, and so may be their sum: it is numbered by the pass, not by now.
         with self.lock, tape.entered(record=True, frame=Frame((*path, 0))):
@@ -190,7 +192,8 @@ class Share:
 class Shares:
     """All shares of a process, and the names of those that are gone, so that late messages do not bring them back."""
 
-    def __init__(self) -> None:
+    def __init__(self, process: Process | None = None) -> None:
+        self._process = process
         self._lock = threading.Lock()
         self._shares: dict[str, Share] = {}
         self._gone: dict[str, None] = {}
@@ -210,7 +213,7 @@ class Shares:
                 ended = self._ended_owners.get(_tag_of(identity.id))
                 if ended is not None:
                     raise ContextClosed(f"context {identity.id} has been released: {ended}")
-                share = self._shares.setdefault(identity.id, Share(identity))
+                share = self._shares.setdefault(identity.id, Share(identity, self._process))
         if not share.identity.owner:
             share.identity = identity
         return share

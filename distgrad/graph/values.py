@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from distgrad.autograd.tape import Frame, Path
-from distgrad.autograd.tensor import Tensor
+from distgrad.autograd.tensor import Boxed, Tensor
+from distgrad.errors import CannotTravel
 from distgrad.wire import Recorded, RefName, ShardName, normalise
 
 from .edges import EdgeId
@@ -83,6 +84,11 @@ class Outward:
         return map_leaves(tree, self._leaf)
 
     def _leaf(self, leaf: Any) -> Any:
+        if isinstance(leaf, Boxed):
+            raise CannotTravel(
+                "dg.jvp and dg.vmap cannot look into a call to another process; differentiate in reverse mode "
+                "(dg.grad, dg.vjp), or let the shard's method do what is inside"
+            )
         if isinstance(leaf, Tensor):
             number = self._number()
             array = normalise(np.asarray(leaf.data))

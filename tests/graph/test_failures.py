@@ -17,6 +17,7 @@ from distgrad.errors import (
     WireError,
     WorkerLost,
 )
+from distgrad.graph.functional import next_path
 from distgrad.transport.interfaces import Identity
 
 from .shards import Dense, Gate, Router
@@ -192,7 +193,9 @@ def test_a_worker_that_ends_in_a_pass_ends_it_for_everybody(world: ClusterWorld)
         through_w1.wait()
         loss.wait()
         # The pass is begun by hand, to end the worker in its middle.
-        run = ctx._initiator.accumulate(ctx._next_path(), loss, Y, None, retain=False, record=False)
+        run = ctx._initiator.accumulate(
+            next_path(ctx.share, world.cluster.driver), loss, Y, None, retain=False, record=False
+        )
         with pytest.raises(WorkerLost, match="w1"), run:
             ended = run.begin()
             assert gate.entered.wait(10)
