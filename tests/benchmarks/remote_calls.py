@@ -22,11 +22,9 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
-
-for variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ[variable] = "1"
 
 import numpy as np
 import torch
@@ -38,6 +36,8 @@ from distgrad.coordinator.client import Client
 from distgrad.coordinator.server import Coordinator
 from distgrad.transport.settings import TransportSettings
 from distgrad.worker.worker import Worker
+
+from .ratio import VARIABLES
 
 LANES = {"unix": ("unix",), "tcp": ("tcp",), "grpc": ()}
 PROGRAMS = Path(__file__).parent / "programs"
@@ -211,7 +211,7 @@ def torch_pair(lane: str) -> Iterator[None]:
     """This process as rank 0, and another as rank 1."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = str(free.getsockname()[1])
-    peer = subprocess.Popen([sys.executable, "-m", MODULE, "--torch", lane, port])
+    peer = subprocess.Popen([sys.executable, "-W", "ignore", "-m", MODULE, "--torch", lane, port])
     join_torch(0, lane, port)
     yield
     rpc.shutdown()
@@ -236,21 +236,14 @@ def measure(lane: str) -> None:
         ours, theirs = Ours(client), Theirs()
         compare("round trip of a small tensor", ours.round_trip, theirs.round_trip, rounds=600)
         for length in CHAINS:
-            rounds = 200 // length + 12
-            compare(
-                f"backward, chain of {length}", lambda: ours.chain(length, False), lambda: theirs.chain(length), rounds
-            )
-            compare(
-                "  the same, values brought back",
-                lambda: ours.chain(length, True),
-                lambda: theirs.chain(length),
-                rounds,
-            )
+            rounds, peer = 200 // length + 12, partial(theirs.chain, length)
+            compare(f"backward, chain of {length}", partial(ours.chain, length, False), peer, rounds)
+            compare("  the same, values brought back", partial(ours.chain, length, True), peer, rounds)
         compare(f"backward, fan-out of {FAN_OUT}", ours.fan_out, theirs.fan_out, rounds=15)
         for size in SIZES:
             array = np.ones(size * 2**18, np.float32)
-            tensor = torch.ones(size * 2**18)
-            compare(f"{size} MiB one way", lambda: ours.one_way(array), lambda: theirs.one_way(tensor), 12, size)
+            tensor = torch.from_numpy(array.copy())
+            compare(f"{size} MiB one way", partial(ours.one_way, array), partial(theirs.one_way, tensor), 12, size)
 
 
 def main(arguments: list[str]) -> None:
@@ -263,9 +256,10 @@ def main(arguments: list[str]) -> None:
         case ["--measure", lane]:
             measure(lane)
         case lanes:
-            # A process each: torch can be initialised once.
+            # A process each: torch can be initialised once, and BLAS reads its number of threads at import.
             for lane in lanes or LANES:
-                subprocess.run([sys.executable, "-m", MODULE, "--measure", lane], check=True)
+                command = [sys.executable, "-W", "ignore", "-m", MODULE, "--measure", lane]
+                subprocess.run(command, env=os.environ | dict.fromkeys(VARIABLES, "1"), check=True)
 
 
 if __name__ == "__main__":
