@@ -132,7 +132,9 @@ class Trainer:
         directory = self._job.checkpoint.directory
         newest = latest_checkpoint(directory)
         if newest is None:
-            raise ConfigError(f"there is nothing to resume: no complete checkpoint in {directory}")
+            damaged = ", ".join(sorted(path.name for path in directory.glob("step-*")))
+            found = f"; {damaged} there is damaged or was never finished" if damaged else ""
+            raise ConfigError(f"there is nothing to resume: no complete checkpoint in {directory}{found}")
         step = int(self._client.restore(str(newest), job=self._job.name)["step"])
         self._checkpoint = str(newest)
         self._report({"event": "resumed", "step": step, "checkpoint": self._checkpoint})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -293,6 +294,12 @@ def test_a_job_may_be_given_more_steps(reference: Run, tmp_path: Path) -> None:
 def test_there_must_be_something_to_resume(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=f"nothing to resume: no complete checkpoint in {tmp_path}/run"):
         Run(job(tmp_path), resume=True)
+    damaged = tmp_path / "run" / "step-00000001"
+    damaged.mkdir(parents=True)
+    (damaged / "manifest.json").write_text("garbage")
+    with pytest.raises(ConfigError, match=r"nothing to resume: .*; step-00000001 there is damaged"):
+        Run(job(tmp_path), resume=True)
+    shutil.rmtree(damaged)
     Run(job(tmp_path, "steps=2"))
     with pytest.raises(ConfigError, match="is of job 'tiny', not of 'other'"):
         Run(job(tmp_path, "name=other"), resume=True)
