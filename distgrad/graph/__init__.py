@@ -10,7 +10,9 @@ protocol   the distributed backward pass: its statement, its messages, who owes 
 part       one process's part of a pass as a pure state machine: the protocol and the engine
 backward   the same with a thread to compute in and links to speak over
 passes     messages of passes on their way to their part
-initiator  the backward passes of one context, where it is owned
+inputs     what a restricted pass finds gradients for
+initiator  the passes that one process starts in one context
+functional dg.grad and other transforms of functions that call shards
 context    one recorded pass over any number of processes, as its owner sees it
 peers      links on demand
 process    one process of the graph: receives every message and knows who handles it

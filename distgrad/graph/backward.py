@@ -21,7 +21,7 @@ import numpy as np
 from distgrad.autograd import tape
 from distgrad.autograd.backward import require_node
 from distgrad.autograd.rows import Rows
-from distgrad.autograd.tape import Frame, Node, Path
+from distgrad.autograd.tape import Node, Path
 from distgrad.autograd.tensor import Tensor
 from distgrad.errors import DistgradError, GradientError
 from distgrad.wire import (
@@ -117,12 +117,12 @@ class LocalPass:
     def _work(self) -> None:
         """Handles what came and runs what is ready, until nothing is left."""
         record = self._header.create_graph
-        # A recorded pass is a transform to the rules of custom functions: derivatives inside them are recorded too.
-        tape.mode.set(tape.Mode(record, Frame(self.path), tape.next_level() if record else 0))
         active.set(self._share)
         try:
             if self._part is None:
                 self._part = self._first_contact()
+            # A recorded pass is a transform to the rules of custom functions: derivatives inside them are recorded too.
+            tape.mode.set(tape.Mode(record, self._part.frame, tape.next_level() if record else 0))
             # Infinite and undefined gradients at the edge of a domain are values, of which NumPy need not warn.
             with np.errstate(all="ignore"):
                 while not self.ended.done:
@@ -185,7 +185,8 @@ class LocalPass:
             process.name,
             header.initiator,
             Snapshot(self._roots, sends, recvs, dead, nodes, self._cut),
-            path=self.path if header.create_graph else None,
+            path=self.path,
+            record=header.create_graph,
             retain=header.retain_graph,
             lost=self._share.lost,
             pack=self._pack,

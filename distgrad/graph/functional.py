@@ -7,6 +7,7 @@ transform opens one of its own, and ends it when it ends.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +38,12 @@ def frame_of(share: Share, process: Process) -> Frame:
     if share.frame is None:
         raise ContextError(f"a call with arguments of context {share.id} is made outside it, by no call of it")
     return share.frame
+
+
+def shard_frame(name: str) -> Frame:
+    """Where a shard's parameters are numbered: alike wherever the shard lives, and apart from other shards' and from
+    calls, whose paths begin with small numbers."""
+    return Frame((-(2**31), zlib.crc32(name.encode()) >> 1))
 
 
 def next_path(share: Share, process: Process) -> Path:

@@ -13,9 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from distgrad.autograd.backward import require_node, seed_for
-from distgrad.autograd.engine import Pass
-from distgrad.autograd.ordered import OrderedPass
-from distgrad.autograd.tape import Leaf, Node, Path
+from distgrad.autograd.ordered import OrderedPass, PlacedPass
+from distgrad.autograd.tape import Frame, Leaf, Node, Path
 from distgrad.autograd.tensor import Tensor
 from distgrad.errors import ContextClosed, ContextError, DistgradError
 
@@ -71,7 +70,8 @@ class Part:
     Arguments:
         me, initiator: names of processes.
         snapshot: what this process has in the context.
-        path: of the pass, when it is recorded itself (`create_graph`); else None.
+        path: of the pass.
+        record: the pass itself is recorded (`create_graph`).
         retain: the graph is kept for another pass.
         lost: processes of the context that are gone, and why.
         pack, unpack: what happens to a gradient that leaves this process over an edge, and to one that came.
@@ -90,7 +90,8 @@ class Part:
         initiator: str,
         snapshot: Snapshot,
         *,
-        path: Path | None = None,
+        path: Path = (),
+        record: bool = False,
         retain: bool = False,
         lost: Mapping[str, DistgradError] | None = None,
         pack: Translate | None = None,
@@ -102,7 +103,7 @@ class Part:
         self.gradients: dict[Node, Any] = {}
         self.outcome: Complete | Broken | None = None
         self._participant = Participant(me, initiator)
-        self._record = path is not None
+        self._record = record
         self._lost: Mapping[str, DistgradError] = {} if lost is None else lost
         self._pack = pack or _as_it_is
         self._unpack = unpack or _as_it_is
@@ -118,13 +119,18 @@ class Part:
             "cut": bool(self._cut),
             "awaited": lambda node: isinstance(node, Recv),
         }
-        self._engine = Pass(self._complete, **options) if path is None else OrderedPass(self._complete, path, **options)
+        self._engine = (OrderedPass if record else PlacedPass)(self._complete, path, **options)
         nodes = [(require_node(tensor, f"root {k}"), k) for k, tensor in sorted(snapshot.roots.items())]
         self._engine.expect(nodes, snapshot.sends.values())
         self.unreached = [recv for recv in snapshot.recvs.values() if recv not in self._engine.reached]
         self._dead = [edge for edge in snapshot.dead if edge in snapshot.sends]
         # Whether what can be known at first contact has been said. The initiator says it in the header.
         self._said = me == initiator
+
+    @property
+    def frame(self) -> Frame:
+        """To be the mode's while `step` runs."""
+        return self._engine.frame
 
     # ---- work --------------------------------------------------------------------------------------------------------
 

@@ -283,7 +283,7 @@ class Process:
         for ref in refs:
             share = self.shares.get(ref.context)
             if share is not None and not share.records:
-                share.values.pop(tuple(ref.path), None)
+                share.drop(tuple(ref.path))
 
     def _statistics(self, link: Link, body: pb.Statistics, arrays: list[Any], reply: Reply) -> None:
         reply(pb.Counts(counts=self.counts()))

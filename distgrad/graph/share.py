@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from distgrad.autograd import tape
 from distgrad.autograd.tape import Frame, Leaf, Node, Path
 from distgrad.autograd.tensor import Tensor
-from distgrad.errors import ContextClosed, DistgradError
+from distgrad.errors import ContextClosed, ContextError, DistgradError
 from distgrad.nn.parameter import BufferUpdate
 from distgrad.wire import pb
 
@@ -73,6 +73,8 @@ class Share:
         # Values of calls that ran or will run here, by path, and gradients that restricted passes have found. A value
         # may be asked for before its call has arrived.
         self.values: dict[Path, Promise[Any]] = {}
+        # Paths of the calls that have come.
+        self.calls: set[Path] = set()
         # What passes have accumulated, by the frame they were started in: the order of threads must not be seen.
         self.gradients: dict[Path, dict[Node, Any]] = {}
         self.passes: dict[Path, LocalPass] = {}
@@ -133,6 +135,26 @@ class Share:
                     promise.set_error(self.closed)
             return promise
 
+    def call(self, path: Path) -> None:
+        """Notes that the call at `path` has come.
+
+        Raises:
+            ContextError: another one had that path.
+        """
+        with self.lock:
+            if path in self.calls:
+                raise ContextError(
+                    f"two calls have the path {'/'.join(map(str, path))} in context {self.id}: threads or tasks make "
+                    "calls side by side; let each enter `with ctx.branch(i):`"
+                )
+            self.calls.add(path)
+
+    def drop(self, path: Path) -> None:
+        """Forgets the value of a call made outside any context."""
+        with self.lock:
+            self.values.pop(path, None)
+            self.calls.discard(path)
+
     # ---- gradients ---------------------------------------------------------------------------------------------------
 
     def merge(self, path: Path, gradients: Mapping[Node, Any]) -> None:
@@ -173,7 +195,7 @@ class Share:
                 return
             self.closed = reason or ContextClosed(f"context {self.id} has been released")
             values, passes = list(self.values.values()), list(self.passes.values())
-            for table in (self.sends, self.recvs, self.gradients, self.passes, self.staged):
+            for table in (self.sends, self.recvs, self.gradients, self.passes, self.staged, self.calls):
                 table.clear()
         for promise in values:
             promise.set_error(self.closed)

@@ -11,6 +11,7 @@ from typing import Any
 from distgrad import nn
 from distgrad.autograd import tape
 from distgrad.errors import ConfigError, ContextError, ProgramError
+from distgrad.graph.functional import shard_frame
 from distgrad.graph.share import active
 from distgrad.graph.waiting import Promise
 from distgrad.optim import from_settings
@@ -67,7 +68,7 @@ class Host:
             raise ConfigError(f"shard {name!r} lives on {self.worker} already")
         kind = self.programs.shard_class(program)
         try:
-            with nn.random.seeded(seed, name):
+            with nn.random.seeded(seed, name), tape.entered(frame=shard_frame(name)):
                 shard = kind(**config)
         except Exception as error:
             settings = ", ".join(f"{key}={reprlib.repr(value)}" for key, value in config.items())

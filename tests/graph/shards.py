@@ -3,6 +3,7 @@ several references."""
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from typing import Any, ClassVar
 
@@ -157,6 +158,35 @@ class Router:
             return h + len(error.original_message)  # type: ignore[attr-defined]
 
     def use(self, x: Any) -> Any:
+        return x * self.v
+
+    def hooked(self, x: Any, shard: Any) -> Any:
+        """Its gradient is changed by another shard on the way back, each time it passes a hook."""
+        y = x * self.v
+        y.register_hook(lambda gradient: shard.forward(gradient).get() * 2.0)
+        z = dg.ops.sin(y)
+        z.register_hook(lambda gradient: shard.identity(gradient).get() + shard.bias().get())
+        return z
+
+    def custom(self, x: Any, shard: Any) -> Any:
+        """A function whose derivative another shard computes."""
+
+        @dg.custom_vjp
+        def double(x: Any) -> Any:
+            return x * 2.0
+
+        double.defvjp(lambda x: (x * 2.0, x), lambda x, g: (shard.add(g, x).get(),))
+        return double(x * self.v)
+
+    async def awaits(self, x: Any, shard: Any) -> Any:
+        first, second = shard.forward(x), shard.forward(x * self.v)
+        return (await first) * (await second) * self.v
+
+    async def awaits_failing(self, x: Any, shard: Any) -> Any:
+        return await shard.fail(x)
+
+    async def awaits_events(self, x: Any) -> Any:
+        await asyncio.sleep(0.01)
         return x * self.v
 
     def keep_and_fail(self, x: Any) -> Any:

@@ -530,6 +530,26 @@ def a_hook_sees_the_complete_sum_once(w: Any) -> dict[str, Any]:
         return {"seen": seen, "gradients": w.gradients(ctx)}
 
 
+@program(a=dense(1), b=dense(2), r=Router, q=partial(Router, 5))
+def hooks_call_shards(w: Any) -> dict[str, Any]:
+    x, a, b = w.variable("x", X), w.shard("a"), w.shard("b")
+    x.register_hook(lambda gradient: b.identity(gradient).get() * 3.0)
+    with w.context() as ctx:
+        h = w.shard("r").hooked(x, a)
+        k = w.shard("q").hooked(h, b)
+        ctx.backward([w.shard("r").hooked(k, b), h], [Y, X])
+        return {"gradients": w.gradients(ctx)}
+
+
+@program(a=dense(1), r=Router, q=partial(Router, 5))
+def a_rule_of_the_users_own_calls_a_shard(w: Any) -> dict[str, Any]:
+    x, a = w.variable("x", X), w.shard("a")
+    with w.context() as ctx:
+        h = w.shard("q").custom(w.shard("r").custom(x, a), a)
+        ctx.backward(h, Y)
+        return {"h": h.numpy(), "gradients": w.gradients(ctx)}
+
+
 @program(a=dense(1), b=dense(2))
 def grad_of_the_caller_is_left_alone(w: Any) -> dict[str, Any]:
     x = w.variable("x", X)

@@ -22,6 +22,7 @@ from distgrad.autograd.rows import Rows
 from distgrad.autograd.tape import Leaf
 from distgrad.errors import RemoteError
 from distgrad.graph.context import Context
+from distgrad.graph.functional import shard_frame
 from distgrad.graph.values import map_leaves
 
 from .memory_cluster import MemoryCluster, memory_cluster
@@ -235,7 +236,8 @@ class ClusterWorld:
         self.names = list(factories)
         self.variables: dict[str, dg.Tensor] = {}
         for name, make in factories.items():
-            cluster.place(name, make(), places[name])
+            with tape.entered(frame=shard_frame(name)):
+                cluster.place(name, make(), places[name])
 
     def shard(self, name: str) -> Any:
         return self.home.handle(name)
