@@ -177,8 +177,13 @@ class Process:
     def forgotten(self, owner: str) -> list[pb.RefId]:
         """The values of calls made outside any context that nobody here refers to any more; each is named once, and
         must be told to its owner."""
-        names = self._forgotten.get(owner)
-        return [ref_to_pb(names.popleft()) for _ in range(len(names))] if names else []
+        names, refs = self._forgotten.get(owner), []
+        while names:
+            try:
+                refs.append(ref_to_pb(names.popleft()))
+            except IndexError:  # another thread was faster
+                break
+        return refs
 
     def tell_forgotten(self) -> None:
         """Lets owners drop what no call to them has told yet."""
