@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 import distgrad as dg
-from distgrad.errors import DistgradError
+from distgrad.errors import DistgradError, GradientError
 
 from .shards import Dense, Router
 from .worlds import ClusterWorld, LocalWorld, Placement, cluster_world, same
@@ -49,6 +49,9 @@ HERE: list[Callable[..., Any]] = [
 ]
 
 
+SEED = np.array([1.0, -2.0, 0.5])
+
+
 @dataclass(frozen=True)
 class Step:
     """One step of a program: `take` are positions among the values so far, counted from the latest."""
@@ -68,7 +71,7 @@ def takes(count: int) -> st.SearchStrategy[tuple[int, ...]]:
 
 @st.composite
 def steps(draw: st.DrawFn) -> Step:
-    kind = draw(st.sampled_from(["dense", "dense", "dense", "router", "here", "backward"]))
+    kind = draw(st.sampled_from(["dense", "dense", "dense", "dense", "router", "router", "here", "backward", "grad"]))
     if kind == "dense":
         method, count, fails = draw(st.sampled_from(DENSE))
         return Step(kind, draw(st.sampled_from("abc")), method, draw(takes(count)), fails=fails)
@@ -99,6 +102,12 @@ def run(program: list[Step], world: Any) -> dict[str, Any]:
                 values.append(_routed(world, step, chosen[0]))
             elif step.kind == "here":
                 values.append(HERE[step.which](_here(chosen[0])))
+            elif step.kind == "grad":
+                found = _grad(ctx, *chosen)
+                if isinstance(found, str):
+                    observed[f"grad {k}"] = found
+                else:
+                    values.append(found)
             else:
                 observed[f"pass {k}"] = _backward(ctx, chosen)
         observed["last pass"] = _backward(ctx, [values[-1]])
@@ -125,10 +134,22 @@ def _caught(ref: Any) -> str:
     return str(caught.value.original_message)  # type: ignore[attr-defined]
 
 
+def _grad(ctx: Any, root: Any, x: Any) -> Any:
+    """The gradient of a root by another value, to be computed with; or that there is none.
+
+    An input that is not recorded is an error, if the pass comes to where it is.
+    """
+    try:
+        found = ctx.grad(root, x, SEED, create_graph=True)
+    except GradientError:
+        return "none"
+    return "none" if found is None else found
+
+
 def _backward(ctx: Any, roots: list[Any]) -> str:
     """How the pass ended: a root may have no gradient."""
     try:
-        ctx.backward(roots, [np.array([1.0, -2.0, 0.5])] * len(roots), retain_graph=True)
+        ctx.backward(roots, [SEED] * len(roots), retain_graph=True)
     except DistgradError as error:
         return type(error).__name__
     return "done"
@@ -141,7 +162,7 @@ def check(program: list[Step], workers: int, home: str, seed: int, **network: fl
         with cluster_world(SHARDS, placement, seed, **network) as world:
             assert isinstance(world, ClusterWorld)
             found = run(program, world)
-        same(found, expected, placement.name, exact=False)
+        same(found, expected, placement.name, exact=False, tolerance=1e-9)
         same(found, first or found, f"{placement.name} against one worker", exact=True)
         first = found
 

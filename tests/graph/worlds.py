@@ -19,7 +19,7 @@ import distgrad as dg
 from distgrad.autograd import tape
 from distgrad.autograd.backward import gradients, require_node, run_pass, seed_for
 from distgrad.autograd.rows import Rows
-from distgrad.autograd.tape import Leaf
+from distgrad.autograd.tape import Alias, Leaf
 from distgrad.errors import RemoteError
 from distgrad.graph.context import Context
 from distgrad.graph.functional import shard_frame
@@ -97,7 +97,16 @@ class LocalHandle:
 
 def _argument(leaf: Any) -> Any:
     value = leaf.get() if isinstance(leaf, LocalRef) else leaf
-    return map_leaves(value, lambda x: dg.Tensor(x) if isinstance(x, np.ndarray) else x)
+    return map_leaves(value, _passed)
+
+
+def _passed(leaf: Any) -> Any:
+    """What a method gets: as over a link, a value of its own, from which gradients go back to the one passed."""
+    if isinstance(leaf, np.ndarray):
+        return dg.Tensor(leaf)
+    if isinstance(leaf, dg.Tensor) and leaf.node is not None:
+        return dg.Tensor(leaf.data, Alias(leaf.node, tape.mode.get().frame, leaf.shape, leaf.dtype))
+    return leaf
 
 
 def _result(leaf: Any) -> Any:
@@ -318,22 +327,22 @@ def agree(factories: Factories, program: Program, seeds: range = range(2)) -> No
             same(observed, first, f"{where} against {PLACEMENTS[0].name}, seed {seeds[0]}", exact=True)
 
 
-def same(found: Any, expected: Any, where: str, exact: bool) -> None:
+def same(found: Any, expected: Any, where: str, exact: bool, tolerance: float = 1e-12) -> None:
     """Asserts that two observations are equal: to the last bit, or up to the order of sums."""
     if isinstance(expected, dict):
         assert isinstance(found, dict), f"{where}: {found}"
         assert sorted(found) == sorted(expected), f"{where}: observed {sorted(found)}, expected {sorted(expected)}"
         for key in expected:
-            same(found[key], expected[key], f"{where}: {key}", exact)
+            same(found[key], expected[key], f"{where}: {key}", exact, tolerance)
     elif isinstance(expected, list | tuple):
         assert type(found) is type(expected), f"{where}: {found}"
         assert len(found) == len(expected), f"{where}: {found}"
         for k, (a, b) in enumerate(zip(found, expected, strict=True)):
-            same(a, b, f"{where}: [{k}]", exact)
+            same(a, b, f"{where}: [{k}]", exact, tolerance)
     elif isinstance(expected, Rows):
         assert isinstance(found, Rows), f"{where}: a {type(found).__name__}, expected rows"
-        same(found.indices, expected.indices, f"{where}: row numbers", exact)
-        same(found.values, expected.values, f"{where}: rows", exact)
+        same(found.indices, expected.indices, f"{where}: row numbers", exact, tolerance)
+        same(found.values, expected.values, f"{where}: rows", exact, tolerance)
         assert found.length == expected.length, where
     elif isinstance(expected, dg.Tensor | np.ndarray | np.generic):
         assert isinstance(found, dg.Tensor | np.ndarray | np.generic), f"{where}: {found!r}"
@@ -342,9 +351,9 @@ def same(found: Any, expected: Any, where: str, exact: bool) -> None:
         if exact:
             np.testing.assert_array_equal(a, b, where)
         else:
-            tolerance = 1e-12 if a.dtype.itemsize >= 8 and a.dtype.kind != "i" else 1e-5
-            np.testing.assert_allclose(a, b, tolerance, tolerance, err_msg=where)
+            limit = tolerance if a.dtype.itemsize >= 8 and a.dtype.kind != "i" else 1e-5
+            np.testing.assert_allclose(a, b, limit, limit, err_msg=where)
     elif isinstance(expected, float) and not exact:
-        np.testing.assert_allclose(found, expected, 1e-12, err_msg=where)
+        np.testing.assert_allclose(found, expected, tolerance, err_msg=where)
     else:
         assert found == expected, f"{where}: {found!r}, expected {expected!r}"
