@@ -6,7 +6,6 @@ from collections import deque
 from typing import Any
 
 from distgrad.wire import RefName
-
 from tests.graph.memory_cluster import memory_cluster
 
 
