@@ -109,7 +109,7 @@ class LocalPass:
     def _schedule(self) -> None:
         self._working = True
         self._process.executor.submit(
-            self._work, Priority.GRADIENT, context=contextvars.Context(), cancelled=self.abort
+            self._work, Priority.GRADIENT, context=contextvars.Context(), cancelled=self.abort, kind="gradient"
         )
 
     # ---- work, in the compute slot -----------------------------------------------------------------------------------

@@ -90,19 +90,24 @@ class Baton:
             unstarted = self._give(task) if has_turn else None
         self._start(unstarted)
 
-    def enter(self) -> bool:
-        """Takes a baton for a thread that is not pooled, if one is free."""
+    def take(self, task: Task) -> bool:
+        """Gives `task` a baton if one is free (so nobody is in line), to run on the calling thread, which is not
+        pooled."""
         with self._lock:
             if self.closed or not self._turns.enter():
                 return False
+            task.number = next(self._task_numbers)
+            task.gate = threading.Lock()
+            task.gate.acquire()
+            task.state = TaskState.RUNNING
+            self._begun.add(task)
             self.progress += 1
             return True
 
-    def exit(self) -> None:
-        """Hands on the baton that `enter` took."""
+    def end(self, task: Task) -> None:
+        """A task that ran on a thread that is not pooled has ended; hands its baton on."""
         with self._lock:
-            self._tasks_run += 1
-            self.progress += 1
+            self._conclude(task)
             unstarted = self._hand_on()
         self._start(unstarted)
 
@@ -206,16 +211,20 @@ class Baton:
         """The runner's task has ended; hands its baton on, to this very thread if the next task is a new one."""
         task = runner.task
         assert task is not None
-        task.state = TaskState.ENDED
-        runner.task = task.job = task.cancelled = None  # and with them all that the job held
-        self._begun.discard(task)
-        self._tasks_run += 1
-        self.progress += 1
+        runner.task = None
+        self._conclude(task)
         if self.closed:
             self._dismiss(runner)
         else:
             self._idle.append(runner)
         self._hand_on()  # starts no thread: this one is idle, or closed and nothing new is in line
+
+    def _conclude(self, task: Task) -> None:
+        task.state = TaskState.ENDED
+        task.job = task.cancelled = None  # and with them all that the job held
+        self._begun.discard(task)
+        self._tasks_run += 1
+        self.progress += 1
 
     def _dismiss(self, runner: _Runner) -> None:
         """A runner without a task passes its gate and ends."""

@@ -61,6 +61,7 @@ class Callee:
             share = self._process.shares.meet(call.context)
             with share.lock:
                 share.meet_peer(link.peer.name)
+                share.call(path)
         except DistgradError as error:
             self._report(link, call, error)
             return
@@ -103,6 +104,7 @@ class Callee:
             Priority.CALL,
             context=contextvars.Context(),
             cancelled=lambda error: self._fail(arrived, error),
+            kind=_label(arrived.call),
         )
 
     def _run(self, arrived: _Arrived) -> None:

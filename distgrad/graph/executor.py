@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import Context
@@ -15,6 +16,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from distgrad import errors
+from distgrad.transport.reading import leave_reading, reading_here
 
 from .baton import Baton, Statistics
 from .waiting import Job, OnCancelled, OrderKey, Priority, Promise, Task, TaskState
@@ -22,6 +24,9 @@ from .waiting import Job, OnCancelled, OrderKey, Priority, Promise, Task, TaskSt
 __all__ = ["Executor", "Priority", "Promise", "Statistics", "Task", "TaskState"]
 
 _log = logging.getLogger(__name__)
+
+# Seconds that a job may take to be worth running on a thread that should rather read.
+BRIEF = 3e-4
 
 
 class EventLike(Protocol):
@@ -38,10 +43,9 @@ class FutureLike(Protocol):
 
 
 class _Seat(threading.local):
-    """What this thread does for an executor: the task whose baton it holds, or whether it runs a job inline."""
+    """What this thread does for an executor: the task whose baton it holds."""
 
     task: Task | None = None
-    inline = False
 
 
 class Executor:
@@ -68,6 +72,8 @@ class Executor:
         self.failures = 0
         """How many jobs raised, which is a bug of whoever wrote them; each has been logged with its traceback."""
         self._baton = Baton(self._run, slots, name, max_threads, idle_seconds)
+        # Kinds of jobs of which the last took little time and did not wait.
+        self._brief: set[str] = set()
         self._seat = _Seat()
         self._failures_lock = threading.Lock()
 
@@ -81,8 +87,11 @@ class Executor:
         *,
         context: Context | None = None,
         cancelled: OnCancelled | None = None,
+        kind: str = "",
     ) -> Task:
         """Runs `job` on a pooled thread once it is its turn: by priority, then `order`, then submission.
+
+        A thread that reads a lane runs it itself if that is sooner: nobody is in line, and jobs of its kind are brief.
 
         Args:
             job: must not raise; what escapes it is logged and counted in `failures`.
@@ -91,36 +100,35 @@ class Executor:
             context: the job runs in a copy of it, taken now; in an empty one by default.
             cancelled: called with the reason, once, if the job will never run: it was cancelled, the executor closed,
                 or the system refused a thread. Runs on the thread that drops the job.
+            kind: jobs of one kind are expected to take as long as the last of them did.
 
         Raises:
             Cancelled: the executor is closed.
         """
-        task = Task(_in_context(job, context), priority, order, cancelled, self._baton.cancel)
-        self._baton.add(task)
+        task = Task(_in_context(job, context), priority, order, cancelled, self._baton.cancel, kind)
+        if not (kind in self._brief and self._run_here(task)):
+            self._baton.add(task)
         return task
 
-    def run_inline(self, job: Job, *, context: Context | None = None) -> bool:
-        """Runs `job` at once on this thread if a baton is free (so nobody is in line). False: not run, submit it.
-
-        For small jobs that cannot wait: this thread (a link's reader) is not ours to park, so a wait in one raises.
-        """
-        seat = self._seat
-        if self.holds_baton or not self._baton.enter():
+    def _run_here(self, task: Task) -> bool:
+        """Has the calling thread run a job if it reads a lane and a baton is free (so nobody is in line): at once after
+        it has served the frame it serves now."""
+        reading = reading_here()
+        if reading is None or not reading.free or not self._baton.take(task):
             return False
-        seat.inline = True
-        try:
-            self._perform(_in_context(job, context))
-        finally:
-            seat.inline = False
-            self._baton.exit()
+        reading.later(partial(self._run_between_frames, task))
         return True
+
+    def _run_between_frames(self, task: Task) -> None:
+        self._run(task)
+        self._baton.end(task)
 
     # ---- Waiting, inside a job --------------------------------------------------------------------------------------
 
     @property
     def holds_baton(self) -> bool:
         """Whether the calling thread computes for this executor right now."""
-        return self._seat.task is not None or self._seat.inline
+        return self._seat.task is not None
 
     def wait(
         self, thing: Promise[Any] | FutureLike | EventLike, timeout: float | None = None, what: str = "the result"
@@ -184,13 +192,19 @@ class Executor:
         return happened or event.is_set()
 
     def _parkable(self, what: str) -> Task | None:
-        """The task of this thread; None when it runs none, so that it may block."""
-        if self._seat.inline:
-            raise errors.DistgradError(
-                f"a job run inline on thread {threading.current_thread().name!r} waits for {what}, which would stop "
-                f"that thread's own work: submit() jobs that may wait"
-            )
-        return self._seat.task
+        """The task of this thread; None when it runs none, so that it may block. Jobs that wait are not brief; if this
+        thread read a lane, another does now."""
+        task = self._seat.task
+        if task is not None:
+            self._brief.discard(task.kind)
+            task.kind = ""
+            try:
+                leave_reading()
+            except RuntimeError as refusal:
+                raise errors.ResourceExhausted(
+                    f"a job waits for {what}, and no thread can read on: {refusal}"
+                ) from None
+        return task
 
     def _told_to_stop(self, task: Task, what: str) -> errors.Cancelled:
         return errors.Cancelled(f"{task} of executor {self.name!r} was cancelled before {what} came")
@@ -200,7 +214,10 @@ class Executor:
     def _run(self, task: Task) -> None:
         assert task.job is not None
         self._seat.task = task
+        start = time.perf_counter()
         self._perform(task.job)
+        if task.kind:
+            (self._brief.add if time.perf_counter() - start < BRIEF else self._brief.discard)(task.kind)
         self._seat.task = None
 
     def _perform(self, job: Job) -> None:

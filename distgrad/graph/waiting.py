@@ -235,7 +235,7 @@ class TaskState(Enum):
 class Task:
     """A job handed to an executor. Its attributes change under the lock of the baton (`baton.py`) only."""
 
-    __slots__ = ("cancelled", "gate", "give_up", "job", "number", "order", "pause", "priority", "state", "told")
+    __slots__ = ("cancelled", "gate", "give_up", "job", "kind", "number", "order", "pause", "priority", "state", "told")
 
     gate: threading.Lock  # of its thread; unset until it begins
 
@@ -246,6 +246,7 @@ class Task:
         order: OrderKey,
         cancelled: OnCancelled | None,
         give_up: Callable[[Task], bool],
+        kind: str = "",
     ) -> None:
         self.job: Job | None = job
         self.priority = priority
@@ -256,6 +257,7 @@ class Task:
         self.pause: object = None  # names the wait that its event, its timeout or `cancel` may end
         self.cancelled = cancelled
         self.give_up = give_up
+        self.kind = kind
 
     def cancel(self) -> bool:
         """Gives the job up. True when it was still queued: it never runs, and its `cancelled` callback has been called.

@@ -433,6 +433,13 @@ class Endpoint:
         except Exception:  # this may be the thread of the heartbeats of all links
             logger.exception("the loss of %r could not be served", link.peer)
 
+    def relieve_readers(self, now: float) -> None:
+        """Lanes are read on although their readers are busy with something else."""
+        with self._changed:
+            plugs = list(self._plugs)
+        for plug in plugs:
+            plug.relieve(now)
+
     def stale_plugs(self, now: float) -> list[Plug]:
         """Lanes whose handshake or farewell takes longer than silence is allowed to."""
         with self._changed:

@@ -47,6 +47,9 @@ class GrpcLane:
         self._signals.put(None)
         self._cancel()
 
+    def relieve(self, now: float) -> None:
+        """Its readers do nothing else."""
+
     def frames(self) -> Iterator[bytes]:
         while not self._closed.is_set():
             self._signals.get()

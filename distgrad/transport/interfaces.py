@@ -146,6 +146,9 @@ class Lane(Protocol):
     def close(self) -> None:
         """Ends the lane now. Does not wait, and may be called from its own threads, more than once."""
 
+    def relieve(self, now: float) -> None:
+        """Called now and then: if the thread that reads has been doing something else for long, another goes on."""
+
 
 class Lanes(Protocol):
     """A way to make lanes: gRPC, memory, a socket. Every endpoint has its own."""

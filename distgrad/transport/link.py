@@ -17,6 +17,7 @@ from distgrad.wire.frames import Buffer, join_frame, split_frame, view_arrays
 from .buffers import copied
 from .chunks import Assembler, Outbox
 from .interfaces import Identity, Receiver
+from .reading import leave_reading
 from .session import MAX_KEPT, Session
 from .settings import TransportSettings
 
@@ -40,7 +41,7 @@ _UNSEQUENCED = frozenset({None, "hello", "welcome", "goodbye", "heartbeat"})
 class LinkOwner(Protocol):
     """What a link asks of its endpoint."""
 
-    # Set in threads that read lanes: they must never wait for a window, which only reading opens.
+    # `serving` is true in threads that serve a frame: they must never wait for a window, which only reading opens.
     readers: threading.local
 
     def lose(self, link: ProcessLink, reason: str) -> None: ...
@@ -192,8 +193,9 @@ class ProcessLink:
                 "half of max_frame_bytes: send large text and bytes as uint8 arrays"
             )
         with self._lock:
-            if waits and size and not hasattr(self._owner.readers, "reading"):
+            if waits and size and not getattr(self._owner.readers, "serving", False):
                 while self._in_flight >= self._settings.window_bytes and not self._ended:
+                    leave_reading()
                     self._room.wait()
             self._require_alive()
             self._in_flight += size
@@ -241,7 +243,13 @@ class ProcessLink:
         Arguments:
             beside: memory that begins with the payload, when it is not in `buffer`; only valid during the call.
         """
-        self._owner.readers.reading = True
+        self._owner.readers.serving = True
+        try:
+            self._receive(plug, buffer, beside)
+        finally:
+            self._owner.readers.serving = False
+
+    def _receive(self, plug: LinkPlug, buffer: Buffer, beside: memoryview | None) -> None:
         with self._receiving:
             if plug is not self._plug or self._ended:
                 return

@@ -120,6 +120,10 @@ class Plug:
         if lane is not None:
             lane.close()
 
+    def relieve(self, now: float) -> None:
+        if self._lane is not None:
+            self._lane.relieve(now)
+
     # ---- Port, for the lane
 
     def plugged(self, lane: Lane) -> None:

@@ -63,5 +63,6 @@ class Pulse:
                 endpoint.lose(link, f"silent for {silence:g} s")
             elif link.hopeless:
                 endpoint.lose(link, "it acknowledges nothing")
+        endpoint.relieve_readers(now)
         for plug in endpoint.stale_plugs(now):
             plug.close()

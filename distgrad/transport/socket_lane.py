@@ -123,25 +123,23 @@ class SocketLanes:
 
     def _begin(self, port: Port, stream: Stream) -> None:
         slot_bytes = self._settings.chunk_bytes if stream.socket.family == socket.AF_UNIX else 0
-        lane = StreamLane(port, stream, self._settings.max_frame_bytes, slot_bytes)
+        limit = self._settings.max_frame_bytes
+        lane = StreamLane(port, stream, self._threads, self._ended, limit, slot_bytes)
         port.plugged(lane)
         try:
             with self._lock:
                 if self._closing.is_set():
                     raise RuntimeError("the endpoint is closing")
                 self._lanes.add(lane)
-                self._threads.start("distgrad-reader", self._run, lane)
+                lane.begin()
         except RuntimeError as error:  # or the system has no thread
-            self._lanes.discard(lane)
+            self._ended(lane)
             stream.close()
             port.broken(str(error))
 
-    def _run(self, lane: StreamLane) -> None:
-        try:
-            lane.run()
-        finally:
-            with self._lock:
-                self._lanes.discard(lane)
+    def _ended(self, lane: StreamLane) -> None:
+        with self._lock:
+            self._lanes.discard(lane)
 
     def close(self) -> None:
         with self._lock:

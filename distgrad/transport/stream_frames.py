@@ -114,8 +114,8 @@ class FrameReader:
         self._slots = slots
         self._max_frame_bytes = max_frame_bytes
 
-    def give_to(self, port: Port) -> None:
-        """Gives the port every frame until the stream ends.
+    def serve(self, port: Port) -> Iterator[None]:
+        """Gives the port one frame at each step, until the stream ends.
 
         Raises:
             OSError: the stream broke.
@@ -129,6 +129,7 @@ class FrameReader:
             else:
                 port.received(frame, self._slots.view(slot))
                 self._slots.free()
+            yield
 
     def _frames(self) -> Iterator[tuple[Buffer, int]]:
         """Frames and the slots that hold their payloads."""

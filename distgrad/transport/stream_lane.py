@@ -7,14 +7,18 @@ no thread ever waits for the other side to read, least of all one that reads its
 
 from __future__ import annotations
 
+import math
 import threading
+from collections.abc import Callable, Iterator
 
 from distgrad.errors import WireError
 
 from .interfaces import Port
+from .reading import Reading
 from .shared_memory import SlotReader, SlotWriter, exchange
 from .stream_frames import FrameReader, FrameWriter
 from .streams import Stream
+from .threads import Threads
 
 
 class StreamLane:
@@ -24,14 +28,26 @@ class StreamLane:
     the lane's writer thread.
     """
 
-    def __init__(self, port: Port, stream: Stream, max_frame_bytes: int, slot_bytes: int = 0) -> None:
+    def __init__(
+        self,
+        port: Port,
+        stream: Stream,
+        threads: Threads,
+        ended: Callable[[StreamLane], None],
+        max_frame_bytes: int,
+        slot_bytes: int = 0,
+    ) -> None:
         """
         Arguments:
+            threads: where its own are counted.
+            ended: called when nothing is left of the lane.
             slot_bytes: payloads up to this size travel in shared memory; 0 where there is none, on the way to another
                 machine.
         """
         self._port = port
         self._stream = stream
+        self._threads = threads
+        self._on_end = ended
         self._max_frame_bytes = max_frame_bytes
         self._slot_bytes = slot_bytes
         self._slots: SlotWriter | None = None
@@ -41,6 +57,8 @@ class StreamLane:
         self._writing.acquire()  # nobody writes before the stream has started
         self._woken = False
         self._writer: threading.Thread | None = None
+        self._reader: threading.Thread
+        self._reading: Reading | None = None
         self._handed_on = threading.Semaphore(0)
         self._closed = False  # the stream has ended, or is about to
         self._ended = False  # and nobody will write any more
@@ -59,6 +77,11 @@ class StreamLane:
 
     def close(self) -> None:
         self._break("the lane was closed")
+        self.relieve(math.inf)
+
+    def relieve(self, now: float) -> None:
+        if self._reading is not None:
+            self._reading.relieve(now)
 
     def _break(self, reason: str) -> None:
         self._reason = self._reason or reason
@@ -95,23 +118,23 @@ class StreamLane:
             self._writing.release()
             self.wake()
 
-    # ---- reading: by the lane's reader thread ------------------------------------------------------------------------
+    # ---- reading: by the lane's reader thread, later perhaps another -------------------------------------------------
 
-    def run(self) -> None:
-        """The life of the reader thread, and so of the lane."""
-        started = False
+    def begin(self) -> None:
+        """Starts the life of the lane. Raises RuntimeError when the system has no thread to give."""
+        self._reader = self._threads.start("distgrad-reader", self._run)
+
+    def _run(self) -> None:
         try:
             reader = self._start()
-            started = True
-            self._writing.release()
-            self.wake()
-            self._read(reader)
-            self._break("the other side ended the connection")
         except (OSError, WireError) as error:
             self._break(str(error))
-        finally:
-            self._end(started)
-            self._port.broken(self._reason)
+            self._end(started=False)
+            return
+        self._reading = Reading(self._serve(reader), self._go_on)
+        self._writing.release()
+        self.wake()
+        self._read()
 
     def _start(self) -> FrameReader:
         """Makes the stream ready, and shared memory where there can be some."""
@@ -121,17 +144,30 @@ class StreamLane:
         self._frames = FrameWriter(self._port, self._stream, self._slots)
         return FrameReader(self._stream, self._arrivals, self._max_frame_bytes)
 
-    def _read(self, reader: FrameReader) -> None:
+    def _serve(self, reader: FrameReader) -> Iterator[None]:
         try:
-            reader.give_to(self._port)
+            yield from reader.serve(self._port)
         except WireError as error:
             self._port.unreadable(str(error))
             # Words said to that must arrive: closing a socket with unread bytes would destroy them.
             reader.discard()
 
+    def _read(self) -> None:
+        """The life of a reader thread: until the lane ends, unless another thread takes over."""
+        assert self._reading is not None
+        try:
+            if not self._reading.run():
+                return
+            self._break("the other side ended the connection")
+        except OSError as error:
+            self._break(str(error))
+        self._end(started=True)
+
+    def _go_on(self) -> None:
+        self._reader = self._threads.hand_over(self._reader, "distgrad-reader", self._read)
+
     def _end(self, started: bool) -> None:
         """Takes the right to write for good, from a writer who finds the stream ended, and gives everything back."""
-        self._break("reading failed")
         if started:
             self._writing.acquire()
         self._ended = True
@@ -142,3 +178,5 @@ class StreamLane:
             if memory is not None:
                 memory.close()
         self._stream.close()
+        self._on_end(self)
+        self._port.broken(self._reason)

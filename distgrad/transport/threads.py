@@ -12,30 +12,40 @@ class Threads:
 
     def __init__(self) -> None:
         self._running: set[threading.Thread] = set()
-        self._lock = threading.Lock()
+        self._changed = threading.Condition()  # guards the set; notified when it shrinks
 
     def start(self, name: str, task: Callable[..., Any], *arguments: Any) -> threading.Thread:
+        """Starts a thread. Raises RuntimeError when the system has none to give."""
+
         def run() -> None:
             try:
                 task(*arguments)
             finally:
-                with self._lock:
-                    self._running.discard(threading.current_thread())
+                self._discard(threading.current_thread())
 
         thread = threading.Thread(target=run, name=name, daemon=True)
-        with self._lock:
+        with self._changed:
             self._running.add(thread)
         try:
             thread.start()
-        except BaseException:  # the system has no more threads to give
-            with self._lock:
-                self._running.discard(thread)
+        except BaseException:
+            self._discard(thread)
             raise
         return thread
 
+    def hand_over(self, old: threading.Thread, name: str, task: Callable[..., Any]) -> threading.Thread:
+        """Starts a thread in place of `old`, which need not be waited for any more."""
+        thread = self.start(name, task)
+        self._discard(old)
+        return thread
+
+    def _discard(self, thread: threading.Thread) -> None:
+        with self._changed:
+            self._running.discard(thread)
+            self._changed.notify_all()
+
     def join(self) -> None:
         """Waits until all have ended, the calling one excepted."""
-        with self._lock:
-            threads = [thread for thread in self._running if thread is not threading.current_thread()]
-        for thread in threads:
-            thread.join()
+        me = threading.current_thread()
+        with self._changed:
+            self._changed.wait_for(lambda: self._running <= {me})

@@ -19,6 +19,7 @@ import pytest
 from distgrad import errors
 from distgrad.graph.executor import Executor, Priority, Promise, TaskState
 from distgrad.graph.waiting import OrderKey, Rank
+from tests.transport.served import ServedLane
 
 DEADLINE = 30.0  # seconds until something that should have happened counts as hung
 SOON = 0.01  # a timeout that a test waits out
@@ -288,52 +289,126 @@ def test_too_many_parked_jobs_get_a_clear_error_and_the_others_go_on() -> None:
     assert gate._callbacks == []
 
 
-# ---- Inline ---------------------------------------------------------------------------------------------------------
+# ---- On a thread that reads a lane ----------------------------------------------------------------------------------
 
 
-def test_a_job_runs_inline_when_the_baton_is_free(executor: Executor) -> None:
-    seen: list[Any] = []
-    assert executor.run_inline(lambda: seen.append((threading.current_thread(), executor.holds_baton)))
-    assert seen == [(threading.current_thread(), True)]
-    assert not executor.holds_baton
-    assert executor.statistics().threads == 0
+@pytest.fixture
+def lane() -> Iterator[ServedLane]:
+    with ServedLane() as lane:
+        yield lane
 
 
-def test_nothing_runs_inline_while_another_computes_or_on_a_thread_that_does(executor: Executor) -> None:
+def where(executor: Executor, lane: ServedLane, kind: str = "brief") -> threading.Thread:
+    """Submits a job of that kind from a frame that `lane` serves; returns the thread that ran it."""
+    ran: Promise[threading.Thread] = Promise()
+    lane.serve(lambda: executor.submit(lambda: ran.set_result(threading.current_thread()), Priority.CALL, kind=kind))
+    return ran.result(DEADLINE)
+
+
+def settled(executor: Executor) -> None:
+    eventually(lambda: executor.statistics().running == 0)
+
+
+def make_brief(executor: Executor, lane: ServedLane, kind: str = "brief") -> None:
+    """From now on the executor expects jobs of that kind to be brief; a busy machine may delay that."""
+
+    def attempt() -> bool:
+        settled(executor)
+        return where(executor, lane, kind) is lane.reader
+
+    eventually(attempt)
+    settled(executor)
+
+
+def test_a_job_of_a_brief_kind_runs_on_the_thread_that_read_it(executor: Executor, lane: ServedLane) -> None:
+    assert where(executor, lane) is not lane.reader, "nothing is known of that kind yet"
+    make_brief(executor, lane)
+    assert where(executor, lane, "other") is not lane.reader
+    assert where(executor, lane, "") is not lane.reader
     with busy(executor):
-        assert not executor.run_inline(lambda: None)
-    until_nothing_queued(executor)
-    inner: list[bool] = []
-    eventually(lambda: executor.run_inline(lambda: inner.append(executor.run_inline(lambda: None))))
-    assert inner == [False]
-    with Executor(slots=2) as wide:  # where a baton is free all the same
-        assert outcome(wide, lambda: wide.run_inline(lambda: None)).result(DEADLINE) is False
+        submitted = threading.Event()
+        lane.serve(lambda: executor.submit(submitted.set, Priority.CALL, kind="brief"))
+        assert not submitted.is_set(), "it lines up"
+    assert submitted.wait(DEADLINE)
 
 
-def test_a_job_submitted_while_another_runs_inline_gets_the_baton_after_it(executor: Executor) -> None:
-    ran: list[str] = []
-    later: list[Promise[Any]] = []
-
-    def first() -> None:
-        later.append(outcome(executor, lambda: ran.append("submitted")))
-        ran.append("inline")
-
-    assert executor.run_inline(first)
-    later[0].result(DEADLINE)
-    assert ran == ["inline", "submitted"]
+def test_on_other_threads_brief_jobs_go_to_the_pool(executor: Executor, lane: ServedLane) -> None:
+    make_brief(executor, lane)
+    ran: Promise[threading.Thread] = Promise()
+    executor.submit(lambda: ran.set_result(threading.current_thread()), Priority.CALL, kind="brief")
+    assert ran.result(DEADLINE) not in (threading.current_thread(), lane.reader)
 
 
-def test_an_inline_job_that_would_wait_gets_a_clear_error(executor: Executor) -> None:
+def test_of_two_jobs_of_one_frame_the_second_gets_the_baton_after_the_first(
+    executor: Executor, lane: ServedLane
+) -> None:
+    make_brief(executor, lane)
+    ran: list[threading.Thread] = []
+    both = threading.Barrier(2, timeout=DEADLINE)
+
+    def frame() -> None:
+        executor.submit(lambda: ran.append(threading.current_thread()), Priority.CALL, kind="brief")
+        executor.submit(lambda: (ran.append(threading.current_thread()), both.wait()), Priority.CALL, kind="brief")
+        assert ran == []
+
+    lane.serve(frame)
+    both.wait()
+    assert ran[0] is lane.reader
+    assert ran[1] is not lane.reader
+
+
+def test_a_job_that_waits_lets_another_thread_read_on_and_its_kind_is_not_brief(
+    executor: Executor, lane: ServedLane
+) -> None:
+    make_brief(executor, lane)
+    gate: Promise[int] = Promise()
+    answer: Promise[int] = Promise()
+    first = lane.reader
+
     def job() -> None:
-        with pytest.raises(errors.DistgradError, match=r"'MainThread' waits for the moon.*submit\(\)"):
-            executor.wait(Promise(), DEADLINE, "the moon")
-        with pytest.raises(errors.DistgradError, match="something"), executor.parked():
-            pass
-        done: Promise[int] = Promise()
-        done.set_result(1)
-        executor.wait(done)
+        executor.wait(gate, DEADLINE, "what only reading brings")
+        assert executor.holds_baton
+        answer.set_result(gate.result())
 
-    assert executor.run_inline(job)
+    task = lane.serve(lambda: executor.submit(job, Priority.CALL, kind="brief"))
+    eventually(lambda: task.state is TaskState.PARKED)
+    assert outcome(executor, lambda: "computes").result(DEADLINE) == "computes"
+    lane.serve(lambda: gate.set_result(7))
+    assert answer.result(DEADLINE) == 7
+    assert lane.reader is not first
+    settled(executor)
+    assert where(executor, lane) is not lane.reader
+
+
+def test_a_job_that_parks_in_its_own_way_lets_another_thread_read_on(executor: Executor, lane: ServedLane) -> None:
+    make_brief(executor, lane)
+    gate, done = threading.Event(), threading.Event()
+
+    def job() -> None:
+        with executor.parked():
+            assert gate.wait(DEADLINE)
+        done.set()
+
+    lane.serve(lambda: executor.submit(job, Priority.CALL, kind="brief"))
+    lane.serve(gate.set)
+    assert done.wait(DEADLINE)
+
+
+def test_a_job_that_cannot_let_the_lane_go_fails_rather_than_stopping_it(
+    executor: Executor, lane: ServedLane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_brief(executor, lane)
+
+    def refuse() -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(lane.reading, "_go_on", refuse)
+    result: list[Promise[Any]] = []
+    lane.serve(
+        lambda: result.append(outcome(executor, lambda: executor.wait(Promise(), DEADLINE, "the moon"), kind="brief"))
+    )
+    with pytest.raises(errors.ResourceExhausted, match="a job waits for the moon, and no thread can read on"):
+        result[0].result(DEADLINE)
 
 
 # ---- Cancelling -----------------------------------------------------------------------------------------------------
@@ -419,23 +494,21 @@ def test_each_job_runs_in_its_own_copy_of_the_context_it_was_given(executor: Exe
     assert outcome(executor, job, context=context).result(DEADLINE) == ("given", "given")
     assert outcome(executor, job, context=context).result(DEADLINE) == ("given", "given")
     assert outcome(executor, job).result(DEADLINE) == ("none", "none")
-    inline: list[str] = []
-    assert executor.run_inline(lambda: inline.append(variable.get()), context=context)
-    assert inline == ["given"]
     assert (context[variable], variable.get()) == ("given", "none")
 
 
 @pytest.mark.parametrize("error", [ValueError("oops"), SystemExit(3), KeyboardInterrupt()], ids=repr)
-@pytest.mark.parametrize("inline", [True, False])
+@pytest.mark.parametrize("on_a_reader", [True, False])
 def test_a_job_that_raises_is_logged_and_costs_neither_thread_nor_baton(
-    error: BaseException, inline: bool, caplog: pytest.LogCaptureFixture
+    error: BaseException, on_a_reader: bool, lane: ServedLane, caplog: pytest.LogCaptureFixture
 ) -> None:
     def job() -> None:
         raise error
 
     with Executor(name="careless") as executor:
-        if inline:
-            assert executor.run_inline(job)
+        if on_a_reader:
+            make_brief(executor, lane)
+            lane.serve(lambda: executor.submit(job, Priority.CALL, kind="brief"))
         else:
             executor.submit(job, Priority.CALL)
         assert outcome(executor, lambda: 1).result(DEADLINE) == 1
@@ -502,7 +575,6 @@ def test_closing_drops_what_is_queued_and_cancels_what_waits() -> None:
                 promise.result(0)
         with pytest.raises(errors.Cancelled, match="'closing' is closed"):
             executor.submit(lambda: None, Priority.CALL)
-        assert not executor.run_inline(lambda: None)
     with pytest.raises(errors.Cancelled):
         waiter.result(DEADLINE)
     assert executor.close(timeout=DEADLINE)
@@ -563,8 +635,8 @@ def test_progress_grows_with_every_start_resumption_and_end(executor: Executor) 
     gate.set_result(None)
     eventually(lambda: task.state is TaskState.ENDED)
     eventually(lambda: executor.progress == 3)
-    assert executor.run_inline(lambda: None)
-    assert executor.progress == 5
+    outcome(executor, lambda: None).result(DEADLINE)
+    eventually(lambda: executor.progress == 5)
 
 
 @pytest.mark.parametrize(("slots", "threads"), [(0, 10), (4, 4)])

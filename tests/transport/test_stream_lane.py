@@ -11,6 +11,7 @@ import pytest
 
 from distgrad.transport.stream_lane import StreamLane
 from distgrad.transport.streams import Stream
+from distgrad.transport.threads import Threads
 
 from .recorder import DEADLINE, wait_until
 
@@ -70,13 +71,11 @@ class Box:
 @pytest.fixture(params=["with slots", "without"])
 def pair(request: pytest.FixtureRequest) -> Iterator[tuple[Box, Box]]:
     """Two ports joined by a lane, in one process."""
-    boxes, threads = (Box(), Box()), []
+    boxes, threads, ended = (Box(), Box()), Threads(), []
     slot_bytes = SLOT if request.param == "with slots" else 0
     for box, end in zip(boxes, socket.socketpair(), strict=True):
-        lane = StreamLane(box, Stream(end), MAX_FRAME, slot_bytes)
-        box.plugged(lane)
-        threads.append(threading.Thread(target=lane.run))
-        threads[-1].start()
+        box.plugged(StreamLane(box, Stream(end), threads, ended.append, MAX_FRAME, slot_bytes))
+        box.lane.begin()
     for box in boxes:
         box.send(b"ready")
     for box in boxes:
@@ -85,10 +84,9 @@ def pair(request: pytest.FixtureRequest) -> Iterator[tuple[Box, Box]]:
     yield boxes
     for box in boxes:
         box.lane.close()
-    for thread in threads:
-        thread.join(DEADLINE)
-        assert not thread.is_alive()
+    threads.join()
     assert all(len(box.ends) == 1 for box in boxes)
+    assert set(ended) == {box.lane for box in boxes}
 
 
 def payload(size: int, seed: int) -> bytes:
