@@ -16,9 +16,13 @@ import numpy as np
 
 from . import rules
 from .primitive import COMPOSITES, PRIMITIVES
+from .rules.precision import WIDENED, widen_rules
 
 for _file in pkgutil.iter_modules(rules.__path__):
     importlib.import_module(f"{rules.__name__}.{_file.name}")
+
+for _name in WIDENED:
+    widen_rules(PRIMITIVES[_name])
 
 # NumPy's other names for the same functions.
 ALIASES = {

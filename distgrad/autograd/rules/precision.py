@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from ..primitive import Primitive, Rule
+
 
 def is_half(dtype: Any) -> bool:
     """Whether values of this dtype are kept in two bytes: float16, bfloat16."""
@@ -20,3 +22,60 @@ def widen(xp: Any, x: Any) -> Any:
 def narrow(xp: Any, value: Any, dtype: Any) -> Any:
     """`value` back in the dtype its operands are stored in."""
     return value if value.dtype == dtype else xp.astype(value, dtype)
+
+
+# What NumPy does not compute in bfloat16, gives in another dtype, or adds up in bfloat16, where 256 + 1 is 256.
+WIDENED = (
+    "sum", "mean", "prod", "var", "std", "cumsum", "cumprod", "vector_norm", "leaky_relu", "hardtanh", "elu",
+    "selu", "softplus", "sigmoid", "gelu", "remainder", "fmod", "floor_divide", "clip", "sinc", "xlogy",
+    "logsumexp", "erf", "erfc", "erfinv", "i0", "bessel_i", "gammaln", "digamma", "polygamma", "matmul",
+    "contract", "inv", "solve", "pinv", "det", "slogdet", "cholesky", "qr_factors", "eigh_of_hermitian",
+    "svd_factors",
+)  # fmt: skip
+
+
+def widen_rules(op: Primitive) -> None:
+    """Lets a primitive compute in float32 when its operands are bfloat16 arrays: values come back in bfloat16."""
+    forward, vjps, shared = op.forward, op.vjps, op.shared
+
+    def widened(xp: Any, *args: Any, **params: Any) -> Any:
+        half = next((a.dtype for a in args if _is_bfloat16(a)), None) if xp is np else None
+        if half is None:
+            return forward(xp, *args, **params)
+        value = forward(xp, *map(_wide, args), **params)
+        value, *residual = value if op.residual else (value,)
+        value = tuple(_narrow(v, half) for v in value) if type(value) is tuple else _narrow(value, half)
+        return (value, *residual) if op.residual else value
+
+    op.forward = widened
+    if isinstance(vjps, tuple):
+        op.vjps = tuple(rule and _on_wide(rule, 0) for rule in vjps)
+    elif vjps is not None:
+        op.vjps = _on_wide(vjps, 1)
+    op.shared = shared and _on_wide(shared, 0)
+
+
+def _on_wide(rule: Rule, before: int) -> Rule:
+    """A rule on operands widened, `before` arguments coming before the namespace. The engine casts what it returns."""
+
+    def on_wide(*args: Any, **params: Any) -> Any:
+        if args[before] is np and any(map(_is_bfloat16, args)):
+            args = tuple(map(_wide, args))
+        return rule(*args, **params)
+
+    return on_wide
+
+
+def _is_bfloat16(value: Any) -> bool:
+    # Of NumPy's kinds it is "V", void: only ml_dtypes knows it. Its name would take longer to ask for than a small sum.
+    return isinstance(value, np.ndarray | np.generic) and value.dtype.kind == "V"
+
+
+def _wide(value: Any) -> Any:
+    if type(value) is tuple:
+        return tuple(map(_wide, value))
+    return value.astype(np.float32) if _is_bfloat16(value) else value
+
+
+def _narrow(value: Any, dtype: Any) -> Any:
+    return value.astype(dtype) if value.dtype.kind == "f" else value
