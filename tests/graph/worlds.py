@@ -20,6 +20,7 @@ from distgrad.autograd import tape
 from distgrad.autograd.backward import gradients, require_node, run_pass, seed_for
 from distgrad.autograd.rows import Rows
 from distgrad.autograd.tape import Alias, Leaf
+from distgrad.autograd.tensor import Boxed
 from distgrad.errors import RemoteError
 from distgrad.graph.context import Context
 from distgrad.graph.functional import shard_frame
@@ -104,7 +105,8 @@ def _passed(leaf: Any) -> Any:
     """What a method gets: as over a link, a value of its own, from which gradients go back to the one passed."""
     if isinstance(leaf, np.ndarray):
         return dg.Tensor(leaf)
-    if isinstance(leaf, dg.Tensor) and leaf.node is not None:
+    # A box of jvp or vmap is passed as it is: it belongs to another tape.
+    if isinstance(leaf, dg.Tensor) and not isinstance(leaf, Boxed) and leaf.node is not None:
         return dg.Tensor(leaf.data, Alias(leaf.node, tape.mode.get().frame, leaf.shape, leaf.dtype))
     return leaf
 
