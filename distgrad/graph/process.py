@@ -245,7 +245,7 @@ class Process:
         self.shares.end_owner(peer, error)
         self.peers.dismiss(peer, error)
         self._cut_off(peer, error)
-        self.endpoint.banish(peer, str(error))
+        self.endpoint.banish(peer, str(error).rpartition(" is lost: ")[2])
 
     def _cut_off(self, peer: Identity, error: DistgradError) -> None:
         """The way to a process is lost: what waits for it fails, what it owned is released. If it lives, and others may

@@ -141,7 +141,7 @@ class Endpoint:
         self._never_again(peer, reason)
         link = self._links.get(peer.name)
         if link is not None and link.peer.incarnation == peer.incarnation:
-            link.close(reason)
+            link.banish(reason)
 
     def close(self) -> None:
         """Says goodbye on every link, ends them and joins all threads. Harmless when repeated."""

@@ -141,12 +141,19 @@ class ProcessLink:
         return future
 
     def close(self, reason: str) -> None:
+        self._leave(reason, f"link closed here: {reason}")
+
+    def banish(self, reason: str) -> None:
+        """Closes the link because the peer is lost, for that reason."""
+        self._leave(reason, reason)
+
+    def _leave(self, reason: str, ending: str) -> None:
         with self._lock:
             self._goodbye = pb.Goodbye(reason=pb.REASON_CLOSED, message=reason)
             plug = self._plug
         if plug is not None:
             plug.wake()
-        self._owner.lose(self, f"link closed here: {reason}")
+        self._owner.lose(self, ending)
 
     def statistics(self) -> dict[str, Any]:
         with self._lock:
