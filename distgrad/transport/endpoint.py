@@ -296,7 +296,7 @@ class Endpoint:
         goodbye = refusal(hello, self.identity, self.settings)
         if goodbye is None and plug.known_sessions_only and not hello.session:
             goodbye = pb.Goodbye(reason=pb.REASON_UNAUTHENTICATED, message="links are not opened over this lane")
-        if goodbye is None and self._is_full():
+        if goodbye is None and not self._has_room_for(hello):
             goodbye = pb.Goodbye(reason=pb.REASON_RESOURCE_EXHAUSTED, message="it has as many links as it may")
         if goodbye is not None:
             plug.say_last(goodbye)
@@ -328,9 +328,9 @@ class Endpoint:
         for plug in plugs:
             plug.close()
 
-    def _is_full(self) -> bool:
-        with self._changed:
-            return len(self._plugs) > self.settings.max_links
+    def _has_room_for(self, hello: pb.Hello) -> bool:
+        known = hello.session or hello.identity.name in self._links
+        return bool(known) or len(self._links) < self.settings.max_links
 
     def _new_link(self, peer: Identity, session: str, opened_at: str) -> ProcessLink:
         return ProcessLink(self.identity, peer, session, opened_at, self.settings, self.receiver, self)

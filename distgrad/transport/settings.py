@@ -57,7 +57,7 @@ class TransportSettings:
         chunk_bytes: larger arrays travel in chunks of this size.
         window_bytes: array bytes in flight above which `send` waits.
         max_transfer_bytes: chunked arrays under way to us on one link, all together.
-        max_links: links and handshakes at a time.
+        max_links: links at a time; connections on which no link has been agreed yet may be as many again.
         fast_lanes: kinds of lanes, beside gRPC, that links may use: "unix" (to processes of this machine, with shared
             memory) and "tcp". None are listened for, offered or taken but these.
         tls: None for links in the clear.

@@ -93,7 +93,7 @@ class SocketLanes:
                 connected.close()
 
     def _take_in(self, connected: socket.socket, accept: Callable[[], Port], context: ssl.SSLContext | None) -> None:
-        # Twice as many, so that who is one too many among members gets a goodbye with words.
+        # Twice as many, for probes and handshakes; and who is one too many as a member gets a goodbye with words.
         if len(self._lanes) > 2 * self._settings.max_links:
             raise ConnectionRefusedError("there are too many")
         limit = self._settings.silence
