@@ -14,6 +14,7 @@ import contextvars
 import threading
 from collections import deque
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -81,6 +82,9 @@ class LocalPass:
         self._inbox: deque[tuple[str, Message]] = deque()
         self._part: Part | None = None
         self._working = False
+        # Whether the job that is to work next lets everything else go first.
+        self._leisure = False
+        self._jobs = 0
 
     # ---- messages ----------------------------------------------------------------------------------------------------
 
@@ -94,6 +98,8 @@ class LocalPass:
             if self.ended.done:
                 return
             self._inbox.append((sender, message))
+            if self._leisure:
+                self._schedule()
             if self._working:
                 return
             if self._part is None or not isinstance(message, Acknowledgement):
@@ -106,16 +112,27 @@ class LocalPass:
             except Exception as error:
                 self._broken(error)
 
-    def _schedule(self) -> None:
+    def _schedule(self, priority: Priority = Priority.GRADIENT) -> None:
+        """Submits a job to work in. One that was submitted before and has not begun does nothing then."""
         self._working = True
+        self._leisure = priority is Priority.FILLER
+        self._jobs += 1
         self._process.executor.submit(
-            self._work, Priority.GRADIENT, context=contextvars.Context(), cancelled=self.abort, kind="gradient"
+            partial(self._work, self._jobs),
+            priority,
+            context=contextvars.Context(),
+            cancelled=self.abort,
+            kind=priority.name,
         )
 
     # ---- work, in the compute slot -----------------------------------------------------------------------------------
 
-    def _work(self) -> None:
-        """Handles what came and runs what is ready, until nothing is left."""
+    def _work(self, job: int) -> None:
+        """Handles what came and runs what is ready, until nothing is left, or only what can wait for others in line."""
+        with self.lock:
+            if job != self._jobs:
+                return
+            self._leisure = False
         record = self._header.create_graph
         active.set(self._share)
         try:
@@ -126,6 +143,8 @@ class LocalPass:
             # Infinite and undefined gradients at the edge of a domain are values, of which NumPy need not warn.
             with np.errstate(all="ignore"):
                 while not self.ended.done:
+                    if self._part.leisurely and self._step_aside():
+                        return
                     messages = self._part.step()
                     if messages is not None:
                         self._send(messages)
@@ -133,6 +152,16 @@ class LocalPass:
                         return
         except BaseException as error:  # a vjp, a hook or a seed went wrong: the whole pass ends
             self._broken(error)
+
+    def _step_aside(self) -> bool:
+        """Lets others in line compute first. False: nobody is, or something has come that others wait for."""
+        if not self._process.executor.keeps_waiting(Priority.FILLER):
+            return False
+        with self.lock:
+            if self._inbox:
+                return False
+            self._schedule(Priority.FILLER)
+            return True
 
     def _stop(self, part: Part) -> bool:
         """Ends the job if there is no work."""

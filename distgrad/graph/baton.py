@@ -293,6 +293,13 @@ class Baton:
         with self._lock:
             return list(self._begun)
 
+    def keeps_waiting(self, priority: Priority) -> bool:
+        """Whether a task more urgent than that stands in line."""
+        if not len(self._turns):  # the usual case, without the lock
+            return False
+        with self._lock:
+            return any(other < priority for other, _, _ in self._turns.in_line().values())
+
     def statistics(self) -> Statistics:
         """Counts of threads and tasks now."""
         with self._lock:

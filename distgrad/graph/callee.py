@@ -61,7 +61,7 @@ class Callee:
             share = self._process.shares.meet(call.context)
             with share.lock:
                 share.meet_peer(link.peer.name)
-                share.call(path)
+                share.call(path, link.peer.name)
         except DistgradError as error:
             self._report(link, call, error)
             return
@@ -78,7 +78,10 @@ class Callee:
             )
         else:
             arrived.gather(self._process, self._resolve)
-        arrived.ready.add_callback(lambda _: self._advance(caller))
+        if arrived.ready.done:
+            self._advance(caller)
+        else:
+            arrived.ready.add_callback(lambda _: self._advance(caller))
 
     def _advance(self, caller: tuple[str, Path, str]) -> None:
         """Submits the calls of one caller to one shard, from the head of the line as far as their arguments are
@@ -133,14 +136,13 @@ class Callee:
             made.add(ref.outcome)
         arrays: list[Any] = []
         done = pb.Done(context=call.context.id, path=call.path, value=self._small_value(value, share, arrays))
-        ended = made.ended()
-        if ended.done:
+        if made.all_ended:
             self._end(arrived, made, forwarded, done, arrays)
             return
         done.going_on = True
         self._process.send(arrived.link.peer.name, done, arrays)
         done = pb.Done(context=call.context.id, path=call.path)
-        ended.add_callback(lambda _: self._end(arrived, made, forwarded, done, []))
+        made.ended().add_callback(lambda _: self._end(arrived, made, forwarded, done, []))
 
     def _small_value(self, value: Any, share: Share, arrays: list[Any]) -> pb.Value | None:
         """A value that travels with the news of its call's end: one array or number of little size. None for others.
@@ -233,7 +235,10 @@ class _Arrived:
             promise = process.fetch(self.share, name, edge, self.frame)
             promise.add_callback(partial(self._keep, number))
             waits.append(promise)
-        all_done(waits, self.ready)
+        if waits:
+            all_done(waits, self.ready)
+        else:
+            self.ready.set_result(None)
         return self.ready
 
     def _keep(self, number: int, promise: Promise[Any]) -> None:

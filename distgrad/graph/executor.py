@@ -256,6 +256,10 @@ class Executor:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def keeps_waiting(self, priority: Priority) -> bool:
+        """Whether a job more urgent than that stands in line."""
+        return self._baton.keeps_waiting(priority)
+
     @property
     def progress(self) -> int:
         """Grows with every start, resumption and end of a job: a heartbeat that carries it shows life, not presence."""

@@ -145,6 +145,11 @@ class Part:
             return self._flush()
         return [] if self._engine.run_one() else None
 
+    @property
+    def leisurely(self) -> bool:
+        """Whether nobody waits for what is left to do here: gradients of this process's own variables."""
+        return not (self.inbox or self._outbox or self._engine.hurried or self._engine.idle)
+
     def _receive(self, sender: str, message: Message) -> list[Outgoing]:
         if isinstance(message, Acknowledgement):
             self._participant.acknowledged(message.count, message.waiting, message.met)

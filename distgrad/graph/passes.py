@@ -88,12 +88,8 @@ class Passes:
         elif news:
             flood_abort(self._process, share, path, error)
 
-    def lost(self, share: Share, peer: str, error: DistgradError) -> None:
-        """A process is gone; what the context had there is lost, and so are passes that may need it."""
-        with share.lock:
-            if peer not in share.peers:
-                return
-            share.lost[peer] = error
+    def abort(self, share: Share, error: DistgradError) -> None:
+        """A process of the context is lost, and with it what passes may need."""
         for local in list(share.passes.values()):
             local.abort(error)
 

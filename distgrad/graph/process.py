@@ -92,6 +92,7 @@ class Process:
         self.requests: dict[type, Callable[[Link, Any, list[Any], Reply], None]] = {
             pb.Fetch: self.fetcher.answer,
             pb.Release: self._release,
+            pb.Enlist: self._enlist_peer,
             pb.Finish: self.passes.finish,
             pb.Statistics: self._statistics,
         }
@@ -261,7 +262,9 @@ class Process:
     def _unreachable(self, name: str, error: DistgradError) -> None:
         self.caller.lost(name, error)
         for share in self.shares:
-            self.passes.lost(share, name, error)
+            if share.lose(name, error):
+                self.passes.abort(share, error)
+                self._enlist(share)
 
     # ---- the end of a context, and small requests --------------------------------------------------------------------
 
@@ -279,6 +282,25 @@ class Process:
         # A peer that is lost has released everything; its error is none of ours.
         all_done([settled(self.request(peer, pb.Release(context=context))) for peer in peers], done)
         return done
+
+    def _enlist(self, share: Share) -> None:
+        """A process that this one shares the context with is lost. It may have been the only one that knew of this one,
+        and would have released it: so its owner is told."""
+        owner = share.identity.owner
+        with share.lock:
+            if not share.records or owner == self.name or owner in share.peers:
+                return
+        enlisted = self.request(owner, pb.Enlist(context=share.id))
+        enlisted.add_callback(lambda answer: self._orphaned(share) if answer.error is not None else None)
+
+    def _orphaned(self, share: Share) -> None:
+        self.release(share.id, reason=ContextClosed(f"context {share.id} has no owner that can be reached"))
+
+    def _enlist_peer(self, link: Link, body: pb.Enlist, arrays: list[Any], reply: Reply) -> None:
+        share = self.shares.require(body.context)
+        with share.lock:
+            share.meet_peer(link.peer.name)
+        reply(pb.Empty())
 
     def _drop(self, link: Link, body: pb.Drop, arrays: list[Any]) -> None:
         self.drop(body.refs)

@@ -124,6 +124,11 @@ class Issued:
     def _ended(self, outcome: Outcome) -> None:
         self._open.pop(outcome, None)
 
+    @property
+    def all_ended(self) -> bool:
+        """Whether all calls made so far have ended, well or not."""
+        return all(outcome.done.done for outcome in self)
+
     def ended(self) -> Promise[None]:
         """Done, well or not, when all calls made so far have ended."""
         ended: Promise[None] = Promise()

@@ -73,8 +73,8 @@ class Share:
         # Values of calls that ran or will run here, by path, and gradients that restricted passes have found. A value
         # may be asked for before its call has arrived.
         self.values: dict[Path, Promise[Any]] = {}
-        # Paths of the calls that have come.
-        self.calls: set[Path] = set()
+        # Paths of the calls that have come, and from whom.
+        self.calls: dict[Path, str] = {}
         # What passes have accumulated, by the frame they were started in: the order of threads must not be seen.
         self.gradients: dict[Path, dict[Node, Any]] = {}
         self.passes: dict[Path, LocalPass] = {}
@@ -103,6 +103,18 @@ class Share:
         if name in self.lost:
             raise self.lost[name]
         self.peers.add(name)
+
+    def lose(self, peer: str, error: DistgradError) -> bool:
+        """A process is gone, and with it what the context had there, and what it wanted of this one. False when the
+        context did not reach it."""
+        with self.lock:
+            if peer not in self.peers:
+                return False
+            self.lost[peer] = error
+            if not self.records:
+                for path in [path for path, caller in self.calls.items() if caller == peer]:
+                    self.drop(path)
+        return True
 
     # ---- edges -------------------------------------------------------------------------------------------------------
 
@@ -135,7 +147,7 @@ class Share:
                     promise.set_error(self.closed)
             return promise
 
-    def call(self, path: Path) -> None:
+    def call(self, path: Path, caller: str) -> None:
         """Notes that the call at `path` has come.
 
         Raises:
@@ -147,13 +159,13 @@ class Share:
                     f"two calls have the path {'/'.join(map(str, path))} in context {self.id}: threads or tasks make "
                     "calls side by side; let each enter `with ctx.branch(i):`"
                 )
-            self.calls.add(path)
+            self.calls[path] = caller
 
     def drop(self, path: Path) -> None:
         """Forgets the value of a call made outside any context."""
         with self.lock:
             self.values.pop(path, None)
-            self.calls.discard(path)
+            self.calls.pop(path, None)
 
     # ---- gradients ---------------------------------------------------------------------------------------------------
 

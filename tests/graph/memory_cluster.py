@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from distgrad.autograd.tensor import Tensor
-from distgrad.errors import ProgramError
+from distgrad.errors import ProgramError, WorkerLost
 from distgrad.graph.context import Context
 from distgrad.graph.process import Process
 from distgrad.graph.waiting import Promise
@@ -104,7 +104,8 @@ class MemoryCluster:
                 process.tell_forgotten()
             for process in self.processes:
                 for link in process.endpoint.links():
-                    process.ask(link.peer.name, pb.Statistics())
+                    with suppress(WorkerLost):  # which has nothing of ours any more
+                        process.ask(link.peer.name, pb.Statistics())
 
     def close(self) -> None:
         for process in self.processes:

@@ -3,6 +3,8 @@ process."""
 
 from __future__ import annotations
 
+import contextlib
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -17,7 +19,7 @@ import distgrad as dg
 from distgrad.errors import DistgradError, GradientError
 
 from .shards import Dense, Router
-from .worlds import ClusterWorld, LocalWorld, Placement, cluster_world, same
+from .worlds import SPREAD, ClusterWorld, LocalWorld, Placement, cluster_world, same
 
 SHARDS: dict[str, Callable[[], Any]] = {
     "a": partial(Dense, 1),
@@ -131,7 +133,7 @@ def _here(value: Any) -> Any:
 def _caught(ref: Any) -> str:
     with pytest.raises(DistgradError) as caught:
         ref.get()
-    return str(caught.value.original_message)  # type: ignore[attr-defined]
+    return getattr(caught.value, "original_message", type(caught.value).__name__)
 
 
 def _grad(ctx: Any, root: Any, x: Any) -> Any:
@@ -196,3 +198,56 @@ def test_many_random_programs_mean_the_same_everywhere(program: list[Step], work
 @given(**everywhere)
 def test_a_random_program_survives_links_that_break(program: list[Step], workers: int, home: str, seed: int) -> None:
     check(program, workers, home, seed, breaks=0.02, duplicates=0.1)
+
+
+# ---- processes that end in the middle --------------------------------------------------------------------------------
+
+
+def end_after(world: ClusterWorld, name: str, frames: int) -> threading.Thread:
+    """Closes a worker, in a thread, when that many frames have arrived anywhere."""
+    left = threading.Semaphore(0)
+    network = world.cluster.network
+    arrive = network._arrive
+
+    def counted(lane: Any) -> None:
+        left.release()
+        arrive(lane)
+
+    network._arrive = counted  # type: ignore[method-assign]
+
+    def close() -> None:
+        for _ in range(frames):
+            if not left.acquire(timeout=5):
+                return
+        world.cluster.workers.pop(name).close()
+
+    thread = threading.Thread(target=close)
+    thread.start()
+    return thread
+
+
+def survive(program: list[Step], victim: int, frames: int, seed: int) -> None:
+    """Whatever the program comes to, it comes to an end, and leaves nothing on those that are left."""
+    with cluster_world(SHARDS, SPREAD, seed) as world:
+        thread = end_after(world, f"w{victim}", frames)
+        with contextlib.suppress(DistgradError):
+            run(program, world)
+        # It may not have come to that while the program ran.
+        while thread.is_alive():
+            with contextlib.suppress(DistgradError), world.context():
+                world.shard("abc"[(victim + 1) % 3]).forward(np.ones(3)).get()
+        thread.join()
+
+
+@settings(max_examples=25, derandomize=True, phases=PHASES, suppress_health_check=[HealthCheck.too_slow])
+@given(program=programs, victim=st.integers(0, 2), frames=st.integers(1, 120), seed=st.integers(0, 2**16))
+def test_a_random_program_ends_when_a_worker_does(program: list[Step], victim: int, frames: int, seed: int) -> None:
+    survive(program, victim, frames, seed)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@settings(max_examples=800, phases=PHASES, suppress_health_check=[HealthCheck.too_slow])
+@given(program=programs, victim=st.integers(0, 2), frames=st.integers(1, 200), seed=st.integers(0, 2**16))
+def test_many_random_programs_end_when_a_worker_does(program: list[Step], victim: int, frames: int, seed: int) -> None:
+    survive(program, victim, frames, seed)

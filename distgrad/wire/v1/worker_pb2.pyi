@@ -296,6 +296,12 @@ class Release(_message.Message):
     context: str
     def __init__(self, context: _Optional[str] = ...) -> None: ...
 
+class Enlist(_message.Message):
+    __slots__ = ("context",)
+    CONTEXT_FIELD_NUMBER: _ClassVar[int]
+    context: str
+    def __init__(self, context: _Optional[str] = ...) -> None: ...
+
 class ReadGradients(_message.Message):
     __slots__ = ("context", "shard")
     CONTEXT_FIELD_NUMBER: _ClassVar[int]

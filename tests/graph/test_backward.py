@@ -1,0 +1,102 @@
+"""What a process does first in a pass, and what it lets others do before."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from .shards import parameter
+from .worlds import SPREAD, cluster_world
+
+X = np.array([0.3, -1.2, 0.7])
+
+
+class Logged:
+    """Notes in which order its calls run and its gradients come, and can hold a pass up at its beginning."""
+
+    def __init__(self) -> None:
+        self.v = parameter(7, 3)
+        self.log: list[str] = []
+        self.entered = threading.Event()
+        self.open = threading.Event()
+        self.v.register_hook(lambda gradient: self.log.append("gradient of its own"))
+
+    def forward(self, x: Any) -> Any:
+        x.register_hook(lambda gradient: self.log.append("gradient for another"))
+        y = x * self.v
+        y.register_hook(lambda gradient: self._hold())
+        return y
+
+    def call(self, x: Any) -> Any:
+        self.log.append("call")
+        return x
+
+    def _hold(self) -> None:
+        self.entered.set()
+        assert self.open.wait(10)
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Returns when the condition holds, which must be soon."""
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
+def beside(ctx: Any, work: Callable[[], None]) -> threading.Thread:
+    """Runs something in a thread and a branch of its own."""
+
+    def run() -> None:
+        with ctx.branch(0):
+            work()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    return thread
+
+
+def test_gradients_for_others_go_before_calls_and_those_before_gradients_of_its_own() -> None:
+    shard = Logged()
+    with cluster_world({"s": lambda: shard}, SPREAD) as world:
+        x = world.variable("x", X)
+        with world.context() as ctx:
+            loss = world.shard("s").forward(x)
+            loss.wait()
+            backward = beside(ctx, lambda: ctx.backward(loss, np.ones(3)))
+            assert shard.entered.wait(10)
+            executor = world.cluster.workers["w0"].executor
+            calls = [world.shard("s").call(X) for _ in range(3)]
+            until(lambda: sum(executor.statistics().queued.values()) == 3)
+            shard.open.set()
+            backward.join()
+            for call in calls:
+                call.wait()
+            assert world.gradients(ctx).keys() == {"x", "s.v"}
+    assert shard.log == ["gradient for another", "call", "call", "call", "gradient of its own"]
+
+
+def test_a_gradient_that_comes_meanwhile_goes_first_again() -> None:
+    """The pass has stepped aside with gradients of its own left, when another process sends it more."""
+    shard, other = Logged(), Logged()
+    other.open.set()
+    with cluster_world({"s": lambda: shard, "t": lambda: other}, SPREAD) as world:
+        x = world.variable("x", X)
+        with world.context() as ctx:
+            h = world.shard("s").forward(x)
+            loss = world.shard("t").forward(h)
+            both = world.shard("s").call(loss)
+            both.wait()
+            backward = beside(ctx, lambda: ctx.backward([loss, both, h], [np.ones(3), X, X]))
+            assert shard.entered.wait(10)
+            calls = [world.shard("s").call(X) for _ in range(5)]
+            shard.open.set()
+            backward.join()
+            for call in calls:
+                call.wait()
+            assert world.gradients(ctx).keys() == {"x", "s.v", "t.v"}
+    assert shard.log.count("call") == 6
