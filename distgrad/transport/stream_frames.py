@@ -25,7 +25,7 @@ HEADER = struct.Struct("<II")
 # Small frames are gathered up to so many bytes for one system call.
 GATHERED = 2**16
 # After so many bytes a thread that writes in passing leaves the rest to another.
-IN_PASSING = 2**18
+IN_PASSING = 2**21
 # Read at once; a longer frame is read straight into memory of its own.
 BUFFER = 2**16
 # Larger payloads go into a slot.
