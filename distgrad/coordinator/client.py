@@ -50,7 +50,8 @@ class WorkerStatus:
     Attributes:
         state: "alive", "lost" or "left".
         reason: why it is no longer alive.
-        counts: how many contexts, values, calls, links, ... it holds; empty when it cannot be asked.
+        counts: how many contexts, values, calls, links, ... it holds, and what it has of its system's (see
+            `distgrad.observe.usage`); empty when it cannot be asked.
     """
 
     name: str
@@ -202,7 +203,7 @@ class Client:
         ]
 
     def counts(self, process: str) -> dict[str, int]:
-        """How many contexts, values, edges, links, ... a process holds now."""
+        """How many contexts, values, edges, links, ... a process holds now, and what it has of its system's."""
         reply, _ = self.process.ask(process, pb.Statistics())
         return dict(reply.counts)
 

@@ -41,6 +41,7 @@ class Peers:
         self._unreachable = unreachable
         self._lock = threading.Lock()
         self._known: dict[str, Identity] = {}
+        self._greeted: set[int] = set()  # incarnations known by their link alone, and forgotten with it
         self._opening: dict[str, _Opening] = {}
         self._gone: dict[str, DistgradError] = {}
         self._closed: DistgradError | None = None
@@ -51,7 +52,24 @@ class Peers:
         """From now on `identity.name` means this incarnation at this address."""
         with self._lock:
             self._known[identity.name] = identity
+            self._greeted.discard(identity.incarnation)
             self._gone.pop(identity.name, None)
+
+    def greet(self, identity: Identity) -> None:
+        """A process has introduced itself, by making a link. Unless others introduce it too, it is known as long as the
+        link lasts."""
+        with self._lock:
+            if self.incarnation(identity.name) != identity.incarnation:
+                self._known[identity.name] = identity
+                self._greeted.add(identity.incarnation)
+
+    def leave(self, identity: Identity) -> None:
+        """The link to a process is lost."""
+        with self._lock:
+            if identity.incarnation in self._greeted:
+                self._greeted.discard(identity.incarnation)
+                if self.incarnation(identity.name) == identity.incarnation:
+                    del self._known[identity.name]
 
     def dismiss(self, identity: Identity, error: DistgradError) -> None:
         """This incarnation is gone; messages to it fail with `error` until another is introduced, those that wait for
@@ -60,6 +78,7 @@ class Peers:
         with self._lock:
             if self.incarnation(identity.name) in (0, identity.incarnation):
                 self._known.pop(identity.name, None)
+                self._greeted.discard(identity.incarnation)
                 remember(self._gone, identity.name, error)
             opening = self._opening.get(identity.name)
             if opening is not None and opening.incarnation == identity.incarnation:
@@ -67,6 +86,11 @@ class Peers:
                 abandoned, opening.pending = opening.pending, []
         for message in abandoned:
             message.fail(error)
+
+    def known(self) -> list[Identity]:
+        """The processes that messages can be sent to by name."""
+        with self._lock:
+            return list(self._known.values())
 
     def incarnation(self, name: str) -> int:
         """The incarnation that `name` means now; 0 when unknown."""

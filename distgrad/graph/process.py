@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextvars
 import itertools
 import logging
+import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from distgrad.autograd.tape import Frame, mode
 from distgrad.autograd.tensor import Tensor
 from distgrad.errors import ContextClosed, DistgradError, PermissionDenied, ProgramError, WireError, WorkerLost
+from distgrad.observe import usage
 from distgrad.transport.interfaces import Identity, Lanes, Link
 from distgrad.wire import RefName, pb, ref_to_pb
 
@@ -32,6 +34,9 @@ if TYPE_CHECKING:
     from .callee import Resolve
 
 _log = logging.getLogger(__name__)
+
+# Seconds that a context is kept whose owner is not known.
+LEASE = 30.0
 
 Reply = Callable[..., None]
 
@@ -227,13 +232,15 @@ class Process:
 
     def linked(self, link: Link) -> None:
         if link.peer.address and self.peers.role(link.peer.name) in ("", link.peer.role):
-            self.peers.introduce(link.peer)
+            self.peers.greet(link.peer)
 
     def lost(self, peer: Identity, reason: str) -> None:
         self._cut_off(peer, WorkerLost(f"{peer.name} is lost: {reason}"))
+        self.peers.leave(peer)
 
     def progress(self) -> tuple[int, int]:
         self.tell_forgotten()
+        self.release_orphans(time.monotonic())
         statistics = self.executor.statistics()
         return self.executor.progress, statistics.running + sum(statistics.queued.values())
 
@@ -258,6 +265,15 @@ class Process:
             self._unreachable(peer.name, error)
         for listener in self.on_lost:
             listener(peer, error)
+
+    def release_orphans(self, now: float) -> None:
+        """Releases contexts met a lease ago whose owners nobody knows: they were gone before, or never were."""
+        living = {owner_tag(identity) for identity in (self.identity, *self.peers.known())}
+        living |= {owner_tag(link.peer) for link in self.endpoint.links()}
+        for share in self.shares.orphans(living, met_before=now - LEASE):
+            error = ContextClosed(f"context {share.id} is released: its owner is not known here")
+            self.shares.release(share.id, error)
+            self.caller.forget(share, error)
 
     def _unreachable(self, name: str, error: DistgradError) -> None:
         self.caller.lost(name, error)
@@ -313,7 +329,7 @@ class Process:
                 share.drop(tuple(ref.path))
 
     def _statistics(self, link: Link, body: pb.Statistics, arrays: list[Any], reply: Reply) -> None:
-        reply(pb.Counts(counts=self.counts()))
+        reply(pb.Counts(counts={**self.counts(), **usage()}))
 
     def counts(self) -> dict[str, int]:
         """How much of everything this process holds, for operators and leak tests."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Collection, Iterator, Mapping
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -89,6 +90,7 @@ class Share:
         self.frame: Frame | None = None
         self.issued: Issued | None = None
         self.closed: DistgradError | None = None
+        self.met = time.monotonic()
 
     # ---- other processes ---------------------------------------------------------------------------------------------
 
@@ -284,6 +286,12 @@ class Shares:
         for share in owned:
             share.close(reason)
         return owned
+
+    def orphans(self, living: Collection[str], met_before: float) -> list[Share]:
+        """The shares met before a time whose owners' tags are not among the living."""
+        with self._lock:
+            shares = list(self._shares.values())
+        return [share for share in shares if share.met < met_before and _tag_of(share.id) not in living]
 
     def end_owner(self, owner: Identity, reason: DistgradError) -> None:
         """None of an owner's contexts is met from now on."""

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from rich.console import Console
 from rich.table import Table
 
 from distgrad.coordinator.client import WorkerStatus
 
-_COUNTS = ("contexts", "values", "calls", "links")
+_COUNTS = ("contexts", "values", "calls", "links", "system_threads", "descriptors", "memory_bytes")
+_HEADINGS = {"system_threads": "threads", "memory_bytes": "memory"}
 
 # Columns of text for a file or another program, which break no lines.
 _UNBROKEN = 1000
@@ -28,10 +29,16 @@ def members_table(workers: Iterable[WorkerStatus]) -> Table:
     table = Table(box=None, pad_edge=False)
     for heading in ("worker", "state", "process", "address"):
         table.add_column(heading, overflow="fold")
-    for heading in _COUNTS:
-        table.add_column(heading, justify="right")
+    for name in _COUNTS:
+        table.add_column(_HEADINGS.get(name, name), justify="right")
     for worker in workers:
         state = worker.state + (f": {worker.reason}" if worker.reason else "")
-        counts = [str(worker.counts.get(name, "")) for name in _COUNTS]
+        counts = [_count(name, worker.counts) for name in _COUNTS]
         table.add_row(worker.name, state, str(worker.pid), worker.address, *counts)
     return table
+
+
+def _count(name: str, counts: Mapping[str, int]) -> str:
+    if name not in counts:
+        return ""
+    return f"{counts[name] / 2**20:.0f} MiB" if name == "memory_bytes" else str(counts[name])
