@@ -20,7 +20,8 @@ def assert_everyone_learned(world: World, trouble: Trouble, victim: WorkerProces
     """
     _, error = trouble.outcome()
     assert isinstance(error, WorkerLost)
-    assert re.search(rf"{victim.name}(#\w+)? (is lost|cannot be reached)\b.*({reason})", str(error)), str(error)
+    # Another worker may have been about to reach it for the first time.
+    assert re.search(rf"{victim.name}(#\w+)? (is lost\b.*({reason})|cannot be reached at )", str(error)), str(error)
     _, member = world.loss(victim)
     assert (member.name, member.state) == (victim.name, "lost")
     assert re.search(reason, member.reason)

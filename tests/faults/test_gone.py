@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 
 from distgrad.errors import ContextClosed, LinkError, WorkerLost
 from distgrad.graph.peers import OwnLink, Peers
-from distgrad.graph.process import Process
+from distgrad.graph.process import LEASE, Process
 from distgrad.graph.share import REMEMBERED, Shares, owner_tag
 from distgrad.graph.waiting import Promise
 from distgrad.transport.interfaces import Identity
@@ -95,6 +96,34 @@ def test_a_value_asked_for_in_a_context_whose_call_never_came_goes_with_the_owne
     assert w0.counts()["contexts"] == 0
     with pytest.raises(WorkerLost, match="so the cluster says"):
         never.result(DEADLINE)
+
+
+def test_a_context_of_an_owner_nobody_knows_is_kept_for_a_lease(cluster: MemoryCluster) -> None:
+    w0, w1 = cluster.workers.values()
+    ghost = Identity.new("ghost", "client")
+    contexts = [pb.ContextId(id=f"{owner_tag(owner)}/0") for owner in (ghost, w1.identity, cluster.driver.identity)]
+    for context in contexts:
+        w0.shares.meet(context)
+    cluster.driver.ask("w0", pb.Statistics(), timeout=DEADLINE)
+    now = time.monotonic()
+    w0.release_orphans(now)
+    assert w0.counts()["contexts"] == 3
+    w0.release_orphans(now + 2 * LEASE)
+    # w1 is known by name, the driver has a link.
+    assert w0.counts()["contexts"] == 2
+    with pytest.raises(ContextClosed):
+        w0.shares.meet(contexts[0])
+
+
+def test_a_process_known_by_its_link_alone_is_forgotten_with_it(cluster: MemoryCluster) -> None:
+    w0 = cluster.workers["w0"]
+    passing, member = (Identity.new(name, "worker", f"memory:{name}") for name in ("passing", "member"))
+    w0.peers.introduce(member)
+    for identity in (passing, member):
+        w0.peers.greet(identity)
+        w0.lost(identity, "so the test says")
+    assert passing not in w0.peers.known()
+    assert member in w0.peers.known()
 
 
 def test_no_link_is_made_with_a_process_that_is_gone(cluster: MemoryCluster) -> None:

@@ -1,0 +1,88 @@
+"""Machines that cannot reach one another, and nobody is told: packets are lost without a word."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from distgrad.errors import DistgradError
+
+from .aftermath import assert_everyone_learned, assert_survivors_serve
+from .gates import DEADLINE
+from .moments import MOMENTS, Trouble, X
+from .namespaces import NetworkWorld, needs_root, without_proxies
+from .world import quick_settings, world
+
+pytestmark = [pytest.mark.slow, pytest.mark.network, needs_root]
+
+SILENT = r"silent for 2 s"
+
+
+@pytest.fixture(params=[(), ("tcp",)], ids=["grpc", "tcp"])
+def found(request: pytest.FixtureRequest) -> Iterator[NetworkWorld]:
+    """Three workers on a machine each, linked by lanes of one kind."""
+    settings = quick_settings(insecure=True, fast_lanes=request.param)
+    with without_proxies(), world("w0", "w1", "w2", settings=settings, kind=NetworkWorld) as found:
+        yield found
+
+
+@pytest.mark.parametrize("moment", [moment for moment in MOMENTS if moment != "commit"])
+def test_a_machine_that_is_cut_off_is_lost_by_its_silence(found: NetworkWorld, moment: str) -> None:
+    trouble = Trouble(found, moment)
+    victim = found.workers["w1"]
+    found.network.pull("w1")
+    assert_everyone_learned(found, trouble, victim, SILENT)
+    found.assert_nothing_is_held()
+    assert_survivors_serve(found, "a", "c")
+    # It has found out as well, and has ended: nobody would listen to it any more.
+    assert re.search(f"coordinator is lost: {SILENT}", victim.event("ended")["reason"])
+    trouble.visitor.let_go()
+    assert victim.event("exited")["code"] == 0
+    found.network.put_back("w1")
+    found.assert_nothing_is_held()
+
+
+def test_a_machine_that_hears_and_is_not_heard_is_lost_and_learns_it(found: NetworkWorld) -> None:
+    trouble = Trouble(found, "forward")
+    victim = found.workers["w1"]
+    found.network.mute("w1")
+    assert_everyone_learned(found, trouble, victim, SILENT)
+    trouble.visitor.let_go()
+    assert "coordinator is lost" in victim.event("ended")["reason"]
+    found.assert_nothing_is_held()
+    assert_survivors_serve(found, "a", "c")
+
+
+def test_two_workers_that_do_not_reach_each_other_are_no_loss_to_the_rest(found: NetworkWorld) -> None:
+    for shard, worker in zip("abc", ("w0", "w1", "w2"), strict=True):
+        found.place(shard, worker)
+    a, b = map(found.driver.shard, "ab")
+    with found.driver.context():
+        a.chain(X, b, "forward").get()
+    found.network.separate(["w0", "w1"])
+    with pytest.raises(DistgradError, match=r"w1(#\w+)? (is lost|cannot be reached)"), found.driver.context():
+        a.chain(X, b, "forward").get(DEADLINE)
+    # Each of them goes on with everybody else.
+    assert found.living() == ["w0", "w1", "w2"]
+    assert_survivors_serve(found, "a", "c")
+    assert_survivors_serve(found, "b", "c")
+    found.network.separate(["w0", "w1"], False)
+    with found.driver.context():
+        np.testing.assert_array_equal(a.chain(X, b, "forward").get(DEADLINE).numpy(), X * 4)
+    assert_survivors_serve(found, "a", "b", "c")
+
+
+def test_a_cable_that_is_soon_put_back_goes_unnoticed(found: NetworkWorld) -> None:
+    found.place("a", "w0")
+    a = found.driver.shard("a")
+    assert_survivors_serve(found, "a")
+    found.network.pull("w0")
+    waits = a.forward(X)
+    found.network.put_back("w0")
+    np.testing.assert_array_equal(waits.numpy(DEADLINE), X * 2)
+    del waits
+    assert found.living() == ["w0", "w1", "w2"]
+    assert_survivors_serve(found, "a")
