@@ -1,33 +1,27 @@
-"""Training a job: forward calls for every microbatch, backward, update; evaluation and checkpoints now and then."""
+"""Training a job: step after step, with evaluation and checkpoints now and then."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from distgrad.errors import ConfigError, GradientError
-from distgrad.graph.context import Context
+from distgrad.errors import ConfigError
 from distgrad.optim import from_settings
 
-from .batches import Batches, Microbatch
+from .batches import Batches
 from .checkpoint import latest_checkpoint, prune
-from .client import Client, PlacedShard, RemoteOptimizer
-from .job import Job, Stage
+from .client import Client, PlacedShard
+from .job import Job
 from .metrics import MetricsFile, StepMetrics
+from .step import Steps, forward
 
 Report = Callable[[dict[str, Any]], None]
-
-_ADVICE = (
-    "lower the learning rate (--set optimizer.settings.lr=...) or clip gradients (--set optimizer.clip_norm=...), and "
-    "look for infinite values in the data"
-)
 
 
 @dataclass(frozen=True)
@@ -55,8 +49,7 @@ class Result:
 class Trainer:
     """Runs a job on a cluster whose workers have joined.
 
-    The loss that the job's last stage returns is the mean over its microbatch, and a step follows the gradient of the
-    mean over the batch. Everything is decided by the job's seed: neither timing nor placement changes a bit.
+    Everything is decided by the job's seed: neither timing nor placement changes a bit.
 
     Arguments:
         report: told of what happens, as dicts with an "event": placed, resumed, step, evaluated, saved.
@@ -89,9 +82,9 @@ class Trainer:
         loss, accuracy = math.nan, None
         with ExitStack() as stack:
             metrics = self._open_metrics(stack, first)
-            threads = stack.enter_context(ThreadPoolExecutor(job.microbatches, thread_name_prefix="microbatch"))
+            steps = stack.enter_context(Steps(self._client, job, self._shards, optimizer))
             for step in range(first, job.steps):
-                loss = self._step(step, batches, optimizer, threads)
+                loss = steps.take(step, batches.microbatches(step))
                 taken = step + 1
                 rate = (taken - first) / (time.monotonic() - began)
                 self._report({"event": "step", "step": taken, "steps": job.steps, "loss": loss, "rate": rate})
@@ -145,47 +138,6 @@ class Trainer:
             return None
         return stack.enter_context(MetricsFile(self._job.checkpoint.directory / "metrics.jsonl", first))
 
-    # ---- a step ------------------------------------------------------------------------------------------------------
-
-    def _step(self, step: int, batches: Batches, optimizer: RemoteOptimizer, threads: ThreadPoolExecutor) -> float:
-        """Forward and backward of every microbatch, side by side, and one update. Returns the mean loss."""
-        pieces = batches.microbatches(step)
-        with ExitStack() as stack:
-            contexts = [stack.enter_context(self._client.context(step, number)) for number in range(len(pieces))]
-            losses = list(threads.map(self._microbatch, contexts, pieces))
-            loss = math.fsum(piece.share * value for piece, value in zip(pieces, losses, strict=True))
-            if not math.isfinite(loss):
-                raise GradientError(f"step {step + 1}: the loss is {loss}, so the step was not taken; {_ADVICE}")
-            result = optimizer.step(*contexts, clip_norm=self._job.optimizer.clip_norm)
-            self._release(contexts)
-        if not result.applied:
-            raise GradientError(
-                f"step {step + 1}: a gradient is not finite (loss {loss:g}), so the step was not taken; {_ADVICE}"
-            )
-        return loss
-
-    def _release(self, contexts: Sequence[Context]) -> None:
-        """Ends contexts all at once: leaving their blocks one after the other takes a round trip each."""
-        process = self._client.process
-        for released in [process.release(context.id) for context in contexts]:
-            process.executor.wait(released, what="the release of a step's contexts")
-
-    def _microbatch(self, context: Context, piece: Microbatch) -> float:
-        """Forward and backward of one microbatch, whose loss counts as its share of the step's. Returns that loss."""
-        with context:
-            loss = self._forward(self._job.pipeline.forward, piece.inputs, piece.targets)
-            context.backward(loss, gradient=np.asarray(piece.share))
-            value = float(loss.item())
-        return value
-
-    def _forward(self, stages: Sequence[Stage], inputs: Any, *rest: Any) -> Any:
-        """Calls the stages one after the other without waiting; the last is given `rest` as well."""
-        value = inputs
-        for position, stage in enumerate(stages):
-            extra = rest if position == len(stages) - 1 else ()
-            value = getattr(self._shards[stage.shard], stage.method)(value, *extra)
-        return value
-
     # ---- now and then ------------------------------------------------------------------------------------------------
 
     def _evaluate(self, step: int, batches: Batches) -> float | None:
@@ -194,7 +146,7 @@ class Trainer:
         inputs, targets = batches.held_out()
         accuracy = loss = None
         if pipeline.evaluate:
-            predicted = self._forward(pipeline.evaluate, inputs).numpy()
+            predicted = forward(self._shards, pipeline.evaluate, inputs).numpy()
             if np.shape(predicted) != targets.shape:
                 raise ConfigError(
                     f"{pipeline.evaluate[-1]} returned predictions of shape {np.shape(predicted)} for held-out targets "
@@ -202,7 +154,7 @@ class Trainer:
                 )
             accuracy = float(np.mean(predicted == targets))
         else:
-            loss = float(self._forward(pipeline.forward, inputs, targets).item())
+            loss = float(forward(self._shards, pipeline.forward, inputs, targets).item())
         self._report({"event": "evaluated", "step": step, "accuracy": accuracy, "loss": loss})
         return accuracy
 
