@@ -3,6 +3,11 @@
     this process --- switch --- w0
                           `---- w1 ...
 
+    with without_proxies(), network() as found:
+        address = found.add("w0")
+        subprocess.Popen([*found.prefix("w0"), "distgrad", "worker", "--listen", f"{address}:0", ...])
+        found.pull("w0")
+
 The switch is a namespace of its own with a bridge in it. A cable that is pulled there loses every packet without a
 word, as a broken switch or a firewall that drops does: nobody gets a reset or an error. Needs root.
 """
@@ -72,6 +77,10 @@ class Network:
         for name in names:
             ip("link", "set", name, "master", "bridge", inside=self._switch)
 
+    def take_down(self, name: str) -> None:
+        """A machine's network interface goes down, which its kernel knows: what is sent there finds no way out."""
+        ip("link", "set", "eth0", "down", inside=f"{self._mark}{name}")
+
     def separate(self, names: Sequence[str], separate: bool = True) -> None:
         """Machines of these names do not reach one another; all others they do."""
         for name in names:
@@ -101,6 +110,13 @@ class Network:
         ip("link", "set", interface, "up", inside=namespace)
         ip("link", "set", name, "master", "bridge", "up", inside=self._switch)
         return address
+
+
+@contextmanager
+def network() -> Iterator[Network]:
+    """A switch with this process at it; at the end nothing of the network is left."""
+    with ExitStack() as stack:
+        yield Network(stack)
 
 
 class NetworkWorld(World):

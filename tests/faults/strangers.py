@@ -138,10 +138,11 @@ def numbered(frames: Sequence[bytes]) -> Iterator[bytes]:
 
 
 class _StillLane:
-    """A lane that carries nothing by itself."""
+    """Implements `Lane`: carries nothing by itself."""
 
     def wake(self) -> None: ...
     def close(self) -> None: ...
+    def relieve(self, now: float) -> None: ...
 
 
 class _OnePort:

@@ -45,6 +45,17 @@ def test_a_machine_that_is_cut_off_is_lost_by_its_silence(found: NetworkWorld, m
     found.assert_nothing_is_held()
 
 
+def test_a_machine_whose_network_goes_down_is_lost_by_its_silence(found: NetworkWorld) -> None:
+    trouble = Trouble(found, "backward")
+    victim = found.workers["w1"]
+    found.network.take_down("w1")
+    assert_everyone_learned(found, trouble, victim, SILENT)
+    trouble.visitor.let_go()
+    assert "coordinator is lost" in victim.event("ended")["reason"]
+    found.assert_nothing_is_held()
+    assert_survivors_serve(found, "a", "c")
+
+
 def test_a_machine_that_hears_and_is_not_heard_is_lost_and_learns_it(found: NetworkWorld) -> None:
     trouble = Trouble(found, "forward")
     victim = found.workers["w1"]
