@@ -19,29 +19,11 @@ from typing import Annotated, Any
 from distgrad.errors import ConfigError
 
 from .names import natural_order, suggestion
+from .stages import Stage, parse_stage
 from .tables import Check, Parse, TableReader, Where, line_numbers, names_in, set_value, toml_text
 
 _LETTERS = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 _PROGRAM = re.compile(r"[A-Za-z0-9_./-]+\.py:[A-Za-z_][A-Za-z0-9_]*")
-_STAGE = re.compile(r"([A-Za-z][A-Za-z0-9_-]*)\.([A-Za-z_][A-Za-z0-9_]*)")
-
-
-@dataclass(frozen=True)
-class Stage:
-    """One call of the forward pass. Written "SHARD.METHOD"."""
-
-    shard: str
-    method: str
-
-    def __str__(self) -> str:
-        return f"{self.shard}.{self.method}"
-
-
-def _stage(raw: object) -> Stage:
-    match = _STAGE.fullmatch(raw) if isinstance(raw, str) else None
-    if match is None:
-        raise ValueError
-    return Stage(match[1], match[2])
 
 
 def _worker_names(raw: object) -> tuple[str, ...]:
@@ -61,7 +43,7 @@ _NotNegative = Annotated[float, Check("at least 0", lambda value: value >= 0)]
 _Seed = Annotated[int, Check("from 0 to 2**64 - 1", lambda value: 0 <= value < 2**64)]
 _Name = Annotated[str, Check("a letter, then letters, digits, '-' or '_'", _LETTERS.fullmatch)]
 _Program = Annotated[str, Check('"FILE.py:NAME" with FILE.py in the folder of programs', _PROGRAM.fullmatch)]
-_Stages = tuple[Annotated[Stage, Parse('"SHARD.METHOD"', _stage)], ...]
+_Stages = tuple[Annotated[Stage, Parse('"SHARD.METHOD" or "SHARD.METHOD(ARGUMENT, ...)"', parse_stage)], ...]
 _NotEmpty = Check("at least one", bool)
 
 
@@ -94,10 +76,10 @@ class ShardSpec:
 
 @dataclass(frozen=True)
 class PipelineSpec:
-    """The calls of one microbatch (x, y). Each stage is given what the one before returned, the first x.
+    """The calls of one microbatch; see `stages` for how they are written.
 
     Attributes:
-        forward: the last stage is the loss and is given y as well.
+        forward: the last stage returns the loss.
         evaluate: the last stage returns a prediction. Empty: evaluation is by the loss alone.
     """
 
@@ -260,9 +242,10 @@ def _check_names(reader: TableReader) -> None:
     for where, value in reader.values.items():
         if where[0] == "shard" and where[2:] == ("worker",) and workers and value not in workers:
             reader.refuse(where, f"not a worker of the cluster; its workers: {', '.join(workers)}", value)
-        if isinstance(value, Stage) and value.shard not in known:
-            hint = suggestion(value.shard, known) or f"; shards: {', '.join(known)}"
-            reader.refuse(where, f"there is no shard '{value.shard}'{hint}", str(value))
+        for stage in value.calls() if isinstance(value, Stage) else ():
+            if stage.shard not in known:
+                hint = suggestion(stage.shard, known) or f"; shards: {', '.join(known)}"
+                reader.refuse(where, f"there is no shard '{stage.shard}'{hint}", str(value))
 
 
 def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from types import TracebackType
-from typing import Any
 
 import numpy as np
 
@@ -16,7 +15,8 @@ from distgrad.graph.context import Context
 
 from .batches import Microbatch
 from .client import Client, PlacedShard, RemoteOptimizer
-from .job import Job, Stage
+from .job import Job
+from .stages import run_stages
 
 _ADVICE = (
     "lower the learning rate (--set optimizer.settings.lr=...) or clip gradients (--set optimizer.clip_norm=...), and "
@@ -66,7 +66,7 @@ class Steps:
     def _microbatch(self, context: Context, piece: Microbatch) -> float:
         """Forward and backward of one microbatch, whose loss counts as its share of the step's. Returns that loss."""
         with context:
-            loss = forward(self._shards, self._job.pipeline.forward, piece.inputs, piece.targets)
+            loss = run_stages(self._shards, self._job.pipeline.forward, piece.inputs, piece.targets)
             context.backward(loss, gradient=np.asarray(piece.share))
             value = float(loss.item())
         return value
@@ -84,12 +84,3 @@ class Steps:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._threads.shutdown()
-
-
-def forward(shards: Mapping[str, PlacedShard], stages: Sequence[Stage], inputs: Any, *rest: Any) -> Any:
-    """Calls the stages one after the other without waiting; the last is given `rest` as well. Returns its Ref."""
-    value = inputs
-    for position, stage in enumerate(stages):
-        extra = rest if position == len(stages) - 1 else ()
-        value = getattr(shards[stage.shard], stage.method)(value, *extra)
-    return value

@@ -19,7 +19,8 @@ from .checkpoint import latest_checkpoint, prune
 from .client import Client, PlacedShard
 from .job import Job
 from .metrics import MetricsFile, StepMetrics
-from .step import Steps, forward
+from .stages import run_stages
+from .step import Steps
 
 Report = Callable[[dict[str, Any]], None]
 
@@ -146,7 +147,7 @@ class Trainer:
         inputs, targets = batches.held_out()
         accuracy = loss = None
         if pipeline.evaluate:
-            predicted = forward(self._shards, pipeline.evaluate, inputs).numpy()
+            predicted = run_stages(self._shards, pipeline.evaluate, inputs).numpy()
             if np.shape(predicted) != targets.shape:
                 raise ConfigError(
                     f"{pipeline.evaluate[-1]} returned predictions of shape {np.shape(predicted)} for held-out targets "
@@ -154,7 +155,7 @@ class Trainer:
                 )
             accuracy = float(np.mean(predicted == targets))
         else:
-            loss = float(forward(self._shards, pipeline.forward, inputs, targets).item())
+            loss = float(run_stages(self._shards, pipeline.forward, inputs, targets).item())
         self._report({"event": "evaluated", "step": step, "accuracy": accuracy, "loss": loss})
         return accuracy
 

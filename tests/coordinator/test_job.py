@@ -178,7 +178,11 @@ def test_relative_paths_start_from_the_file_wherever_it_is_read_from(
             "mlp:Stage",
             'small.toml:10  shard.a.program = "mlp:Stage": expected text in quotes, "FILE.py:',
         ),
-        ('"b.loss"', '"b"', 'small.toml:19  pipeline.forward.1 = "b": expected "SHARD.METHOD"'),
+        (
+            '"b.loss"',
+            '"b"',
+            'small.toml:19  pipeline.forward.1 = "b": expected "SHARD.METHOD" or "SHARD.METHOD(ARGUMENT, ...)"',
+        ),
         (
             '"b.loss"',
             '"c.loss"',
