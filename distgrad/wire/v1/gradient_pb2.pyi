@@ -238,12 +238,13 @@ class VjpResponse(_message.Message):
     def __init__(self, value: _Optional[_Union[_tensor_pb2.Value, _Mapping]] = ..., gradients: _Optional[_Iterable[_Union[_tensor_pb2.Value, _Mapping]]] = ..., arrays: _Optional[_Iterable[_Union[_tensor_pb2.Array, _Mapping]]] = ..., padding: _Optional[bytes] = ..., payload: _Optional[bytes] = ...) -> None: ...
 
 class JvpRequest(_message.Message):
-    __slots__ = ("function", "session", "arguments", "tangents", "with_value", "arrays", "padding", "payload")
+    __slots__ = ("function", "session", "arguments", "tangents", "with_value", "second_tangents", "arrays", "padding", "payload")
     FUNCTION_FIELD_NUMBER: _ClassVar[int]
     SESSION_FIELD_NUMBER: _ClassVar[int]
     ARGUMENTS_FIELD_NUMBER: _ClassVar[int]
     TANGENTS_FIELD_NUMBER: _ClassVar[int]
     WITH_VALUE_FIELD_NUMBER: _ClassVar[int]
+    SECOND_TANGENTS_FIELD_NUMBER: _ClassVar[int]
     ARRAYS_FIELD_NUMBER: _ClassVar[int]
     PADDING_FIELD_NUMBER: _ClassVar[int]
     PAYLOAD_FIELD_NUMBER: _ClassVar[int]
@@ -252,10 +253,11 @@ class JvpRequest(_message.Message):
     arguments: _tensor_pb2.Value
     tangents: _containers.RepeatedCompositeFieldContainer[_tensor_pb2.Value]
     with_value: bool
+    second_tangents: _containers.RepeatedCompositeFieldContainer[_tensor_pb2.Value]
     arrays: _containers.RepeatedCompositeFieldContainer[_tensor_pb2.Array]
     padding: bytes
     payload: bytes
-    def __init__(self, function: _Optional[str] = ..., session: _Optional[str] = ..., arguments: _Optional[_Union[_tensor_pb2.Value, _Mapping]] = ..., tangents: _Optional[_Iterable[_Union[_tensor_pb2.Value, _Mapping]]] = ..., with_value: bool = ..., arrays: _Optional[_Iterable[_Union[_tensor_pb2.Array, _Mapping]]] = ..., padding: _Optional[bytes] = ..., payload: _Optional[bytes] = ...) -> None: ...
+    def __init__(self, function: _Optional[str] = ..., session: _Optional[str] = ..., arguments: _Optional[_Union[_tensor_pb2.Value, _Mapping]] = ..., tangents: _Optional[_Iterable[_Union[_tensor_pb2.Value, _Mapping]]] = ..., with_value: bool = ..., second_tangents: _Optional[_Iterable[_Union[_tensor_pb2.Value, _Mapping]]] = ..., arrays: _Optional[_Iterable[_Union[_tensor_pb2.Array, _Mapping]]] = ..., padding: _Optional[bytes] = ..., payload: _Optional[bytes] = ...) -> None: ...
 
 class JvpResponse(_message.Message):
     __slots__ = ("value", "tangents", "arrays", "padding", "payload")
@@ -340,13 +342,14 @@ class HessianResponse(_message.Message):
     def __init__(self, value: _Optional[_Union[_tensor_pb2.Value, _Mapping]] = ..., hessian: _Optional[_Union[_tensor_pb2.Value, _Mapping]] = ..., arrays: _Optional[_Iterable[_Union[_tensor_pb2.Array, _Mapping]]] = ..., padding: _Optional[bytes] = ..., payload: _Optional[bytes] = ...) -> None: ...
 
 class HvpRequest(_message.Message):
-    __slots__ = ("function", "session", "arguments", "with_respect_to", "vectors", "with_value", "arrays", "padding", "payload")
+    __slots__ = ("function", "session", "arguments", "with_respect_to", "vectors", "with_value", "cotangents", "arrays", "padding", "payload")
     FUNCTION_FIELD_NUMBER: _ClassVar[int]
     SESSION_FIELD_NUMBER: _ClassVar[int]
     ARGUMENTS_FIELD_NUMBER: _ClassVar[int]
     WITH_RESPECT_TO_FIELD_NUMBER: _ClassVar[int]
     VECTORS_FIELD_NUMBER: _ClassVar[int]
     WITH_VALUE_FIELD_NUMBER: _ClassVar[int]
+    COTANGENTS_FIELD_NUMBER: _ClassVar[int]
     ARRAYS_FIELD_NUMBER: _ClassVar[int]
     PADDING_FIELD_NUMBER: _ClassVar[int]
     PAYLOAD_FIELD_NUMBER: _ClassVar[int]
@@ -356,10 +359,11 @@ class HvpRequest(_message.Message):
     with_respect_to: _containers.RepeatedScalarFieldContainer[str]
     vectors: _containers.RepeatedCompositeFieldContainer[_tensor_pb2.Value]
     with_value: bool
+    cotangents: _containers.RepeatedCompositeFieldContainer[_tensor_pb2.Value]
     arrays: _containers.RepeatedCompositeFieldContainer[_tensor_pb2.Array]
     padding: bytes
     payload: bytes
-    def __init__(self, function: _Optional[str] = ..., session: _Optional[str] = ..., arguments: _Optional[_Union[_tensor_pb2.Value, _Mapping]] = ..., with_respect_to: _Optional[_Iterable[str]] = ..., vectors: _Optional[_Iterable[_Union[_tensor_pb2.Value, _Mapping]]] = ..., with_value: bool = ..., arrays: _Optional[_Iterable[_Union[_tensor_pb2.Array, _Mapping]]] = ..., padding: _Optional[bytes] = ..., payload: _Optional[bytes] = ...) -> None: ...
+    def __init__(self, function: _Optional[str] = ..., session: _Optional[str] = ..., arguments: _Optional[_Union[_tensor_pb2.Value, _Mapping]] = ..., with_respect_to: _Optional[_Iterable[str]] = ..., vectors: _Optional[_Iterable[_Union[_tensor_pb2.Value, _Mapping]]] = ..., with_value: bool = ..., cotangents: _Optional[_Iterable[_Union[_tensor_pb2.Value, _Mapping]]] = ..., arrays: _Optional[_Iterable[_Union[_tensor_pb2.Array, _Mapping]]] = ..., padding: _Optional[bytes] = ..., payload: _Optional[bytes] = ...) -> None: ...
 
 class HvpResponse(_message.Message):
     __slots__ = ("value", "products", "gradient", "arrays", "padding", "payload")
