@@ -32,6 +32,7 @@ LAZY: dict[str, str] = {
     "remote": "distgrad.worker.shard:remote",
     "LocalCluster": "distgrad.cluster.local:LocalCluster",
     "connect": "distgrad.cluster.connect:connect",
+    "Lossy": "distgrad.transport.settings:Lossy",
 }
 
 __all__ = [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from distgrad.coordinator.client import Client
-from distgrad.transport.settings import TLS, TransportSettings
+from distgrad.transport.settings import LOSSLESS, TLS, Lossy, TransportSettings
 
 
 def connect(
@@ -15,6 +15,7 @@ def connect(
     cluster: str = "distgrad",
     name: str = "",
     timeout: float = 5.0,
+    lossy: Lossy = LOSSLESS,
 ) -> Client:
     """Joins a cluster as a client.
 
@@ -29,11 +30,12 @@ def connect(
         cluster: name of the cluster.
         name: of this client; by default one that nobody else has.
         timeout: seconds to be let in.
+        lossy: encodings of what this client sends; the workers have their own.
 
     Raises:
         LinkError: nobody answers at the address, or another cluster does.
         PermissionDenied: the token is not accepted.
         ConfigError: the address is on another host and neither `tls` nor `insecure` is given.
     """
-    settings = TransportSettings(cluster=cluster, token=token, tls=tls, insecure=insecure)
+    settings = TransportSettings(cluster=cluster, token=token, tls=tls, insecure=insecure, lossy=lossy)
     return Client(address, settings, name, timeout=timeout)

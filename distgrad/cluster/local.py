@@ -14,7 +14,7 @@ from distgrad.coordinator.client import Client
 from distgrad.coordinator.server import Coordinator
 from distgrad.errors import ConfigError, Timeout, WorkerLost
 from distgrad.transport.interfaces import Identity
-from distgrad.transport.settings import TransportSettings
+from distgrad.transport.settings import LOSSLESS, Lossy, TransportSettings
 from distgrad.worker.child import WorkerOrders
 from distgrad.worker.member import COORDINATOR
 
@@ -40,6 +40,7 @@ class LocalCluster(Client):
         blas_threads: threads for matrix products, in each worker.
         max_depth: how deep calls may nest.
         timeout: seconds for all workers to be ready.
+        lossy: encodings of what the processes send one another, for example dg.Lossy(gradients="bf16").
 
     Attributes:
         directory: where sockets and the workers' logs are.
@@ -58,11 +59,12 @@ class LocalCluster(Client):
         blas_threads: int = 1,
         max_depth: int = 1000,
         timeout: float = 30.0,
+        lossy: Lossy = LOSSLESS,
     ) -> None:
         names = _names(workers)
         if blas_threads < 1:
             raise ConfigError(f"blas_threads={blas_threads}, expected at least 1")
-        settings = TransportSettings(cluster="local", token=secrets.token_hex(16))
+        settings = TransportSettings(cluster="local", token=secrets.token_hex(16), lossy=lossy)
         self._heard: queue.SimpleQueue[tuple[Child, Event]] = queue.SimpleQueue()
         self._incarnations: dict[str, int] = {}
         self._closing = False

@@ -290,10 +290,15 @@ class LocalPass:
 
     def _pack(self, edge: EdgeId, gradient: Any, peer: str) -> Any:
         """A gradient as it travels; under create_graph it leaves a send node of its own."""
-        if not isinstance(gradient, Tensor):
-            return gradient if gradient is None or isinstance(gradient, Rows) else normalise(np.asarray(gradient))
-        array = normalise(np.asarray(gradient.data))
-        if gradient.node is None:
+        if gradient is None:
+            return None
+        data = gradient.data if isinstance(gradient, Tensor) else gradient
+        array = data if isinstance(data, Rows) else normalise(np.asarray(data))
+        if self._process.encoder is not None:
+            context = self._share.identity
+            way = (context.microbatch, self.path, edge)
+            array = self._process.encoder.gradient(array, peer, context.owner, way)
+        if not isinstance(gradient, Tensor) or gradient.node is None:
             return array
         self._share.send(self._gradient_edge(edge), gradient.node, peer)
         return Recorded(array)

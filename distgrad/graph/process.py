@@ -23,6 +23,7 @@ from .edges import EdgeId
 from .executor import Executor
 from .fetching import Fetcher
 from .handles import ShardHandle
+from .lossy import Encoder
 from .passes import Passes
 from .peers import OwnLink, Peers
 from .share import INFERENCE, Share, Shares, owner_tag
@@ -70,6 +71,7 @@ class Process:
 
         self.identity = identity
         self.name = identity.name
+        self.encoder = Encoder.of(settings.lossy, identity.name)
         self.executor = Executor(name=f"compute-{identity.name}")
         self.shares = Shares(self)
         self.endpoint = Endpoint(identity, settings, self, lanes)
@@ -263,6 +265,8 @@ class Process:
             self.caller.forget(share, error)
         if self.peers.incarnation(peer.name) in (0, peer.incarnation):
             self._unreachable(peer.name, error)
+        if self.encoder is not None:
+            self.encoder.forget(peer.name)
         for listener in self.on_lost:
             listener(peer, error)
 

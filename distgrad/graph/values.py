@@ -79,6 +79,7 @@ class Outward:
         self._peer = peer
         self._edge = edge
         self._next = first
+        self._encoder = share.process.encoder if share.process is not None else None
 
     def pack(self, tree: Any) -> Any:
         return map_leaves(tree, self._leaf)
@@ -92,13 +93,15 @@ class Outward:
         if isinstance(leaf, Tensor):
             number = self._number()
             array = normalise(np.asarray(leaf.data))
+            if self._encoder is not None:
+                array = self._encoder.value(array, self._peer)
             if leaf.node is None or self._edge is None:
                 return array
             self._share.send(self._edge(number), leaf.node, self._peer)
             return Recorded(array)
         if isinstance(leaf, np.ndarray):
             self._number()
-            return leaf
+            return leaf if self._encoder is None else self._encoder.value(leaf, self._peer)
         if isinstance(leaf, Ref):
             self._number()
             return leaf.name

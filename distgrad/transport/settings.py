@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from distgrad.errors import ConfigError
+from distgrad.wire.encodings import ENCODINGS
 
 from .addresses import is_local
 
@@ -42,6 +43,37 @@ class TLS:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Lossy:
+    """Encodings that make large arrays of floats smaller on their way to other processes, and cost digits: see
+    `distgrad.wire.encodings`. Each process says what it sends; whoever receives reads any of them.
+
+    With one, where shards are placed does change the last bits: what stays within a process is not encoded.
+
+    Attributes:
+        values: encoding of what calls take along and bring back: "bf16", "fp16" or "int8"; empty: as it is.
+        gradients: encoding of gradients; what it leaves out of one is added to the next (error feedback).
+        peers: names of the processes that links with encodings lead to; empty: all.
+    """
+
+    values: str = ""
+    gradients: str = ""
+    peers: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("values", "gradients"):
+            if getattr(self, name) not in ("", *ENCODINGS):
+                found = getattr(self, name)
+                raise ConfigError(f"lossy {name} = {found!r}, expected {', '.join(ENCODINGS)}, or nothing")
+        object.__setattr__(self, "peers", tuple(self.peers))
+
+    def concerns(self, peer: str) -> bool:
+        return not self.peers or peer in self.peers
+
+
+LOSSLESS = Lossy()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TransportSettings:
     """Settings of an endpoint. Times are in seconds, sizes in bytes.
 
@@ -62,6 +94,7 @@ class TransportSettings:
             memory) and "tcp". None are listened for, offered or taken but these.
         tls: None for links in the clear.
         insecure: allow listening and connecting beyond this machine without TLS.
+        lossy: smaller arrays with fewer digits; none by default.
     """
 
     cluster: str = "distgrad"
@@ -79,6 +112,7 @@ class TransportSettings:
     fast_lanes: tuple[str, ...] = KINDS
     tls: TLS | None = None
     insecure: bool = False
+    lossy: Lossy = LOSSLESS
 
     def __post_init__(self) -> None:
         for name in ("heartbeat", "silence", "reconnect_window", "connect_timeout"):

@@ -2,6 +2,7 @@
 
 pb         the messages
 dtypes     the element types that travel, and what travelling does to an array
+encodings  arrays of floats <-> fewer bytes, with a loss
 values     trees of Python values <-> pb.Value, with their arrays beside them
 names      names of edges <-> pb.EdgeId
 errors     exceptions <-> pb.Error

@@ -12,7 +12,8 @@ from distgrad.autograd.rows import Rows
 from distgrad.errors import WireError
 
 from . import pb
-from .dtypes import Array, dtype_name
+from .dtypes import Array, dtype_name, dtype_named
+from .encodings import Encoded, decode
 
 # Protobuf parsers refuse messages nested deeper than 100; one level of a tree takes up to three, and calls wrap trees.
 MAX_DEPTH = 28
@@ -22,7 +23,7 @@ _INTEGERS = range(-(2**63), 2**63)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Recorded:
-    """An array for which the sender's tape holds a send node: a gradient may come back."""
+    """An array, encoded perhaps, for which the sender's tape holds a send node: a gradient may come back."""
 
     array: Any
 
@@ -71,8 +72,8 @@ def encode_value(tree: Any, arrays: list[Array], name: str = "value") -> pb.Valu
     """Turns a tree into a message and appends its arrays to `arrays`, which travel beside it in the same frame.
 
     Arguments:
-        tree: None, bool, int of 64 bits, float, complex, str, bytes, arrays and NumPy scalars of numbers, `Recorded`,
-            `Rows`, `RefName`, `ShardName`, and lists, tuples and dicts with str keys of these.
+        tree: None, bool, int of 64 bits, float, complex, str, bytes, arrays and NumPy scalars of numbers, `Encoded`,
+            `Recorded`, `Rows`, `RefName`, `ShardName`, and lists, tuples and dicts with str keys of these.
         arrays: the frame's arrays so far; left as it was when this raises.
         name: what the tree is, for messages: `arguments` gives `arguments[1]["mask"]`.
 
@@ -175,8 +176,20 @@ def _encode_scalar(value: pb.Value, tree: np.generic, arrays: list[Array], depth
     value.leaf.scalar = True
 
 
+def _encode_lossy(value: pb.Value, tree: Encoded, arrays: list[Array], depth: int) -> None:
+    value.leaf.array = _append_codes(tree, value.leaf.lossy, arrays)
+
+
+def _append_codes(encoded: Encoded, lossy: pb.Lossy, arrays: list[Array]) -> int:
+    lossy.encoding = _ENCODINGS[encoded.encoding]
+    lossy.dtype = dtype_name(encoded.dtype)
+    if encoded.scales is not None:
+        lossy.scales = _append(encoded.scales, arrays)
+    return _append(encoded.codes, arrays)
+
+
 def _encode_recorded(value: pb.Value, tree: Recorded, arrays: list[Array], depth: int) -> None:
-    if not isinstance(tree.array, np.ndarray | np.generic):
+    if not isinstance(tree.array, np.ndarray | np.generic | Encoded):
         raise _Refusal(f"Recorded holds a {type(tree.array).__qualname__}, expected an array")
     _encode(value, tree.array, arrays, depth)
     value.leaf.recorded = True
@@ -184,8 +197,11 @@ def _encode_recorded(value: pb.Value, tree: Recorded, arrays: list[Array], depth
 
 def _encode_rows(value: pb.Value, tree: Rows, arrays: list[Array], depth: int) -> None:
     value.rows.indices = _append(np.asarray(tree.indices, np.int64), arrays)
-    value.rows.values = _append(np.asarray(tree.values), arrays)
     value.rows.length = tree.length
+    if isinstance(tree.values, Encoded):
+        value.rows.values = _append_codes(tree.values, value.rows.lossy, arrays)
+    else:
+        value.rows.values = _append(np.asarray(tree.values), arrays)
 
 
 def _encode_ref(value: pb.Value, tree: RefName, arrays: list[Array], depth: int) -> None:
@@ -231,6 +247,9 @@ def _encode_dict(value: pb.Value, tree: dict[Any, Any], arrays: list[Array], dep
             raise
 
 
+_ENCODINGS = {"bf16": pb.ENCODING_BF16, "fp16": pb.ENCODING_FP16, "int8": pb.ENCODING_INT8}
+_ENCODING_NAMES = {number: name for name, number in _ENCODINGS.items()}
+
 # By exact type: a subclass (an enum, a masked array, a named tuple) would arrive as something else, so it is refused.
 _ENCODERS: dict[type, Callable[[pb.Value, Any, list[Array], int], None]] = {
     type(None): _encode_null,
@@ -242,6 +261,7 @@ _ENCODERS: dict[type, Callable[[pb.Value, Any, list[Array], int], None]] = {
     bytes: _encode_blob,
     np.ndarray: _encode_array,
     np.memmap: _encode_array,
+    Encoded: _encode_lossy,
     Recorded: _encode_recorded,
     Rows: _encode_rows,
     RefName: _encode_ref,
@@ -297,8 +317,18 @@ def _array(index: int, arrays: Sequence[Array]) -> Array:
     return arrays[index]
 
 
+def _decoded(index: int, lossy: pb.Lossy, arrays: Sequence[Array]) -> Array:
+    """The array whose codes are array `index`."""
+    encoding = _ENCODING_NAMES.get(lossy.encoding)
+    if encoding is None:
+        raise WireError(f"an array of unknown encoding {lossy.encoding} arrived: is the peer newer than this process?")
+    scales = _array(lossy.scales, arrays) if encoding == "int8" else None
+    return decode(Encoded(encoding, dtype_named(lossy.dtype), _array(index, arrays), scales))
+
+
 def _decode_leaf(leaf: pb.Leaf, arrays: Sequence[Array], depth: int) -> Any:
-    array: Any = _array(leaf.array, arrays)
+    lossy = leaf.HasField("lossy")
+    array: Any = _decoded(leaf.array, leaf.lossy, arrays) if lossy else _array(leaf.array, arrays)
     if leaf.scalar:
         if array.shape:
             raise WireError(f"a scalar has the shape {array.shape}, expected ()")
@@ -307,7 +337,9 @@ def _decode_leaf(leaf: pb.Leaf, arrays: Sequence[Array], depth: int) -> Any:
 
 
 def _decode_rows(rows: pb.Rows, arrays: Sequence[Array], depth: int) -> Rows:
-    indices, values = _array(rows.indices, arrays), _array(rows.values, arrays)
+    lossy = rows.HasField("lossy")
+    values = _decoded(rows.values, rows.lossy, arrays) if lossy else _array(rows.values, arrays)
+    indices = _array(rows.indices, arrays)
     if indices.dtype != np.int64 or indices.ndim != 1:
         raise WireError(f"row numbers are {indices.dtype} of shape {indices.shape}, expected int64 with one axis")
     if values.ndim == 0 or len(values) != len(indices):

@@ -24,7 +24,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Self
 
-from distgrad.transport.settings import TransportSettings
+from distgrad.transport.settings import Lossy, TransportSettings
 from distgrad.wire import error_to_pb
 
 STOP = b"stop\n"
@@ -53,6 +53,7 @@ class Orders:
     def from_plain(cls, plain: Mapping[str, Any]) -> Self:
         """Orders as `dataclasses.asdict` and JSON have made them."""
         settings = {**plain["settings"], "client_tokens": tuple(plain["settings"]["client_tokens"])}
+        settings["lossy"] = Lossy(**settings["lossy"])
         return cls(**{**plain, "settings": TransportSettings(**settings)})
 
 

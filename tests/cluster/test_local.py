@@ -47,6 +47,24 @@ def test_gradients_equal_those_of_this_process_alone(cluster: dg.LocalCluster) -
         np.testing.assert_array_equal(gradient, reference)
 
 
+def bytes_and_gradient(lossy: dg.Lossy) -> tuple[int, np.ndarray]:
+    """What a worker sends for one gradient of 256 KiB, and the gradient of the shard that it goes to."""
+    x = np.random.default_rng(0).standard_normal((64, 8)).astype(np.float32)
+    with dg.LocalCluster(workers=2, programs=PROGRAMS, lossy=lossy) as cluster:
+        a = cluster.place("a", "shards.py:Layer", worker="w0", config={"inputs": 8, "outputs": 1024})
+        b = cluster.place("b", "shards.py:Layer", worker="w1", config={"inputs": 1024, "outputs": 2})
+        with cluster.context() as ctx:
+            ctx.backward(b.loss(a.forward(x)))
+            return cluster.counts("w1")["bytes_sent"], ctx.gradients(a)["weight"]
+
+
+def test_lossy_links_carry_fewer_bytes_and_nearly_the_same_gradient() -> None:
+    exact_bytes, exact = bytes_and_gradient(dg.Lossy())
+    fewer_bytes, gradient = bytes_and_gradient(dg.Lossy(gradients="int8"))
+    assert fewer_bytes < 0.3 * exact_bytes
+    assert 0 < np.abs(gradient - exact).max() < 0.02 * np.abs(exact).max()
+
+
 def test_the_programs_of_the_repository_train_in_a_loop_of_ones_own(rng: np.random.Generator) -> None:
     x, y = rng.standard_normal((8, 64)).astype(np.float32), np.arange(8)
     with dg.LocalCluster(workers=3, programs=PROGRAMS.parents[2] / "workers") as cluster:

@@ -13,17 +13,17 @@ from distgrad.graph.process import Process
 from distgrad.graph.waiting import Promise
 from distgrad.transport.interfaces import Identity
 from distgrad.transport.memory_lane import MemoryNetwork
-from distgrad.transport.settings import TransportSettings
+from distgrad.transport.settings import LOSSLESS, Lossy, TransportSettings
 from distgrad.wire import encode_value, pb
 
 
 class MemoryCluster:
     """A driver and workers; `shards` are plain objects whose methods can all be called."""
 
-    def __init__(self, workers: int, network: MemoryNetwork) -> None:
+    def __init__(self, workers: int, network: MemoryNetwork, lossy: Lossy = LOSSLESS) -> None:
         self.network = network
         self.places: dict[str, tuple[str, Any]] = {}
-        self.settings = TransportSettings(cluster="test", token="t")
+        self.settings = TransportSettings(cluster="test", token="t", lossy=lossy)
         self.driver = self._process("driver", "client")
         self.workers: dict[str, Process] = {}
         for k in range(workers):
@@ -117,10 +117,12 @@ def _plain(gradient: Any) -> Any:
 
 
 @contextmanager
-def memory_cluster(workers: int, seed: int = 0, **network_settings: float) -> Iterator[MemoryCluster]:
+def memory_cluster(
+    workers: int, seed: int = 0, lossy: Lossy = LOSSLESS, **network_settings: float
+) -> Iterator[MemoryCluster]:
     """A cluster whose messages are delivered in an order that `seed` decides."""
     with MemoryNetwork(seed, **network_settings) as network:
-        cluster = MemoryCluster(workers, network)
+        cluster = MemoryCluster(workers, network, lossy)
         try:
             yield cluster
         finally:

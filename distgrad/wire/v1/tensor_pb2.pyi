@@ -1,10 +1,22 @@
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from collections.abc import Iterable as _Iterable, Mapping as _Mapping
 from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class Encoding(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    ENCODING_UNSPECIFIED: _ClassVar[Encoding]
+    ENCODING_BF16: _ClassVar[Encoding]
+    ENCODING_FP16: _ClassVar[Encoding]
+    ENCODING_INT8: _ClassVar[Encoding]
+ENCODING_UNSPECIFIED: Encoding
+ENCODING_BF16: Encoding
+ENCODING_FP16: Encoding
+ENCODING_INT8: Encoding
 
 class Array(_message.Message):
     __slots__ = ("dtype", "shape", "offset", "size", "transfer")
@@ -75,24 +87,38 @@ class Complex(_message.Message):
     def __init__(self, real: _Optional[float] = ..., imaginary: _Optional[float] = ...) -> None: ...
 
 class Leaf(_message.Message):
-    __slots__ = ("array", "recorded", "scalar")
+    __slots__ = ("array", "recorded", "scalar", "lossy")
     ARRAY_FIELD_NUMBER: _ClassVar[int]
     RECORDED_FIELD_NUMBER: _ClassVar[int]
     SCALAR_FIELD_NUMBER: _ClassVar[int]
+    LOSSY_FIELD_NUMBER: _ClassVar[int]
     array: int
     recorded: bool
     scalar: bool
-    def __init__(self, array: _Optional[int] = ..., recorded: bool = ..., scalar: bool = ...) -> None: ...
+    lossy: Lossy
+    def __init__(self, array: _Optional[int] = ..., recorded: bool = ..., scalar: bool = ..., lossy: _Optional[_Union[Lossy, _Mapping]] = ...) -> None: ...
+
+class Lossy(_message.Message):
+    __slots__ = ("encoding", "dtype", "scales")
+    ENCODING_FIELD_NUMBER: _ClassVar[int]
+    DTYPE_FIELD_NUMBER: _ClassVar[int]
+    SCALES_FIELD_NUMBER: _ClassVar[int]
+    encoding: Encoding
+    dtype: str
+    scales: int
+    def __init__(self, encoding: _Optional[_Union[Encoding, str]] = ..., dtype: _Optional[str] = ..., scales: _Optional[int] = ...) -> None: ...
 
 class Rows(_message.Message):
-    __slots__ = ("indices", "values", "length")
+    __slots__ = ("indices", "values", "length", "lossy")
     INDICES_FIELD_NUMBER: _ClassVar[int]
     VALUES_FIELD_NUMBER: _ClassVar[int]
     LENGTH_FIELD_NUMBER: _ClassVar[int]
+    LOSSY_FIELD_NUMBER: _ClassVar[int]
     indices: int
     values: int
     length: int
-    def __init__(self, indices: _Optional[int] = ..., values: _Optional[int] = ..., length: _Optional[int] = ...) -> None: ...
+    lossy: Lossy
+    def __init__(self, indices: _Optional[int] = ..., values: _Optional[int] = ..., length: _Optional[int] = ..., lossy: _Optional[_Union[Lossy, _Mapping]] = ...) -> None: ...
 
 class Values(_message.Message):
     __slots__ = ("items",)
