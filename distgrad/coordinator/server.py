@@ -79,11 +79,14 @@ class Coordinator:
 
     def start(self) -> str:
         """Listens; returns the address that was bound."""
-        return self.process.listen(self._listen)
+        bound = self.process.listen(self._listen)
+        self.process.endpoint.health.serves(True)
+        return bound
 
     def close(self) -> None:
         """Ends the cluster: workers that lose their coordinator end as well."""
         self._closing = True
+        self.process.endpoint.health.serves(False)
         self.process.close()
         if self.journal is not None:
             self.journal.close()

@@ -15,6 +15,9 @@ addresses    where a process listens, as text
 lanes        all kinds of lanes, told apart by addresses
 offers       lanes faster than gRPC: who offers and takes which
 grpc_lane    lanes over gRPC
+grpc_channel channels of gRPC
+grpc_health  health, as gRPC's probes ask for it
+health       what a process says of its health
 socket_lane  lanes over Unix and TCP sockets: listening and connecting
 stream_lane  one of them: frames on a byte stream
 streams      byte streams: a plain socket, one with TLS

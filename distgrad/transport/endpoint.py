@@ -15,6 +15,7 @@ from distgrad.errors import ConfigError, LinkError, PermissionDenied, WireError,
 from distgrad.wire import pb
 
 from .handshake import Duplicate, exception_for, greeting, identity_from_pb, identity_to_pb, refusal
+from .health import Health
 from .interfaces import Identity, Lanes, Receiver
 from .lanes import LanesByAddress
 from .link import ProcessLink
@@ -54,7 +55,8 @@ class Endpoint:
         self.identity = identity
         self.settings = settings
         self.receiver = receiver
-        self.lanes = lanes or LanesByAddress(settings)
+        self.health = Health()
+        self.lanes = lanes or LanesByAddress(settings, self.health)
         self.readers = threading.local()
         self.closing = threading.Event()
         # Somebody above may know better than a broken link why a peer is gone. Called in a thread that may wait a bit.

@@ -14,9 +14,12 @@ import grpc
 
 from distgrad.errors import ConfigError, LinkError
 
-from .addresses import free_path, is_local, nobody_listens
+from .addresses import free_path, nobody_listens
+from .grpc_channel import open_channel
+from .grpc_health import HealthHandlers
+from .health import Health
 from .interfaces import Port
-from .settings import TLS, TransportSettings
+from .settings import TransportSettings
 from .threads import Threads
 
 METHOD = "/distgrad.v1.LinkService/Open"
@@ -84,8 +87,9 @@ def _details(error: grpc.RpcError) -> str:
 class GrpcLanes:
     """Implements `Lanes`. All threads are daemons: a process that forgets to close can still end."""
 
-    def __init__(self, settings: TransportSettings) -> None:
+    def __init__(self, settings: TransportSettings, health: Health) -> None:
         self._settings = settings
+        self._health = health
         self._servers: list[tuple[grpc.Server, str]] = []
         self._lanes: set[GrpcLane] = set()
         self._threads = Threads()
@@ -97,9 +101,10 @@ class GrpcLanes:
         path = _socket_path(address)
         # gRPC would take a living listener's path away without a word.
         free_path(address)
-        handlers = _Handlers(lambda frames, context: self._serve(accept(), frames, context))
+        links = _Handlers(lambda frames, context: self._serve(accept(), frames, context))
+        handlers = [links, HealthHandlers(self._health)]
         options = [*self._options(), ("grpc.so_reuseport", 0)]
-        server = grpc.server(_Pool(self._threads), [handlers], options=options)
+        server = grpc.server(_Pool(self._threads), handlers, options=options)
         try:
             port = self._bind(server, address)
         except RuntimeError as error:
@@ -132,26 +137,13 @@ class GrpcLanes:
     # ---- opening
 
     def open(self, address: str, port: Port) -> None:
-        channel = self._channel(address)
+        channel = open_channel(address, self._settings, self._options())
         stream = channel.stream_stream(METHOD)
         lane = GrpcLane(port, channel.close)
         self._add(lane)
         frames = stream(lane.frames())
         port.plugged(lane)
         self._threads.start("distgrad-reader", self._read_then_close, lane, frames, channel)
-
-    def _channel(self, address: str) -> grpc.Channel:
-        # A subchannel shared with an earlier, failed attempt would wait out that one's back-off.
-        options = [*self._options(), ("grpc.use_local_subchannel_pool", 1), ("grpc.initial_reconnect_backoff_ms", 200)]
-        options += [("grpc.min_reconnect_backoff_ms", 1000), ("grpc.max_reconnect_backoff_ms", 1000)]
-        if is_local(address):
-            options.append(("grpc.enable_http_proxy", 0))
-        tls = self._settings.tls
-        if tls is None or _socket_path(address) is not None:
-            return grpc.insecure_channel(address, options)
-        if tls.server_name:
-            options.append(("grpc.ssl_target_name_override", tls.server_name))
-        return grpc.secure_channel(address, _channel_credentials(tls), options)
 
     def vacant(self, address: str) -> bool:
         return nobody_listens(address)
@@ -192,14 +184,6 @@ class GrpcLanes:
 
 def _socket_path(address: str) -> str | None:
     return address.removeprefix("unix:") if address.startswith("unix:") else None
-
-
-def _channel_credentials(tls: TLS) -> grpc.ChannelCredentials:
-    return grpc.ssl_channel_credentials(
-        tls.authority.read_bytes() if tls.authority else None,
-        tls.key.read_bytes() if tls.key else None,
-        tls.certificate.read_bytes() if tls.certificate else None,
-    )
 
 
 class _Handlers(grpc.GenericRpcHandler):  # type: ignore[misc]

@@ -5,16 +5,22 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
+from .health import Health
 from .interfaces import Lanes, Port
 from .settings import TransportSettings
 from .socket_lane import SocketLanes
 
 
 class LanesByAddress:
-    """Implements `Lanes` for "socket:..." and, by gRPC, for all other addresses. gRPC is imported when first needed."""
+    """Implements `Lanes` for "socket:..." and, by gRPC, for all other addresses. gRPC is imported when first needed.
 
-    def __init__(self, settings: TransportSettings) -> None:
+    Arguments:
+        health: what probes are told where gRPC listens.
+    """
+
+    def __init__(self, settings: TransportSettings, health: Health) -> None:
         self._settings = settings
+        self._health = health
         self._sockets = SocketLanes(settings)
         self._grpc: Lanes | None = None
         self._lock = threading.Lock()
@@ -26,7 +32,7 @@ class LanesByAddress:
             if self._grpc is None:
                 from .grpc_lane import GrpcLanes
 
-                self._grpc = GrpcLanes(self._settings)
+                self._grpc = GrpcLanes(self._settings, self._health)
             return self._grpc
 
     def listen(self, address: str, accept: Callable[[], Port]) -> str:

@@ -79,9 +79,11 @@ class Worker:
         self.process.listen(self._listen)
         self.membership.ended.add_callback(lambda promise: self.stop(str(promise.error)))
         self.membership.join(self._coordinator, self.host.programs.names())
+        self.process.endpoint.health.serves(True)
 
     def stop(self, reason: str) -> None:
         """Makes `wait` return. May be called from any thread."""
+        self.process.endpoint.health.serves(False)
         self._stopped.set_result(reason)
 
     def wait(self) -> str:

@@ -13,6 +13,7 @@ import pytest
 from distgrad.errors import ConfigError, LinkError
 from distgrad.transport import TLS, Endpoint, Identity, TransportSettings
 from distgrad.transport.grpc_lane import METHOD, GrpcLanes
+from distgrad.transport.health import Health
 from distgrad.wire import pb
 
 from .recorder import DEADLINE, Recorder
@@ -153,7 +154,7 @@ def test_a_path_too_long_for_a_socket_is_refused() -> None:
 
 
 def test_only_a_refusal_is_certainty_that_nobody_is_there() -> None:
-    lanes = GrpcLanes(TransportSettings.for_tests())
+    lanes = GrpcLanes(TransportSettings.for_tests(), Health())
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
         assert not lanes.vacant(address)
