@@ -7,6 +7,7 @@ values     trees of Python values <-> pb.Value, with their arrays beside them
 names      names of edges <-> pb.EdgeId
 errors     exceptions <-> pb.Error
 frames     pb.Frame and arrays <-> bytes, without copying the arrays through protobuf
+exchanges  what streams of the gradient service carry <-> bytes, in the same way
 generate   makes the generated code in `v1/`
 """
 

@@ -10,10 +10,10 @@ protobuf: any other implementation reads and writes it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, MutableMapping, Sequence
-from typing import Any
+from collections.abc import Collection, Mapping, MutableMapping, Sequence
+from typing import Any, TypeVar
 
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
 
 from distgrad.errors import WireError
 
@@ -21,6 +21,8 @@ from . import pb
 from .dtypes import Array, copied_bytes, dtype_name, from_raw, raw_bytes
 
 ALIGNMENT = 64
+# Any message with the fields 30 to 32 of a frame: frames, and the requests and responses of the gradient service.
+Carrier = Any
 Buffer = bytes | bytearray | memoryview
 # Arrays up to this size are copied rather than pointed to, and frames are left to protobuf whole: a copy costs less.
 SMALL = 4096
@@ -31,7 +33,8 @@ _LENGTH_DELIMITED = 2
 _GAPS = [bytes(n) for n in range(ALIGNMENT)]
 
 
-def _varint(number: int) -> bytes:
+def varint(number: int) -> bytes:
+    """A number as protobuf writes it."""
     out = bytearray()
     while number > 0x7F:
         out.append(number & 0x7F | 0x80)
@@ -40,14 +43,19 @@ def _varint(number: int) -> bytes:
     return bytes(out)
 
 
-_PAYLOAD_TAG = _varint(_PAYLOAD_FIELD << 3 | _LENGTH_DELIMITED)
-_PADDING_TAG = _varint(_PADDING_FIELD << 3 | _LENGTH_DELIMITED)
+def tag(field: int) -> bytes:
+    """What a length-delimited field begins with, before its length."""
+    return varint(field << 3 | _LENGTH_DELIMITED)
+
+
+_PAYLOAD_TAG = tag(_PAYLOAD_FIELD)
+_PADDING_TAG = tag(_PADDING_FIELD)
 
 
 # ---- writing ---------------------------------------------------------------------------------------------------------
 
 
-def encode_frame(frame: pb.Frame, arrays: Sequence[Array], transfers: Mapping[int, int] | None = None) -> list[Buffer]:
+def encode_frame(frame: Carrier, arrays: Sequence[Array], transfers: Mapping[int, int] | None = None) -> list[Buffer]:
     """The bytes of a frame, in pieces to be written one after the other; large pieces are the arrays' own memory.
 
     Arguments:
@@ -62,7 +70,7 @@ def encode_frame(frame: pb.Frame, arrays: Sequence[Array], transfers: Mapping[in
 
 
 def lay_out(
-    frame: pb.Frame, arrays: Sequence[Array], transfers: Mapping[int, int] | None = None
+    frame: Carrier, arrays: Sequence[Array], transfers: Mapping[int, int] | None = None
 ) -> tuple[list[Buffer], int]:
     """Writes the arrays' headers into `frame`; returns the pieces of its payload and their size together."""
     pieces: list[Buffer] = []
@@ -82,15 +90,15 @@ def lay_out(
     return pieces, end
 
 
-def join_frame(frame: pb.Frame, pieces: Sequence[Buffer], size: int) -> list[Buffer]:
+def join_frame(frame: Carrier, pieces: Sequence[Buffer], size: int) -> list[Buffer]:
     """The bytes of a frame whose payload is `pieces`, `size` bytes together."""
     header = frame.SerializeToString()
     if not size:
         return [header]
-    payload = _PAYLOAD_TAG + _varint(size)
+    payload = _PAYLOAD_TAG + varint(size)
     # One byte is the padding's own length.
     padding = -(len(header) + len(_PADDING_TAG) + 1 + len(payload)) % ALIGNMENT
-    return [b"".join((header, _PADDING_TAG, _varint(padding), _GAPS[padding], payload)), *pieces]
+    return [b"".join((header, _PADDING_TAG, varint(padding), _GAPS[padding], payload)), *pieces]
 
 
 # ---- reading ---------------------------------------------------------------------------------------------------------
@@ -124,60 +132,78 @@ def split_frame(buffer: Buffer, beside: memoryview | None = None) -> tuple[pb.Fr
     Raises:
         WireError: the bytes are not a frame.
     """
-    if len(buffer) <= SMALL and beside is None:
-        return _split_small_frame(buffer)
+    frame, payload, missing = split_message(pb.Frame, buffer, beside is not None)
+    if beside is None:
+        return frame, payload
+    if payload or missing > len(beside):
+        raise WireError(
+            f"a payload of {missing} bytes beside its frame, which has room for {len(beside)}, was announced"
+        )
+    return frame, beside[:missing]
+
+
+M = TypeVar("M", bound=Message)
+
+
+def split_message(kind: type[M], buffer: Buffer, beside: bool = False) -> tuple[M, memoryview, int]:
+    """A message that has arrays, padding and payload as a frame has: without the latter two; a view of its payload; and
+    how many bytes of the payload are missing at the end of `buffer`: none, unless the payload is `beside`.
+
+    Raises:
+        WireError: the bytes are not such a message.
+    """
+    if len(buffer) <= SMALL and not beside:
+        message: Any = parse(kind, buffer)
+        payload = memoryview(message.payload)
+        message.ClearField("payload")
+        message.ClearField("padding")
+        return message, payload, 0
     view = memoryview(buffer).toreadonly().cast("B")
-    payload = view[:0]
+    rest, contents, missing = take_out(view, (_PAYLOAD_FIELD, _PADDING_FIELD), beside)
+    return parse(kind, rest), contents.get(_PAYLOAD_FIELD, view[:0]), missing
+
+
+def take_out(
+    view: memoryview, fields: Collection[int], beside: bool = False
+) -> tuple[Buffer, dict[int, memoryview], int]:
+    """The bytes of a message without some of its length-delimited fields, views of these fields, and how many bytes are
+    missing of the last one, which may go on elsewhere when `beside` is set.
+
+    Raises:
+        WireError: the bytes are not a message.
+    """
+    contents: dict[int, memoryview] = {}
     kept: list[memoryview] = []
-    kept_from = position = 0
+    kept_from = position = missing = 0
     end = len(view)
     while position < end:
         start = position
-        tag, position = _read_varint(view, position)
-        field, kind = tag >> 3, tag & 7
-        if beside is not None and field == _PAYLOAD_FIELD and kind == _LENGTH_DELIMITED:
-            payload = _payload_beside(view, position, beside)
-            position = end
-        else:
-            position, length = _skip(view, position, kind)
-            if kind != _LENGTH_DELIMITED or field not in (_PAYLOAD_FIELD, _PADDING_FIELD):
-                continue
-            if field == _PAYLOAD_FIELD:
-                payload = view[position - length : position]
-        kept.append(view[kept_from:start])
-        kept_from = position
+        key, position = _read_varint(view, position)
+        field, kind = key >> 3, key & 7
+        position, length = _skip(view, position, kind)
+        taken = kind == _LENGTH_DELIMITED and field in fields
+        if position > end:
+            if not (beside and taken):
+                raise WireError(f"a message of {end} bytes ends within a field: {position} were announced")
+            missing = position - end
+        if taken:
+            contents[field] = view[position - length : position]
+            kept.append(view[kept_from:start])
+            kept_from = position
     kept.append(view[kept_from:])
-    return _parse(kept[0] if len(kept) == 1 else b"".join(kept)), payload
+    return kept[0] if len(kept) == 1 else b"".join(kept), contents, missing
 
 
-def _split_small_frame(buffer: Buffer) -> tuple[pb.Frame, memoryview]:
-    frame = _parse(buffer)
-    payload = memoryview(frame.payload)
-    frame.ClearField("payload")
-    frame.ClearField("padding")
-    return frame, payload
-
-
-def _parse(buffer: Any) -> pb.Frame:
-    # Any: the stubs ask for bytes, and parsing takes any buffer.
+def parse(kind: type[M], buffer: Buffer) -> M:
+    """The message that bytes are. Raises WireError when they are none."""
     try:
-        return pb.Frame.FromString(buffer)
+        return kind.FromString(buffer)  # type: ignore[arg-type]  # it takes any buffer
     except (DecodeError, ValueError) as error:
-        raise WireError(f"bytes that are not a frame: {error}") from None
-
-
-def _payload_beside(view: memoryview, position: int, beside: memoryview) -> memoryview:
-    """The payload whose length, the last of the frame's bytes, is at `position`."""
-    length, position = _read_varint(view, position)
-    if position != len(view) or length > len(beside):
-        raise WireError(
-            f"a payload of {length} bytes beside its frame, which has room for {len(beside)}, was announced"
-        )
-    return beside[:length]
+        raise WireError(f"bytes that are not a {kind.DESCRIPTOR.name}: {error}") from None
 
 
 def view_arrays(
-    frame: pb.Frame, payload: memoryview, transfers: MutableMapping[int, memoryview] | None = None
+    frame: Carrier, payload: memoryview, transfers: MutableMapping[int, memoryview] | None = None
 ) -> list[Array]:
     """The arrays of a frame, as `decode_frame` gives them. Raises WireError."""
     arrays = []
@@ -192,7 +218,7 @@ def view_arrays(
 
 
 def _skip(view: memoryview, position: int, kind: int) -> tuple[int, int]:
-    """Where a field's content ends, and its length when it is length-delimited."""
+    """Where a field's content ends, perhaps behind the view, and its length when it is length-delimited."""
     length = 0
     if kind == _LENGTH_DELIMITED:
         length, position = _read_varint(view, position)
@@ -202,9 +228,7 @@ def _skip(view: memoryview, position: int, kind: int) -> tuple[int, int]:
     elif kind in (1, 5):
         position += 8 if kind == 1 else 4
     else:
-        raise WireError(f"bytes that are not a frame: wire type {kind}")
-    if position > len(view):
-        raise WireError(f"a frame of {len(view)} bytes ends within a field: {position} were announced")
+        raise WireError(f"bytes that are not a message: wire type {kind}")
     return position, length
 
 
@@ -212,11 +236,11 @@ def _read_varint(view: memoryview, position: int) -> tuple[int, int]:
     number = shift = 0
     for _ in range(10):
         if position >= len(view):
-            raise WireError(f"a frame of {len(view)} bytes ends within a number")
+            raise WireError(f"a message of {len(view)} bytes ends within a number")
         byte = view[position]
         position += 1
         number |= (byte & 0x7F) << shift
         if byte < 0x80:
             return number, position
         shift += 7
-    raise WireError("a number of a frame is longer than ten bytes")
+    raise WireError("a number of a message is longer than ten bytes")

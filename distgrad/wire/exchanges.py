@@ -1,0 +1,114 @@
+"""What streams of the gradient service carry, `pb.StreamRequest` and `pb.StreamResponse`, <-> bytes; arrays are not copied.
+
+    | id, timeout | tag and length of the body | the body: fields 1 to 30 | padding | payload |
+
+The body is a request or response with arrays and payload of its own, laid out as a frame is; see `frames`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Generic, NamedTuple, TypeVar
+
+from google.protobuf.message import Message
+
+from distgrad.errors import WireError
+
+from . import pb
+from .frames import SMALL, Buffer, join_frame, parse, split_message, tag, take_out, varint
+
+# pb.StreamRequest or pb.StreamResponse.
+S = TypeVar("S", bound=Message)
+
+
+class Exchange(NamedTuple, Generic[S]):
+    """One message of a stream, taken apart.
+
+    Attributes:
+        stream: id and timeout; its body is empty.
+        body: name of the body's field: "vjp".
+        message: the body without padding and payload.
+        payload: of the body; empty when it is elsewhere.
+        size: of the payload.
+    """
+
+    stream: S
+    body: str
+    message: Any
+    payload: memoryview
+    size: int
+
+
+def encode_exchange(
+    stream: S, body: str, message: Any, pieces: Sequence[Buffer] = (), size: int = 0, beside: bool = False
+) -> list[Buffer]:
+    """The bytes of a message of a stream, in pieces to be written one after the other.
+
+    Arguments:
+        stream: without body.
+        body: name of the body's field.
+        message: the body, without payload; `lay_out` has filled in its arrays.
+        pieces, size: its payload.
+        beside: the payload's bytes are not among those returned; they travel beside them.
+    """
+    inner = join_frame(message, pieces, size)
+    head = bytes(inner[0])
+    prefix = stream.SerializeToString() + tag(_NUMBERS[type(stream)][body]) + varint(len(head) + size)
+    return [prefix + head] if beside else [prefix + head, *inner[1:]]
+
+
+def decode_exchange(kind: type[S], buffer: Buffer, beside: bool = False) -> Exchange[S]:
+    """Takes a message of a stream apart; the payload is a read-only view of `buffer`.
+
+    Arguments:
+        beside: the payload's bytes do not follow their length.
+
+    Raises:
+        WireError: the bytes are not such a message, or it has no body that is known here.
+    """
+    if len(buffer) <= SMALL and not beside:
+        return _decode_small(kind, buffer)
+    names = _NAMES[kind]
+    view = memoryview(buffer).toreadonly().cast("B")
+    rest, contents, missing = take_out(view, names, beside)
+    if len(contents) != 1:
+        raise WireError(f"a {kind.DESCRIPTOR.name} with {len(contents)} bodies that are known here, expected one")
+    ((number, content),) = contents.items()
+    name = names[number]
+    message, payload, size = split_message(_TYPES[kind][name], content, beside)
+    if beside and (payload or size != missing):
+        raise WireError(f"a {kind.DESCRIPTOR.name} says that {missing} bytes are elsewhere, its body {size}")
+    return Exchange(parse(kind, rest), name, message, payload, size or len(payload))
+
+
+def _decode_small(kind: type[S], buffer: Buffer) -> Exchange[S]:
+    stream = parse(kind, buffer)
+    name: Any = stream.WhichOneof("body")
+    if name is None:
+        raise WireError(f"a {kind.DESCRIPTOR.name} without a body that is known here")
+    message: Any = type(getattr(stream, name))()
+    message.MergeFrom(getattr(stream, name))
+    stream.ClearField(name)
+    payload = b""
+    if name not in BARE:
+        payload = message.payload
+        message.ClearField("payload")
+        message.ClearField("padding")
+    return Exchange(stream, name, message, memoryview(payload), len(payload))
+
+
+# Bodies without arrays.
+BARE = frozenset({"cancel", "close_session", "failure"})
+
+
+def _table(kind: Any) -> dict[str, Any]:
+    return {field.name: field for field in kind.DESCRIPTOR.oneofs_by_name["body"].fields}
+
+
+_FIELDS: dict[Any, dict[str, Any]] = {kind: _table(kind) for kind in (pb.StreamRequest, pb.StreamResponse)}
+_NUMBERS = {kind: {name: field.number for name, field in fields.items()} for kind, fields in _FIELDS.items()}
+_NAMES = {kind: {number: name for name, number in numbers.items()} for kind, numbers in _NUMBERS.items()}
+_TYPES = {
+    kind: {name: getattr(pb, field.message_type.name) for name, field in fields.items()}
+    for kind, fields in _FIELDS.items()
+}
