@@ -4,6 +4,9 @@ Memory for time (Griewank & Walther, "Evaluating Derivatives", chapter 12; Chen 
 sublinear memory cost", 2016). One node stands for the whole call. Its inputs are the recorded tensors among the
 arguments and those that `f` found elsewhere, such as the parameters of a module it belongs to: the first run is
 recorded, its graph looked through for where it leaves the call, and dropped.
+
+A function that calls shards is not run again, since that would make its calls again. Each of its calls is a checkpoint
+on the worker that runs it instead, and so are the calls made from there; what is computed between them is kept.
 """
 
 from __future__ import annotations
@@ -17,7 +20,6 @@ from distgrad.errors import FreedGraphError, GradientError
 
 from . import tape, tree
 from .backward import run_pass
-from .primitive import namespace
 from .tape import Alias, Frame, Leaf, Node, Output, Places
 from .tensor import Boxed, Tensor
 
@@ -32,11 +34,11 @@ def checkpoint(f: Callable[..., Any]) -> Callable[..., Any]:
     """`f`, without storing what its derivative needs: the backward pass runs it again.
 
     `f` must compute the same again: it may draw dropout masks (the draws are repeated), but not read state that
-    changes in between. Derivatives of any order are right. Inside jvp and vmap it is `f` itself.
+    changes in between. Derivatives of any order are right. Inside jvp and vmap it is `f` itself. Shards that `f` calls
+    keep the arguments of those calls alone, and run their methods again.
 
     Raises:
-        GradientError: `f` calls a shard (then checkpoint inside the shard's method), or the second run did not
-        compute the like.
+        GradientError: the second run did not compute the like.
 
     >>> import distgrad as dg
     >>> float(dg.grad(dg.checkpoint(lambda x: dg.ops.exp(x * x)))(0.0))
@@ -72,27 +74,24 @@ class _Call:
         self._captured: list[Node] = []
 
     def first_run(self, mode: tape.Mode) -> Any:
-        """The results, each on the tape by the one node that stands for the call."""
-        frame = Frame(mode.frame.path)
-        variables, outputs, shape = self._run(frame)
-        inner = {x.node for x in variables}
-        self._captured = _leaving(outputs, frame, inner)
+        """What the function returns; its tensors are on the tape by the one node that stands for the call."""
+        frame = Frame(mode.frame.path, mode.frame.next_op)
+        frame.next_call = mode.frame.next_call
+        run = self._run(frame, linked=True)
+        if run.called_shards:
+            if mode.recomputed is not None:
+                mode.recomputed.calls_shards = True
+            return run.result
+        self._captured = run.leaving(frame)
         inputs = [self._leaves[k].node for k in self._moving]
-        specs = [(y.shape, y.dtype) for y in outputs]
-        node = Checkpoint((*inputs, *self._captured), mode.frame, self, specs)
+        node = Checkpoint((*inputs, *self._captured), mode.frame, self, run.specs)
         if not node.inputs:
-            return tree.unflatten(shape, outputs)
-        results = [
-            Tensor(y.data, Output(node, k, y.shape, y.dtype)) if y.node is not None else y
-            for k, y in enumerate(outputs)
-        ]
-        return tree.unflatten(shape, results)
+            return run.result
+        return run.with_nodes([Output(node, k, shape, dtype) for k, (_, shape, dtype) in enumerate(run.specs)])
 
-    def _run(self, frame: Frame, *, linked: bool = False) -> tuple[list[Tensor], list[Tensor], tree.Structure]:
-        """Runs `f` in a frame of its own. Returns the variables its moving arguments were replaced by, the results and
-        their structure.
-
-        The variables are fresh leaves; with `linked`, aliases of the arguments, for a pass that is recorded itself.
+    def _run(self, frame: Frame, *, linked: bool) -> _Run:
+        """Runs `f` in a frame of its own, its moving arguments replaced by variables: aliases of the arguments when
+        `linked`, for a graph that goes on to them, else fresh leaves.
         """
         leaves = list(self._leaves)
         for k in self._moving:
@@ -100,11 +99,10 @@ class _Call:
             node = Alias(x.node, frame, x.shape, x.dtype) if linked else Leaf(frame, x.shape, x.dtype)
             leaves[k] = Tensor(x.data, node)
         args, kwargs = tree.unflatten(self._structure, leaves)
-        with tape.entered(record=True, frame=frame, level=self._level, boxes=False):
+        recomputed = tape.Recomputed()
+        with tape.entered(record=True, frame=frame, level=self._level, boxes=False, recomputed=recomputed):
             result = self._f(*args, **kwargs)
-        outputs, shape = tree.flatten(result)
-        outputs = [y if isinstance(y, Tensor) else Tensor(namespace(y).asarray(y)) for y in outputs]
-        return [leaves[k] for k in self._moving], outputs, shape
+        return _Run([leaves[k].node for k in self._moving], result, recomputed.calls_shards)
 
     def gradients(self, node: Checkpoint, cotangents: Sequence[Any], record: bool) -> list[Any]:
         """The gradient of each input of the node: a second run, and a pass over its graph."""
@@ -114,47 +112,71 @@ class _Call:
         with ExitStack() as stack:
             for surroundings in self._surroundings:
                 stack.enter_context(surroundings())
-            variables, outputs, _ = self._run(frame, linked=record)
-        if [(y.shape, y.dtype) for y in outputs] != node.specs:
+            run = self._run(frame, linked=record)
+        if run.specs != node.specs:
             raise GradientError(
                 f"the function of {node} returned other shapes when it ran again than the first time; a checkpointed "
                 "function must compute the same from the same arguments"
             )
-        wanted = [*(x.node for x in variables), *self._captured]
-        seeded = [(y.node, c) for y, c in zip(outputs, cotangents, strict=True) if y.node is not None]
+        if run.called_shards:
+            raise GradientError(f"the function of {node} called a shard when it ran again, and not the first time")
+        wanted = [*run.variables, *self._captured]
         found: dict[Node, Any] = {}
         run_pass(
-            [root for root, _ in seeded],
-            [seed for _, seed in seeded],
+            run.nodes,
+            cotangents,
             found.__setitem__,
-            wanted={node for node in wanted if node is not None},
+            wanted=set(wanted),
             cut=True,
             retain=False,
             record=record,
         )
-        return [found.get(node) for node in wanted if node is not None]
+        return [found.get(node) for node in wanted]
 
 
-def _leaving(outputs: Sequence[Tensor], frame: Frame, inner: set[Node | None]) -> list[Node]:
-    """The nodes outside a frame that its graph leads to, in program order."""
-    outside: set[Node] = set()
-    seen: set[Node] = set()
-    stack = [y.node for y in outputs if y.node is not None]
-    while stack:
-        node = stack.pop()
-        if node in seen:
-            continue
-        seen.add(node)
-        if node.frame is not frame:
-            outside.add(node)
-            continue
-        if not node.inputs and not isinstance(node, Leaf):
-            raise GradientError(
-                f"a checkpointed function received {node} from elsewhere: it called a shard; checkpoint inside that "
-                "shard's method"
-            )
-        stack.extend(parent for parent in node.inputs if parent is not None)
-    return sorted(outside, key=lambda node: node.key)
+class _Run:
+    """One run of a checkpointed function.
+
+    Attributes:
+        variables: the nodes that took the place of its recorded arguments.
+        result: what it returned.
+        specs, nodes: position among the leaves of the result, shape, dtype and node of each recorded tensor.
+        called_shards: whether it called a shard, so that its graph may go on in other processes.
+    """
+
+    def __init__(self, variables: list[Node], result: Any, called_shards: bool) -> None:
+        self.variables = variables
+        self.result = result
+        self.called_shards = called_shards
+        self._leaves, self._structure = tree.flatten(result)
+        recorded = [(k, y) for k, y in enumerate(self._leaves) if isinstance(y, Tensor) and y.node is not None]
+        self.specs = [(k, y.shape, y.dtype) for k, y in recorded]
+        self.nodes: list[Node] = [y.node for _, y in recorded]
+
+    def with_nodes(self, nodes: Sequence[Node]) -> Any:
+        """The result, its recorded tensors recorded as these nodes."""
+        leaves = list(self._leaves)
+        for (k, _, _), node in zip(self.specs, nodes, strict=True):
+            leaves[k] = Tensor(leaves[k].data, node)
+        return tree.unflatten(self._structure, leaves)
+
+    def leaving(self, frame: Frame) -> list[Node]:
+        """The nodes its graph comes from, besides its variables, in program order: those of other frames, and values
+        that came from other processes.
+        """
+        outside: set[Node] = set()
+        seen: set[Node] = set(self.variables)
+        stack = list(self.nodes)
+        while stack:
+            node = stack.pop()
+            if node in seen:
+                continue
+            seen.add(node)
+            if node.frame is not frame or not (node.inputs or isinstance(node, Leaf)):
+                outside.add(node)
+            else:
+                stack.extend(parent for parent in node.inputs if parent is not None)
+        return sorted(outside, key=lambda node: node.key)
 
 
 class Checkpoint(Node):
@@ -163,7 +185,7 @@ class Checkpoint(Node):
     __slots__ = ("_call", "specs")
 
     def __init__(
-        self, inputs: tuple[Node | None, ...], frame: Frame, call: _Call, specs: list[tuple[Any, Any]]
+        self, inputs: tuple[Node | None, ...], frame: Frame, call: _Call, specs: list[tuple[int, Any, Any]]
     ) -> None:
         super().__init__(inputs, frame, (), None)
         self._call: _Call | None = call

@@ -45,12 +45,33 @@ class Frame:
 next_level: Callable[[], int] = itertools.count(1).__next__
 
 
+class Recomputed:
+    """A function that keeps nothing of what it computes, and is run again on the way back; see checkpoint.py.
+
+    Attributes:
+        calls_shards: whether it has called one. Then its calls alone are run again, where they are.
+    """
+
+    __slots__ = ("calls_shards",)
+
+    def __init__(self) -> None:
+        self.calls_shards = False
+
+
 class Mode:
     """How operations are treated here and now: recorded or not, in which frame, inside how many transforms."""
 
-    __slots__ = ("anomaly", "boxes", "frame", "level", "record")
+    __slots__ = ("anomaly", "boxes", "frame", "level", "recomputed", "record")
 
-    def __init__(self, record: bool, frame: Frame, level: int = 0, boxes: bool = False, anomaly: bool = False) -> None:
+    def __init__(
+        self,
+        record: bool,
+        frame: Frame,
+        level: int = 0,
+        boxes: bool = False,
+        anomaly: bool = False,
+        recomputed: Recomputed | None = None,
+    ) -> None:
         self.record = record
         self.frame = frame
         # Number of the innermost transform we are inside of, 0 outside all; see `next_level`.
@@ -59,6 +80,8 @@ class Mode:
         self.boxes = boxes
         # Whether each operation remembers the user's line that recorded it.
         self.anomaly = anomaly
+        # The innermost checkpointed function we are inside of.
+        self.recomputed = recomputed
 
     def but(self, **changes: Any) -> Mode:
         """The same mode with some fields changed."""

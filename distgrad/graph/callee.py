@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from distgrad.autograd import tape
+from distgrad.autograd.checkpoint import checkpoint
 from distgrad.autograd.tape import Frame, Path
 from distgrad.autograd.tensor import Tensor
 from distgrad.errors import DistgradError, ResourceExhausted, WireError
@@ -122,11 +123,9 @@ class Callee:
         try:
             share.check_open()
             args, kwargs = arrived.arguments(self._process)
-            value = arrived.function(*args, **kwargs)
-            if isinstance(value, Coroutine):
-                from .coroutines import run
-
-                value = run(value, self._process.executor)
+            value = (checkpoint(self._completed) if call.recompute else self._completed)(
+                arrived.function, *args, **kwargs
+            )
             forwarded = [(steps, leaf) for steps, leaf in parts(value) if isinstance(leaf, Ref)]
         except BaseException as error:  # whatever user code raises belongs to the caller
             self._fail(arrived, error, in_words(args, kwargs))
@@ -143,6 +142,15 @@ class Callee:
         self._process.send(arrived.link.peer.name, done, arrays)
         done = pb.Done(context=call.context.id, path=call.path)
         made.ended().add_callback(lambda _: self._end(arrived, made, forwarded, done, []))
+
+    def _completed(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """What a method returns, or its coroutine."""
+        value = function(*args, **kwargs)
+        if isinstance(value, Coroutine):
+            from .coroutines import run
+
+            value = run(value, self._process.executor)
+        return value
 
     def _small_value(self, value: Any, share: Share, arrays: list[Any]) -> pb.Value | None:
         """A value that travels with the news of its call's end: one array or number of little size. None for others.

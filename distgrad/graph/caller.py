@@ -64,6 +64,8 @@ class Caller:
         call = pb.Call(
             context=share.identity, path=path, shard=shard, method=method, record=record, depth=depth.get() + 1
         )
+        if record and mode.recomputed is not None:
+            call.recompute = mode.recomputed.calls_shards = True
         arrays: list[Any] = []
         outward = Outward(share, worker, partial(EdgeId, path, pb.DIRECTION_ARGUMENT) if record else None)
         call.arguments.CopyFrom(encode_value(outward.pack(args), arrays, f"arguments of {label}"))

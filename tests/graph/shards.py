@@ -219,6 +219,29 @@ class Router:
         return owner.weight().get() @ (x * self.v)
 
 
+class Counted:
+    """A method of several operations that counts how often it runs, and calls on if it is to."""
+
+    def __init__(self, seed: int = 0) -> None:
+        self.w = parameter(seed + 400, 3, 3)
+        self.count = 0
+
+    def forward(self, x: Any, *shards: Any) -> Any:
+        self.count += 1
+        h = dg.ops.tanh(self.w @ x)
+        for shard in shards:
+            h = shard.forward(h * 0.5).get()
+        return {"h": dg.ops.sin(self.w @ h), "note": "text", "none": None, "n": 3}
+
+    async def awaits(self, x: Any) -> Any:
+        self.count += 1
+        await asyncio.sleep(0)
+        return dg.ops.sin(self.w @ x) * x
+
+    def runs(self) -> int:
+        return self.count
+
+
 class Table:
     """An embedding."""
 

@@ -195,6 +195,17 @@ def many_consumers_of_second_order(w: Any) -> dict[str, Any]:
 
 
 @program
+def checkpoints_are_differentiated_twice(w: Any) -> dict[str, Any]:
+    x, a, b, r = w.variable("x", X), w.shard("a"), w.shard("b"), w.shard("r")
+    block = w.checkpoint(lambda x: r.through(x * x, a, b).get() * x)
+    with w.context() as ctx:
+        loss = b.loss(block(a.forward(x).get()), Y)
+        g, ga = ctx.grad(loss, [x, a], create_graph=True)
+        ctx.backward([(g * g).sum(), a.dot(ga["w"], ga["w"])])
+        return {"g": g, "gradients": w.gradients(ctx)}
+
+
+@program
 def a_shard_differentiates_its_own_computation(w: Any) -> dict[str, Any]:
     x, a, b = w.variable("x", X), w.shard("a"), w.shard("b")
     with w.context() as ctx:

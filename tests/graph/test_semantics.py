@@ -15,8 +15,8 @@ import pytest
 import distgrad as dg
 from distgrad.errors import DistgradError, FreedGraphError, RemoteError
 
-from .shards import Dense, Router, Table
-from .worlds import Factories, Program, agree
+from .shards import Counted, Dense, Router, Table
+from .worlds import SPREAD, Factories, Program, agree, cluster_world
 
 PROGRAMS: dict[str, tuple[Factories, Program]] = {}
 
@@ -550,6 +550,37 @@ def a_rule_of_the_users_own_calls_a_shard(w: Any) -> dict[str, Any]:
         return {"h": h.numpy(), "gradients": w.gradients(ctx)}
 
 
+@program(a=dense(1), b=dense(2), r=Router)
+def a_checkpoint_around_calls(w: Any) -> dict[str, Any]:
+    x, a, b = w.variable("x", X), w.shard("a"), w.shard("b")
+    y = w.variable("y", Y)
+
+    @w.checkpoint
+    def block(x: Any) -> Any:
+        h = a.forward(dg.ops.sin(x) * y)
+        k = w.shard("r").through_waiting(h, a, b)
+        return {"sum": (h.get() * k.get()).sum(), "text": "as it is"}
+
+    with w.context() as ctx:
+        first = block(x)
+        outside = a.forward(x)
+        second = block(outside.get() + x)
+        ctx.backward([first["sum"], second["sum"], b.loss(outside)])
+        return {"first": first, "gradients": w.gradients(ctx)}
+
+
+@program(c=Counted, d=partial(Counted, 1), a=dense(1))
+def a_checkpoint_of_a_remote_method(w: Any) -> dict[str, Any]:
+    x, c, d = w.variable("x", X), w.shard("c"), w.shard("d")
+    with w.context() as ctx:
+        ref = w.checkpoint(c.forward)(x, w.shard("a"))
+        again = w.checkpoint(d.awaits)(ref["h"])
+        ctx.backward(w.shard("a").loss(again, ref["h"]), retain_graph=True)
+        once = w.gradients(ctx)
+        ctx.backward(ref["h"], Y)
+        return {"value": ref.numpy(), "once": once, "gradients": w.gradients(ctx)}
+
+
 @program(a=dense(1), b=dense(2))
 def grad_of_the_caller_is_left_alone(w: Any) -> dict[str, Any]:
     x = w.variable("x", X)
@@ -587,3 +618,21 @@ def many_consumers_are_summed_in_program_order(w: Any) -> dict[str, Any]:
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_a_program_means_the_same_everywhere(name: str) -> None:
     agree(*PROGRAMS[name])
+
+
+def test_a_checkpoint_around_calls_runs_methods_again_and_keeps_their_arguments_alone() -> None:
+    with cluster_world({"c": Counted, "d": partial(Counted, 1)}, SPREAD) as world:
+        c, d, x = world.shard("c"), world.shard("d"), world.variable("x", X)
+
+        def runs() -> list[int]:
+            return [shard.runs().item() for shard in (c, d)]
+
+        with world.context() as ctx:
+            h = dg.checkpoint(lambda x: d.forward(c.forward(x)["h"])["h"].get())(x)
+            assert runs() == [1, 1]
+            ctx.backward(h, Y)
+            assert runs() == [2, 2]
+            ctx.backward(dg.checkpoint(d.awaits)(x), Y)
+            assert runs() == [2, 4]
+            ctx.backward(d.awaits(x), Y)
+            assert runs() == [2, 5]

@@ -40,6 +40,7 @@ def functions(w: Any) -> dict[str, Callable[..., Any]]:
         "fetched": lambda x, y: dg.ops.sum(a.forward(x * y).get() ** 2 * x),
         "deep": deep,
         "unused": lambda x, y: (a.forward(y).get() * 0.0).sum() + (x * x).sum(),
+        "checkpointed": w.checkpoint(lambda x, y: b.loss(r.through_waiting(x * y, a, b), x).get()),
         "weights": lambda x, y: (a.weight().get() @ x).sum() * y.sum(),
     }
 
@@ -71,7 +72,7 @@ TRANSFORMS: dict[str, Callable[[Callable[..., Any]], Any]] = {
 
 
 @pytest.mark.parametrize("transform", TRANSFORMS)
-@pytest.mark.parametrize("function", ["loss", "fetched", "deep", "unused", "weights"])
+@pytest.mark.parametrize("function", ["loss", "fetched", "deep", "unused", "weights", "checkpointed"])
 def test_a_transform_finds_what_it_finds_in_one_process(world: ClusterWorld, function: str, transform: str) -> None:
     expected = TRANSFORMS[transform](locally(function))
     with world.context() as ctx:

@@ -7,9 +7,10 @@ compares.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import gc
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextvars import ContextVar
 from typing import Any, NamedTuple
 
@@ -88,7 +89,9 @@ class LocalHandle:
         try:
             with contextlib.nullcontext() if recorded else dg.no_grad():
                 args, kwargs = map_leaves((args, kwargs), _argument)
-                ref = LocalRef(map_leaves(getattr(self.shard, method)(*args, **kwargs), _result), recorded=recorded)
+                value = getattr(self.shard, method)(*args, **kwargs)
+                value = asyncio.run(value) if isinstance(value, Coroutine) else value
+                ref = LocalRef(map_leaves(value, _result), recorded=recorded)
         except RemoteError as error:
             ref = LocalRef(error=error)
         except Exception as error:
@@ -213,6 +216,10 @@ class LocalWorld:
     def context(self) -> LocalContext:
         return LocalContext()
 
+    def checkpoint(self, f: Callable[..., Any]) -> Callable[..., Any]:
+        """The function itself: what a checkpoint computes is what it would compute without."""
+        return f
+
     def own_gradient(self, ctx: LocalContext, x: dg.Tensor) -> Any:
         return ctx.found[x.node]  # type: ignore[index]
 
@@ -259,6 +266,9 @@ class ClusterWorld:
 
     def context(self) -> Any:
         return Context(self.home)
+
+    def checkpoint(self, f: Callable[..., Any]) -> Callable[..., Any]:
+        return dg.checkpoint(f)
 
     def own_gradient(self, ctx: Any, x: dg.Tensor) -> Any:
         return ctx.gradient(x)

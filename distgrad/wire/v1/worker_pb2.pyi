@@ -40,7 +40,7 @@ class Error(_message.Message):
     def __init__(self, kind: _Optional[str] = ..., message: _Optional[str] = ..., worker: _Optional[str] = ..., method: _Optional[str] = ..., original: _Optional[str] = ..., original_message: _Optional[str] = ..., traceback: _Optional[str] = ..., arguments: _Optional[str] = ...) -> None: ...
 
 class Call(_message.Message):
-    __slots__ = ("context", "path", "shard", "method", "arguments", "keywords", "record", "depth", "forgotten")
+    __slots__ = ("context", "path", "shard", "method", "arguments", "keywords", "record", "depth", "forgotten", "recompute")
     CONTEXT_FIELD_NUMBER: _ClassVar[int]
     PATH_FIELD_NUMBER: _ClassVar[int]
     SHARD_FIELD_NUMBER: _ClassVar[int]
@@ -50,6 +50,7 @@ class Call(_message.Message):
     RECORD_FIELD_NUMBER: _ClassVar[int]
     DEPTH_FIELD_NUMBER: _ClassVar[int]
     FORGOTTEN_FIELD_NUMBER: _ClassVar[int]
+    RECOMPUTE_FIELD_NUMBER: _ClassVar[int]
     context: ContextId
     path: _containers.RepeatedScalarFieldContainer[int]
     shard: str
@@ -59,7 +60,8 @@ class Call(_message.Message):
     record: bool
     depth: int
     forgotten: _containers.RepeatedCompositeFieldContainer[_tensor_pb2.RefId]
-    def __init__(self, context: _Optional[_Union[ContextId, _Mapping]] = ..., path: _Optional[_Iterable[int]] = ..., shard: _Optional[str] = ..., method: _Optional[str] = ..., arguments: _Optional[_Union[_tensor_pb2.Value, _Mapping]] = ..., keywords: _Optional[_Union[_tensor_pb2.Value, _Mapping]] = ..., record: bool = ..., depth: _Optional[int] = ..., forgotten: _Optional[_Iterable[_Union[_tensor_pb2.RefId, _Mapping]]] = ...) -> None: ...
+    recompute: bool
+    def __init__(self, context: _Optional[_Union[ContextId, _Mapping]] = ..., path: _Optional[_Iterable[int]] = ..., shard: _Optional[str] = ..., method: _Optional[str] = ..., arguments: _Optional[_Union[_tensor_pb2.Value, _Mapping]] = ..., keywords: _Optional[_Union[_tensor_pb2.Value, _Mapping]] = ..., record: bool = ..., depth: _Optional[int] = ..., forgotten: _Optional[_Iterable[_Union[_tensor_pb2.RefId, _Mapping]]] = ..., recompute: bool = ...) -> None: ...
 
 class ContextId(_message.Message):
     __slots__ = ("id", "owner", "owner_incarnation", "versions", "step", "microbatch")
