@@ -149,9 +149,12 @@ class _Run:
         self.result = result
         self.called_shards = called_shards
         self._leaves, self._structure = tree.flatten(result)
-        recorded = [(k, y) for k, y in enumerate(self._leaves) if isinstance(y, Tensor) and y.node is not None]
-        self.specs = [(k, y.shape, y.dtype) for k, y in recorded]
-        self.nodes: list[Node] = [y.node for _, y in recorded]
+        self.specs: list[tuple[int, Any, Any]] = []
+        self.nodes: list[Node] = []
+        for k, y in enumerate(self._leaves):
+            if isinstance(y, Tensor) and y.node is not None:
+                self.specs.append((k, y.shape, y.dtype))
+                self.nodes.append(y.node)
 
     def with_nodes(self, nodes: Sequence[Node]) -> Any:
         """The result, its recorded tensors recorded as these nodes."""
