@@ -6,16 +6,18 @@ from pathlib import Path
 
 import click
 
-from distgrad.cluster.foreground import run_coordinator
+from distgrad.cluster.environment import PORT
+from distgrad.cluster.foreground import CoordinatorOptions, run_coordinator
 from distgrad.transport.settings import TransportSettings
 
-from .options import link_options
+from .options import health_option, link_options
 
 
 @click.command()
-@click.option("--listen", metavar="HOST:PORT", default="127.0.0.1:7400", show_default=True, help="Where to listen.")
+@click.option("--listen", metavar="HOST:PORT", default=f"127.0.0.1:{PORT}", show_default=True, help="Where to listen.")
 @click.option("--journal", type=click.Path(dir_okay=False, path_type=Path), help="File in which updates are decided.")
+@health_option
 @link_options
-def coordinator(listen: str, journal: Path | None, settings: TransportSettings) -> None:
+def coordinator(listen: str, journal: Path | None, health: str, settings: TransportSettings) -> None:
     """Runs the coordinator of a cluster until Ctrl-C."""
-    run_coordinator(settings, listen, journal, click.echo)
+    run_coordinator(CoordinatorOptions(listen=listen, journal=journal, health=health), settings, click.echo)

@@ -1,7 +1,9 @@
-"""Options that subcommands share."""
+"""Options that subcommands share. Each may be given by an environment variable instead, so that one file of them serves
+all commands of a node."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -9,24 +11,66 @@ from typing import Any
 
 import click
 
-from distgrad.transport.settings import TLS, Lossy, TransportSettings
-from distgrad.wire.encodings import ENCODINGS
+from distgrad.transport.settings import TLS, TransportSettings
 
-FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
-LOSSY = click.Choice(ENCODINGS)
+_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+_LINKS = (
+    click.option(
+        "--cluster",
+        metavar="NAME",
+        default="distgrad",
+        show_default=True,
+        envvar="DISTGRAD_CLUSTER",
+        help="Name of the cluster.",
+    ),
+    click.option(
+        "--token-file",
+        type=_FILE,
+        envvar="DISTGRAD_TOKEN_FILE",
+        help="File with the cluster's token.  [default: the token in DISTGRAD_TOKEN]",
+    ),
+    click.option(
+        "--tls-authority",
+        type=_FILE,
+        envvar="DISTGRAD_TLS_AUTHORITY",
+        help="Certificates that vouch for peers, in PEM.",
+    ),
+    click.option(
+        "--tls-certificate",
+        type=_FILE,
+        envvar="DISTGRAD_TLS_CERTIFICATE",
+        help="Certificate of this process, in PEM.",
+    ),
+    click.option("--tls-key", type=_FILE, envvar="DISTGRAD_TLS_KEY", help="Its key."),
+    click.option(
+        "--tls-server-name",
+        metavar="NAME",
+        default="",
+        envvar="DISTGRAD_TLS_SERVER_NAME",
+        help="Name to expect in certificates of listeners.  [default: the host in their address]",
+    ),
+    click.option(
+        "--insecure",
+        is_flag=True,
+        envvar="DISTGRAD_INSECURE",
+        help="Leave this machine without TLS, over a network you trust.",
+    ),
+)
+
+health_option = click.option(
+    "--insecure-health",
+    "health",
+    metavar="HOST:PORT",
+    default="",
+    envvar="DISTGRAD_INSECURE_HEALTH",
+    help="Answer health checks there too, in the clear, and nothing else: for probes that know no TLS.",
+)
 
 
 def link_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Gives a command the options for links; it receives them as `settings`, a TransportSettings."""
 
-    @click.option("--cluster", metavar="NAME", default="distgrad", show_default=True, help="Name of the cluster.")
-    @click.option("--token-file", type=FILE, help="File with the cluster's token.")
-    @click.option("--tls-authority", type=FILE, help="Certificates that vouch for peers, in PEM.")
-    @click.option("--tls-certificate", type=FILE, help="Certificate of this process, in PEM.")
-    @click.option("--tls-key", type=FILE, help="Its key.")
-    @click.option("--insecure", is_flag=True, help="Leave this machine without TLS, over a network you trust.")
-    @click.option("--lossy-values", type=LOSSY, help="Send values of calls with fewer digits.")
-    @click.option("--lossy-gradients", type=LOSSY, help="Send gradients so, with error feedback.")
     @wraps(command)
     def with_settings(
         *,
@@ -35,17 +79,17 @@ def link_options(command: Callable[..., Any]) -> Callable[..., Any]:
         tls_authority: Path | None,
         tls_certificate: Path | None,
         tls_key: Path | None,
+        tls_server_name: str,
         insecure: bool,
-        lossy_values: str | None,
-        lossy_gradients: str | None,
         **others: Any,
     ) -> Any:
         tls = None
         if tls_authority or tls_certificate or tls_key:
-            tls = TLS(certificate=tls_certificate, key=tls_key, authority=tls_authority)
-        token = token_file.read_text().strip() if token_file else ""
-        lossy = Lossy(values=lossy_values or "", gradients=lossy_gradients or "")
-        settings = TransportSettings(cluster=cluster, token=token, tls=tls, insecure=insecure, lossy=lossy)
-        return command(settings=settings, **others)
+            tls = TLS(certificate=tls_certificate, key=tls_key, authority=tls_authority, server_name=tls_server_name)
+        token = token_file.read_text().strip() if token_file else os.environ.get("DISTGRAD_TOKEN", "")
+        return command(settings=TransportSettings(cluster=cluster, token=token, tls=tls, insecure=insecure), **others)
 
-    return with_settings
+    decorated: Callable[..., Any] = with_settings
+    for option in reversed(_LINKS):
+        decorated = option(decorated)
+    return decorated

@@ -3,26 +3,51 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
-from distgrad.cluster.foreground import run_worker
+from distgrad.cluster.foreground import WorkerOptions, run_worker
 from distgrad.transport.settings import TransportSettings
 
-from .options import link_options
+from .options import health_option, link_options
 
 
 @click.command()
-@click.option("--join", "address", metavar="HOST:PORT", required=True, help="Address of the coordinator.")
+@click.option(
+    "--join",
+    "coordinator",
+    metavar="HOST:PORT",
+    default="",
+    envvar="DISTGRAD_JOIN",
+    help="Address of the coordinator.  [default: what torchrun-style or Slurm variables say]",
+)
 @click.option(
     "--programs", type=click.Path(path_type=Path), required=True, help="The folder of programs; no other code is run."
 )
-@click.option("--name", default="", help="Name in the cluster.  [default: made of machine and process]")
+@click.option("--name", default="", envvar="DISTGRAD_NAME", help="Name in the cluster.  [default: wRANK, else given]")
 @click.option(
     "--listen", metavar="HOST:PORT", default="", help="Where other workers reach this one.  [default: a free port]"
 )
+@click.option(
+    "--advertise",
+    metavar="HOST[:PORT]",
+    default="",
+    envvar="DISTGRAD_ADVERTISE",
+    help="Where others reach it, if not where it listens.",
+)
+@click.option(
+    "--patience",
+    metavar="SECONDS",
+    type=float,
+    default=60.0,
+    show_default=True,
+    help="How long to wait for a coordinator that is not there yet.",
+)
 @click.option("--max-depth", default=1000, show_default=True, help="How deep calls may nest.")
+@health_option
 @link_options
-def worker(address: str, programs: Path, name: str, listen: str, max_depth: int, settings: TransportSettings) -> None:
-    """Runs a worker of a cluster until Ctrl-C, or until its coordinator is gone."""
-    run_worker(settings, address, programs, name, listen, max_depth, click.echo)
+def worker(settings: TransportSettings, **options: Any) -> None:
+    """Runs a worker of a cluster until Ctrl-C, or until its coordinator is gone. The command is the same on every
+    node: the coordinator gives names, or the launcher's rank does."""
+    run_worker(WorkerOptions(**options), settings, click.echo)

@@ -7,22 +7,73 @@ import queue
 import signal
 import socket
 import threading
+import time
 from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 from distgrad.autograd.allocator import keep_freed_memory
 from distgrad.coordinator.membership import Member
 from distgrad.coordinator.server import Coordinator
-from distgrad.errors import ConfigError, WorkerLost
+from distgrad.errors import ConfigError, LinkError, WorkerLost
+from distgrad.transport.addresses import tcp_address, unix_address
+from distgrad.transport.grpc_health import health_listener
 from distgrad.transport.settings import TransportSettings
+from distgrad.worker.member import choose_name
 from distgrad.worker.worker import Worker
 
+from .environment import read_launch
 from .signals import Interrupted, ending_signals
 
 Announce = Callable[[str], None]
 
+# Seconds between two looks whether a coordinator is there, and for each of them.
+_BETWEEN_LOOKS = 0.5
+_FOR_A_LOOK = 2.0
 
-def run_coordinator(settings: TransportSettings, listen: str, journal: Path | None, announce: Announce) -> None:
+
+@dataclass(frozen=True, kw_only=True)
+class CoordinatorOptions:
+    """What `distgrad coordinator` was asked for.
+
+    Attributes:
+        listen: address for links.
+        journal: file in which updates are decided; None: in memory.
+        health: address at which health alone is told, in the clear; empty: none.
+    """
+
+    listen: str
+    journal: Path | None = None
+    health: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerOptions:
+    """What `distgrad worker` was asked for.
+
+    Attributes:
+        coordinator: address; empty: what the environment says.
+        programs: the folder of programs.
+        name: empty: what the environment says, else what the coordinator gives.
+        listen: empty for a free port of the interface that leads to the coordinator.
+        advertise: "HOST:PORT" or "HOST" at which others reach it, if not there.
+        patience: seconds to wait for a coordinator that is not there yet.
+        max_depth: how deep calls may nest.
+        health: address at which health alone is told, in the clear; empty: none.
+    """
+
+    coordinator: str = ""
+    programs: Path
+    name: str = ""
+    listen: str = ""
+    advertise: str = ""
+    patience: float = 60.0
+    max_depth: int = 1000
+    health: str = ""
+
+
+def run_coordinator(options: CoordinatorOptions, settings: TransportSettings, announce: Announce) -> None:
     """Coordinates until a signal comes; `announce` is told the address, and who comes and goes.
 
     Raises:
@@ -31,33 +82,23 @@ def run_coordinator(settings: TransportSettings, listen: str, journal: Path | No
         ConfigError: the address is open to others and the settings do not guard it.
         JournalError: the journal is in use or damaged.
     """
+    expected = read_launch(os.environ).workers
     heard: queue.SimpleQueue[signal.Signals | Member] = queue.SimpleQueue()
-    coordinator = Coordinator(settings, listen, journal)
-    try:
-        with ending_signals(heard.put):
-            coordinator.on_event.append(heard.put)
-            announce(f"coordinator of cluster {settings.cluster} at {coordinator.start()}")
-            while isinstance(news := heard.get(), Member):
-                announce(_news(news))
-            raise Interrupted(news.name)
-    finally:
-        coordinator.close()
+    coordinator = Coordinator(settings, options.listen, options.journal)
+    with ExitStack() as stack:
+        stack.callback(coordinator.close)
+        stack.enter_context(ending_signals(heard.put))
+        coordinator.on_event.append(heard.put)
+        announce(f"coordinator of cluster {settings.cluster} at {coordinator.start()}")
+        if options.health:
+            stack.enter_context(health_listener(coordinator.process.endpoint.health, options.health))
+        while isinstance(news := heard.get(), Member):
+            announce(_news(news, len(coordinator.workers()), expected))
+        raise Interrupted(news.name)
 
 
-def run_worker(
-    settings: TransportSettings,
-    coordinator: str,
-    programs: Path,
-    name: str,
-    listen: str,
-    max_depth: int,
-    announce: Announce,
-) -> None:
+def run_worker(options: WorkerOptions, settings: TransportSettings, announce: Announce) -> None:
     """Hosts shards until a signal comes or the coordinator is lost.
-
-    Arguments:
-        name: empty for one made of this machine's name and the process.
-        listen: empty for a free port of the interface that leads to the coordinator.
 
     Raises:
         Interrupted: by a signal.
@@ -65,36 +106,90 @@ def run_worker(
         LinkError, PermissionDenied, ConfigError, ProgramError: it could not start or was not let in.
     """
     keep_freed_memory()
+    launch = read_launch(os.environ)
+    coordinator = options.coordinator or launch.coordinator
+    if not coordinator:
+        raise ConfigError(
+            "there is no coordinator to join: say --join HOST:PORT, or set DISTGRAD_JOIN; and neither MASTER_ADDR nor "
+            "SLURM_JOB_NODELIST is set"
+        )
+    _await_listener(coordinator, options.patience, announce)
+    name = options.name or launch.name or choose_name(coordinator, settings)
+    listen, advertise = _own_addresses(options, coordinator)
     heard: queue.SimpleQueue[signal.Signals | str] = queue.SimpleQueue()
-    name = name or f"{socket.gethostname()}-{os.getpid()}"
-    worker = Worker(name, coordinator, programs, settings, listen or _towards(coordinator), max_depth=max_depth)
+    worker = Worker(
+        name, coordinator, options.programs, settings, listen, advertise=advertise, max_depth=options.max_depth
+    )
+    with ExitStack() as stack:
+        stack.callback(worker.close)
+        stack.callback(worker.stop, "it ends")
+        stack.enter_context(ending_signals(heard.put))
+        if options.health:
+            stack.enter_context(health_listener(worker.process.endpoint.health, options.health))
+        worker.start()
+        announce(f"worker {name} at {worker.process.identity.address}, joined to {coordinator}")
+        threading.Thread(target=lambda: heard.put(worker.wait()), name="distgrad-wait", daemon=True).start()
+        news = heard.get()
+        if isinstance(news, signal.Signals):
+            raise Interrupted(news.name)
+        raise WorkerLost(news)
+
+
+def _news(member: Member, workers: int, expected: int) -> str:
+    where = f" at {member.address}" if member.address else ""
+    who = f"{member.role} {member.name} (process {member.pid}{where})"
+    news = f"{who} joined" if member.alive else f"{who} {member.state}: {member.reason}"
+    return f"{news}; {workers} of {expected} workers are here" if expected and member.role == "worker" else news
+
+
+def _await_listener(address: str, patience: float, announce: Announce) -> None:
+    """Returns when somebody listens at an address; says so when it has to wait.
+
+    Raises:
+        LinkError: nobody came.
+        ConfigError: it is no address.
+    """
+    if unix_address(address) is not None:
+        return
+    host, port = tcp_address(address)
+    deadline = time.monotonic() + patience
+    waiting = False
+    while True:
+        try:
+            socket.create_connection((host, port), _FOR_A_LOOK).close()
+            return
+        except OSError as error:
+            if time.monotonic() >= deadline:
+                raise LinkError(
+                    f"no coordinator is at {address}, after {patience:g} s: {error}. Start it with `distgrad "
+                    f"coordinator --listen ...`, or wait longer for it with --patience"
+                ) from error
+            if not waiting:
+                announce(f"waiting up to {patience:g} s for the coordinator at {address}: {error}")
+            waiting = True
+        time.sleep(_BETWEEN_LOOKS)  # nothing tells that somebody listens over there
+
+
+def _own_addresses(options: WorkerOptions, coordinator: str) -> tuple[str, str]:
+    """Where a worker listens, and at which host others reach it if that is every address of this machine."""
+    if unix_address(coordinator) is not None:
+        return options.listen, options.advertise
+    own = _own_host_towards(coordinator)
+    return options.listen or f"{own}:0", options.advertise or (own if _is_wildcard(options.listen) else "")
+
+
+def _is_wildcard(address: str) -> bool:
+    return address.startswith(("0.0.0.0:", "[::]:"))
+
+
+def _own_host_towards(address: str) -> str:
+    """The address of this machine on the way to another."""
     try:
-        with ending_signals(heard.put):
-            worker.start()
-            announce(f"worker {name} at {worker.process.identity.address}, joined to {coordinator}")
-            threading.Thread(target=lambda: heard.put(worker.wait()), name="distgrad-wait", daemon=True).start()
-            news = heard.get()
-            if isinstance(news, signal.Signals):
-                raise Interrupted(news.name)
-            raise WorkerLost(news)
-    finally:
-        worker.stop("it ends")
-        worker.close()
-
-
-def _news(member: Member) -> str:
-    who = f"{member.role} {member.name} (process {member.pid}{f' at {member.address}' if member.address else ''})"
-    return f"{who} joined" if member.alive else f"{who} {member.state}: {member.reason}"
-
-
-def _towards(address: str) -> str:
-    """A free port on the interface of this machine that leads to `address`."""
-    host, _, port = address.rpartition(":")
-    try:
-        family, kind, protocol, _, target = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_DGRAM)[0]
+        found = socket.getaddrinfo(*tcp_address(address), type=socket.SOCK_DGRAM)
+        family, kind, protocol, _, target = found[0]
         with socket.socket(family, kind, protocol) as probe:
             probe.connect(target)  # sends nothing: the system only chooses the way
             own = probe.getsockname()[0]
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{address!r} does not lead to a coordinator: {error}; expected HOST:PORT") from error
-    return f"[{own}]:0" if ":" in own else f"{own}:0"
+    except OSError as error:
+        raise LinkError(f"{address} does not lead to a coordinator: {error}") from error
+    return f"[{own}]" if ":" in own else own

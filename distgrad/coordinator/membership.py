@@ -7,6 +7,7 @@ under the same name and with a new incarnation.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -20,6 +21,8 @@ Role = Literal["worker", "client", "coordinator"]
 State = Literal["alive", "lost", "left"]
 
 _PREFIX: dict[Role, str] = {"worker": "w", "client": "client", "coordinator": "coordinator"}
+# Seconds for which a name that was chosen for somebody is not given to others.
+_PROMISED = 30.0
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")  # what a host name may be, and underscores
 
 
@@ -60,9 +63,17 @@ class Membership:
 
     def __init__(self) -> None:
         self._members: dict[str, Member] = {}
+        self._promised: dict[str, float] = {}  # name -> when it was promised
+
+    def choose_name(self, now: float) -> str:
+        """The next free name for a worker, w0, w1, ...; kept from others that ask, until it has had time to join."""
+        self._promised = {name: since for name, since in self._promised.items() if since >= now - _PROMISED}
+        name = self._free_name("worker")
+        self._promised[name] = now
+        return name
 
     def join(self, newcomer: Member, now: float) -> Member | None:
-        """Admits `newcomer`. An empty name gets the next free one: w0, w1, ... for workers, client0, ... for clients.
+        """Admits `newcomer`.
 
         Returns None when this incarnation is a member already: its Join was repeated.
 
@@ -74,7 +85,7 @@ class Membership:
             if member.incarnation == newcomer.incarnation:
                 _check_alive(member)
                 return None
-        name = newcomer.name or self._free_name(_PREFIX[newcomer.role])
+        name = newcomer.name
         if not _NAME.fullmatch(name):
             raise ConfigError(
                 f"{name!r} cannot name a {newcomer.role}: up to 63 letters, digits, '-', '_' and '.' are expected, "
@@ -84,9 +95,10 @@ class Membership:
         if holder is not None and holder.alive:
             raise ConfigError(
                 f"the name {name} is taken by a living {holder.role}, process {holder.pid} {holder.address}".rstrip()
-                + f"; end that one, wish for another name, or for none to be {self._free_name(_PREFIX[newcomer.role])}"
+                + f"; end that one, or choose another name: {self._free_name(newcomer.role)}"
             )
-        return self._set(replace(newcomer, name=name, state="alive", reason="", since=now))
+        self._promised.pop(name, None)
+        return self._set(replace(newcomer, state="alive", reason="", since=now))
 
     def lose(self, name: str, incarnation: int, reason: str, now: float) -> Member | None:
         """Declares that incarnation lost. News of an earlier incarnation changes nothing."""
@@ -118,11 +130,13 @@ class Membership:
     def __repr__(self) -> str:
         return f"<Membership {', '.join(f'{member.name} {member.state}' for member in self) or 'empty'}>"
 
-    def _free_name(self, prefix: str) -> str:
-        number = 0
-        while (member := self._members.get(f"{prefix}{number}")) and member.alive:
-            number += 1
-        return f"{prefix}{number}"
+    def _free_name(self, role: Role) -> str:
+        names = (f"{_PREFIX[role]}{number}" for number in itertools.count())
+        return next(name for name in names if name not in self._promised and not self._is_alive(name))
+
+    def _is_alive(self, name: str) -> bool:
+        member = self._members.get(name)
+        return member is not None and member.alive
 
     def _end(self, name: str, incarnation: int, state: State, reason: str, now: float) -> Member | None:
         member = self._members.get(name)

@@ -60,7 +60,14 @@ class Coordinator:
         self.updates = Updates(self.process, self.term, self.journal)
         self.states = States(self.process, self.shards, self.updates)
         self.process.on_lost.append(self._lost)
-        self.process.requests.update({pb.Join: self._join, pb.ListMembers: self._list, pb.FindShard: self._find})
+        self.process.requests.update(
+            {
+                pb.ChooseName: self._choose_name,
+                pb.Join: self._join,
+                pb.ListMembers: self._list,
+                pb.FindShard: self._find,
+            }
+        )
         orders: dict[type, Handler] = {
             pb.Place: self._place,
             pb.CreateOptimizer: self._create_optimizer,
@@ -74,6 +81,7 @@ class Coordinator:
             self.process.serve(body, handler, Priority.CALL)
         self.process.accept({"client"}, orders)
         self.process.accept({"client", "worker"}, [pb.Join])
+        self.process.accept({"worker"}, [pb.ChooseName])
 
     # ---- life --------------------------------------------------------------------------------------------------------
 
@@ -104,6 +112,10 @@ class Coordinator:
         """The living workers, w2 before w10."""
         with self._lock:
             return self._membership.workers()
+
+    def _choose_name(self, link: Link, body: pb.ChooseName, arrays: list[Any], reply: Reply) -> None:
+        with self._lock:
+            reply(pb.NameChosen(name=self._membership.choose_name(time.monotonic())))
 
     def _join(self, link: Link, body: pb.Join, arrays: list[Any], reply: Reply) -> None:
         peer = link.peer

@@ -104,9 +104,9 @@ class Process:
             pb.Statistics: self._statistics,
         }
 
-    def listen(self, address: str) -> str:
-        """Lets others open links to this process; returns the address that was bound."""
-        bound = self.endpoint.listen(address)
+    def listen(self, address: str, advertise: str = "") -> str:
+        """Lets others open links to this process; returns the address that was bound. `advertise`: see `Endpoint`."""
+        bound = self.endpoint.listen(address, advertise)
         self.identity = self.endpoint.identity
         return bound
 

@@ -59,6 +59,21 @@ def is_local(address: str) -> bool:
         return False
 
 
+def advertised(bound: str, wish: str = "") -> str:
+    """What others are told of a process that listens at `bound`: empty when that is every address of the machine.
+
+    Arguments:
+        wish: "HOST:PORT" or "HOST" at which others reach it, when they do not reach it at `bound`.
+    """
+    host, _, port = bound.rpartition(":")
+    if not wish:
+        return "" if host.strip("[]") in ("0.0.0.0", "::") else bound
+    if wish.endswith("]") or ":" not in wish:
+        return f"{wish}:{port}"
+    tcp_address(wish)
+    return wish
+
+
 def nobody_listens(address: str) -> bool:
     """True when it is certain that nobody listens at an address; False when unsure."""
     path = unix_address(address)

@@ -14,6 +14,7 @@ from typing import Any
 from distgrad.errors import ConfigError, LinkError, PermissionDenied, WireError, WorkerLost
 from distgrad.wire import pb
 
+from .addresses import advertised
 from .handshake import Duplicate, exception_for, greeting, identity_from_pb, identity_to_pb, refusal
 from .health import Health
 from .interfaces import Identity, Lanes, Receiver
@@ -72,11 +73,12 @@ class Endpoint:
 
     # ---- for those above ---------------------------------------------------------------------------------------------
 
-    def listen(self, address: str) -> str:
+    def listen(self, address: str, advertise: str = "") -> str:
         """Lets others open links.
 
         Arguments:
             address: "HOST:PORT" (port 0: a free one) or "unix:/PATH".
+            advertise: "HOST:PORT" or "HOST" at which others reach it, if not there.
 
         Returns:
             The address that was bound. It becomes this process's own in handshakes, unless its identity has one.
@@ -89,7 +91,7 @@ class Endpoint:
         bound = self.lanes.listen(address, lambda: self._accept(bound))
         self._offers += listen_beside(self.lanes, bound, self.settings.fast_lanes, self._accept, self._accept_moved)
         if not self.identity.address:
-            self.identity = replace(self.identity, address=bound)
+            self.identity = replace(self.identity, address=advertised(bound, advertise))
         return bound
 
     def connect(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -10,12 +11,29 @@ from distgrad.errors import DistgradError, WorkerLost
 from distgrad.graph.process import Process
 from distgrad.graph.waiting import Promise
 from distgrad.transport.interfaces import Identity, Link
+from distgrad.transport.settings import TransportSettings
 from distgrad.wire import pb
 
 # What the coordinator is called in its own cluster; its incarnation tells one life of it from the next.
 COORDINATOR = "coordinator"
 # Seconds to wait, when the link to a member broke, for the coordinator's word on what became of it.
 FOR_THE_REASON = 0.3
+
+
+def choose_name(address: str, settings: TransportSettings, timeout: float = 5.0) -> str:
+    """The name that the coordinator at `address` would give a worker that nobody has named; keeps it for a while.
+
+    Raises:
+        LinkError, PermissionDenied: it cannot be reached, or does not want us.
+    """
+    process = Process(Identity.new(f"nameless-{secrets.token_hex(4)}", "worker"), settings)
+    try:
+        process.endpoint.connect(COORDINATOR, address, timeout=timeout)
+        reply, _ = process.ask(COORDINATOR, pb.ChooseName(), timeout=timeout)
+    finally:
+        process.close()
+    name: str = reply.name
+    return name
 
 
 class Membership:

@@ -31,6 +31,7 @@ class Worker:
         coordinator: address of the coordinator.
         programs: the folder of programs it can load; it runs nothing else.
         listen: "HOST:PORT" (port 0: a free one) or "unix:PATH" for links from others.
+        advertise: "HOST:PORT" or "HOST" at which others reach it, if not there.
         max_depth: how deep calls may nest.
     """
 
@@ -42,11 +43,13 @@ class Worker:
         settings: TransportSettings,
         listen: str,
         *,
+        advertise: str = "",
         max_depth: int = 1000,
         lanes: Lanes | None = None,
     ) -> None:
         self._coordinator = coordinator
         self._listen = listen
+        self._advertise = advertise
         self.host = Host(Programs(programs), name)
         self.process = Process(
             Identity.new(name, "worker"), settings, resolve=self.host.resolve, max_depth=max_depth, lanes=lanes
@@ -76,7 +79,7 @@ class Worker:
     def start(self) -> None:
         """Listens and joins."""
         sys.setswitchinterval(SWITCH_INTERVAL)
-        self.process.listen(self._listen)
+        self.process.listen(self._listen, self._advertise)
         self.membership.ended.add_callback(lambda promise: self.stop(str(promise.error)))
         self.membership.join(self._coordinator, self.host.programs.names())
         self.process.endpoint.health.serves(True)

@@ -198,6 +198,112 @@ def test_a_worker_says_where_it_is_and_runs_until_it_is_told_to_end(
     assert re.fullmatch(rf"worker w1 at 127.0.0.1:\d+, joined to {coordinator}", said[0])
 
 
+@pytest.mark.parametrize(
+    ("options", "environment", "said_first"),
+    [
+        (["--name", "left"], {}, r"worker left at 127.0.0.1:\d+,"),
+        ([], {}, r"worker w1 at 127.0.0.1:\d+,"),
+        ([], {"RANK": "7", "MASTER_ADDR": "unused"}, r"worker w7 at 127.0.0.1:\d+,"),
+        ([], {"SLURM_PROCID": "3"}, r"worker w3 at 127.0.0.1:\d+,"),
+        (["--name", "left"], {"RANK": "7"}, r"worker left at 127.0.0.1:\d+,"),
+        (["--advertise", "gateway"], {}, r"worker w1 at gateway:\d+,"),
+        (["--advertise", "gateway:7"], {}, r"worker w1 at gateway:7,"),
+        (["--listen", "0.0.0.0:0", "--insecure"], {}, r"worker w1 at 127.0.0.1:\d+,"),
+    ],
+)
+def test_a_worker_is_named_and_reached_as_options_and_environment_say(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    coordinator: str,
+    said: list[str],
+    options: list[str],
+    environment: dict[str, str],
+    said_first: str,
+) -> None:
+    for name, value in {"DISTGRAD_TOKEN": "let me in", "DISTGRAD_JOIN": coordinator, **environment}.items():
+        monkeypatch.setenv(name, value)
+    thread = end_when(lambda: said)
+    run(capsys, "worker", "--programs", str(PROGRAMS), *options)
+    thread.join()
+    assert re.match(said_first, said[0])
+
+
+@pytest.fixture
+def unused() -> str:
+    """An address where nobody listens."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return f"127.0.0.1:{free.getsockname()[1]}"
+
+
+def test_a_worker_waits_for_its_coordinator_and_says_so(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, unused: str, said: list[str]
+) -> None:
+    monkeypatch.setenv("DISTGRAD_TOKEN", "let me in")
+    coordinator = Coordinator(TransportSettings(token="let me in"), unused)
+
+    def come_late() -> None:
+        assert eventually(lambda: said)
+        coordinator.start()
+
+    coming = threading.Thread(target=come_late)
+    coming.start()
+    ending = end_when(lambda: len(said) >= 2)
+    run(capsys, "worker", "--programs", str(PROGRAMS), "--join", unused)
+    coming.join()
+    ending.join()
+    coordinator.close()
+    assert said[0].startswith(f"waiting up to 60 s for the coordinator at {unused}: ")
+    assert said[1].startswith("worker w0 at ")
+
+
+def test_a_coordinator_that_does_not_come_is_named(capsys: pytest.CaptureFixture[str], unused: str) -> None:
+    code, _, errors = run(capsys, "worker", "--programs", str(PROGRAMS), "--join", unused, "--patience", "0")
+    assert code == 1
+    assert f"no coordinator is at {unused}, after 0 s: " in errors
+
+
+def test_a_worker_that_nobody_tells_where_to_join_says_what_it_looked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, errors = run(capsys, "worker", "--programs", str(PROGRAMS))
+    assert code == 1
+    assert "say --join HOST:PORT, or set DISTGRAD_JOIN; and neither MASTER_ADDR nor SLURM_JOB_NODELIST" in errors
+
+
+def test_a_coordinator_counts_the_workers_that_the_launcher_announces(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, said: list[str]
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+
+    def join() -> None:
+        assert eventually(lambda: said)
+        worker = Worker("w0", said[0].split()[-1], PROGRAMS, TransportSettings(), "127.0.0.1:0")
+        worker.start()
+        assert eventually(lambda: len(said) >= 2)
+        worker.close()
+
+    joining = threading.Thread(target=join)
+    joining.start()
+    ending = end_when(lambda: len(said) >= 3)
+    run(capsys, "coordinator", "--listen", "127.0.0.1:0")
+    joining.join()
+    ending.join()
+    assert said[1].endswith(" joined; 1 of 2 workers are here")
+    assert said[2].endswith("; 0 of 2 workers are here")
+
+
+@pytest.mark.parametrize(("service", "code"), [("distgrad.v1.LinkService", 0), ("", 0)])
+def test_health_tells_by_its_exit_code(
+    capsys: pytest.CaptureFixture[str], coordinator: str, service: str, code: int
+) -> None:
+    found, out, errors = run(capsys, "health", coordinator, "--service", service)
+    assert (found, out, errors) == (code, "serving\n", "")
+
+
+def test_nobody_is_not_healthy(capsys: pytest.CaptureFixture[str], unused: str) -> None:
+    code, _, errors = run(capsys, "health", unused)
+    assert code == 1
+    assert f"{unused} says nothing of its health: UNAVAILABLE" in errors
+
+
 def test_a_coordinator_says_where_it_is_and_who_comes_and_goes(
     capsys: pytest.CaptureFixture[str], token: Path, tmp_path: Path, said: list[str]
 ) -> None:

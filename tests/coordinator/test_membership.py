@@ -17,16 +17,19 @@ def newcomer(name: str = "", role: str = "worker", **fields: object) -> Member:
 
 
 def joined(members: Membership, name: str = "", role: str = "worker", now: float = 0.0) -> Member:
-    member = members.join(newcomer(name, role), now)
+    member = members.join(newcomer(name or members.choose_name(now), role), now)
     assert member is not None
     return member
 
 
-def test_nameless_members_get_the_next_free_name_of_their_role() -> None:
+def test_a_worker_that_nobody_has_named_gets_the_next_free_name() -> None:
     members = Membership()
-    names = [joined(members, wish, role).name for wish, role in [("", "worker"), ("w1", "worker"), ("", "worker")]]
-    names += [joined(members, "", role).name for role in ("client", "client", "worker")]
-    assert names == ["w0", "w1", "w2", "client0", "client1", "w3"]
+    assert [joined(members, wish).name for wish in ["", "w1", "", "other", ""]] == ["w0", "w1", "w2", "other", "w3"]
+
+
+def test_a_name_that_was_chosen_for_one_is_kept_from_others_for_a_while() -> None:
+    members = Membership()
+    assert [members.choose_name(now) for now in (0.0, 1.0, 30.5, 31.5)] == ["w0", "w1", "w0", "w1"]
 
 
 def test_joining_is_the_event_that_tells_name_state_and_time() -> None:
@@ -37,7 +40,7 @@ def test_joining_is_the_event_that_tells_name_state_and_time() -> None:
 
 def test_a_repeated_join_changes_nothing() -> None:
     members = Membership()
-    guest = newcomer()
+    guest = newcomer("w0")
     members.join(guest, now=1.0)
     assert members.join(guest, now=2.0) is None
     assert [member.since for member in members] == [1.0]
@@ -46,7 +49,9 @@ def test_a_repeated_join_changes_nothing() -> None:
 def test_the_name_of_a_living_member_is_refused_with_what_to_do() -> None:
     members = Membership()
     joined(members, "w0")
-    with pytest.raises(ConfigError, match=r"w0 is taken by a living worker, process 12 127\.0\.0\.1:7400; .* to be w1"):
+    with pytest.raises(
+        ConfigError, match=r"w0 is taken by a living worker, process 12 127\.0\.0\.1:7400; .* another name: w1"
+    ):
         members.join(newcomer("w0"), now=1.0)
 
 
@@ -65,7 +70,7 @@ def test_a_restarted_worker_takes_the_place_of_the_lost_one(wish: str) -> None:
     event = members.lose("w1", first.incarnation, "no heartbeat for 3 s", now=9.0)
     assert event is not None
     assert (event.state, event.reason, event.since, event.alive) == ("lost", "no heartbeat for 3 s", 9.0, False)
-    again = members.join(newcomer(wish), now=10.0)
+    again = members.join(newcomer(wish or members.choose_name(10.0)), now=10.0)
     assert again is not None
     assert (again.name, again.alive, again.reason) == ("w1", True, "")
     assert again.incarnation != first.incarnation

@@ -8,6 +8,16 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class ChooseName(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class NameChosen(_message.Message):
+    __slots__ = ("name",)
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    def __init__(self, name: _Optional[str] = ...) -> None: ...
+
 class Join(_message.Message):
     __slots__ = ("name", "programs")
     NAME_FIELD_NUMBER: _ClassVar[int]

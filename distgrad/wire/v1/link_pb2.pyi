@@ -167,7 +167,7 @@ class Heartbeat(_message.Message):
     def __init__(self, progress: _Optional[int] = ..., busy: _Optional[int] = ...) -> None: ...
 
 class Request(_message.Message):
-    __slots__ = ("id", "fetch", "release", "finish", "enlist", "read_gradients", "statistics", "load_shard", "read_state", "write_state", "prepare", "commit", "withdraw", "adopt", "shutdown", "check_state", "join", "place", "find_shard", "list_members", "create_optimizer", "update_step", "save", "restore")
+    __slots__ = ("id", "fetch", "release", "finish", "enlist", "read_gradients", "statistics", "load_shard", "read_state", "write_state", "prepare", "commit", "withdraw", "adopt", "shutdown", "check_state", "join", "choose_name", "place", "find_shard", "list_members", "create_optimizer", "update_step", "save", "restore")
     ID_FIELD_NUMBER: _ClassVar[int]
     FETCH_FIELD_NUMBER: _ClassVar[int]
     RELEASE_FIELD_NUMBER: _ClassVar[int]
@@ -185,6 +185,7 @@ class Request(_message.Message):
     SHUTDOWN_FIELD_NUMBER: _ClassVar[int]
     CHECK_STATE_FIELD_NUMBER: _ClassVar[int]
     JOIN_FIELD_NUMBER: _ClassVar[int]
+    CHOOSE_NAME_FIELD_NUMBER: _ClassVar[int]
     PLACE_FIELD_NUMBER: _ClassVar[int]
     FIND_SHARD_FIELD_NUMBER: _ClassVar[int]
     LIST_MEMBERS_FIELD_NUMBER: _ClassVar[int]
@@ -209,6 +210,7 @@ class Request(_message.Message):
     shutdown: _worker_pb2.Shutdown
     check_state: _worker_pb2.CheckState
     join: _coordinator_pb2.Join
+    choose_name: _coordinator_pb2.ChooseName
     place: _coordinator_pb2.Place
     find_shard: _coordinator_pb2.FindShard
     list_members: _coordinator_pb2.ListMembers
@@ -216,10 +218,10 @@ class Request(_message.Message):
     update_step: _coordinator_pb2.UpdateStep
     save: _coordinator_pb2.Save
     restore: _coordinator_pb2.Restore
-    def __init__(self, id: _Optional[int] = ..., fetch: _Optional[_Union[_worker_pb2.Fetch, _Mapping]] = ..., release: _Optional[_Union[_worker_pb2.Release, _Mapping]] = ..., finish: _Optional[_Union[_worker_pb2.Finish, _Mapping]] = ..., enlist: _Optional[_Union[_worker_pb2.Enlist, _Mapping]] = ..., read_gradients: _Optional[_Union[_worker_pb2.ReadGradients, _Mapping]] = ..., statistics: _Optional[_Union[_worker_pb2.Statistics, _Mapping]] = ..., load_shard: _Optional[_Union[_worker_pb2.LoadShard, _Mapping]] = ..., read_state: _Optional[_Union[_worker_pb2.ReadState, _Mapping]] = ..., write_state: _Optional[_Union[_worker_pb2.WriteState, _Mapping]] = ..., prepare: _Optional[_Union[_worker_pb2.Prepare, _Mapping]] = ..., commit: _Optional[_Union[_worker_pb2.Commit, _Mapping]] = ..., withdraw: _Optional[_Union[_worker_pb2.Withdraw, _Mapping]] = ..., adopt: _Optional[_Union[_worker_pb2.Adopt, _Mapping]] = ..., shutdown: _Optional[_Union[_worker_pb2.Shutdown, _Mapping]] = ..., check_state: _Optional[_Union[_worker_pb2.CheckState, _Mapping]] = ..., join: _Optional[_Union[_coordinator_pb2.Join, _Mapping]] = ..., place: _Optional[_Union[_coordinator_pb2.Place, _Mapping]] = ..., find_shard: _Optional[_Union[_coordinator_pb2.FindShard, _Mapping]] = ..., list_members: _Optional[_Union[_coordinator_pb2.ListMembers, _Mapping]] = ..., create_optimizer: _Optional[_Union[_coordinator_pb2.CreateOptimizer, _Mapping]] = ..., update_step: _Optional[_Union[_coordinator_pb2.UpdateStep, _Mapping]] = ..., save: _Optional[_Union[_coordinator_pb2.Save, _Mapping]] = ..., restore: _Optional[_Union[_coordinator_pb2.Restore, _Mapping]] = ...) -> None: ...
+    def __init__(self, id: _Optional[int] = ..., fetch: _Optional[_Union[_worker_pb2.Fetch, _Mapping]] = ..., release: _Optional[_Union[_worker_pb2.Release, _Mapping]] = ..., finish: _Optional[_Union[_worker_pb2.Finish, _Mapping]] = ..., enlist: _Optional[_Union[_worker_pb2.Enlist, _Mapping]] = ..., read_gradients: _Optional[_Union[_worker_pb2.ReadGradients, _Mapping]] = ..., statistics: _Optional[_Union[_worker_pb2.Statistics, _Mapping]] = ..., load_shard: _Optional[_Union[_worker_pb2.LoadShard, _Mapping]] = ..., read_state: _Optional[_Union[_worker_pb2.ReadState, _Mapping]] = ..., write_state: _Optional[_Union[_worker_pb2.WriteState, _Mapping]] = ..., prepare: _Optional[_Union[_worker_pb2.Prepare, _Mapping]] = ..., commit: _Optional[_Union[_worker_pb2.Commit, _Mapping]] = ..., withdraw: _Optional[_Union[_worker_pb2.Withdraw, _Mapping]] = ..., adopt: _Optional[_Union[_worker_pb2.Adopt, _Mapping]] = ..., shutdown: _Optional[_Union[_worker_pb2.Shutdown, _Mapping]] = ..., check_state: _Optional[_Union[_worker_pb2.CheckState, _Mapping]] = ..., join: _Optional[_Union[_coordinator_pb2.Join, _Mapping]] = ..., choose_name: _Optional[_Union[_coordinator_pb2.ChooseName, _Mapping]] = ..., place: _Optional[_Union[_coordinator_pb2.Place, _Mapping]] = ..., find_shard: _Optional[_Union[_coordinator_pb2.FindShard, _Mapping]] = ..., list_members: _Optional[_Union[_coordinator_pb2.ListMembers, _Mapping]] = ..., create_optimizer: _Optional[_Union[_coordinator_pb2.CreateOptimizer, _Mapping]] = ..., update_step: _Optional[_Union[_coordinator_pb2.UpdateStep, _Mapping]] = ..., save: _Optional[_Union[_coordinator_pb2.Save, _Mapping]] = ..., restore: _Optional[_Union[_coordinator_pb2.Restore, _Mapping]] = ...) -> None: ...
 
 class Reply(_message.Message):
-    __slots__ = ("id", "error", "empty", "fetched", "gradients_read", "counts", "finished", "shard_loaded", "state_read", "prepared", "joined", "shard_found", "members", "optimizer_created", "updated", "saved", "restored")
+    __slots__ = ("id", "error", "empty", "fetched", "gradients_read", "counts", "finished", "shard_loaded", "state_read", "prepared", "joined", "name_chosen", "shard_found", "members", "optimizer_created", "updated", "saved", "restored")
     ID_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
     EMPTY_FIELD_NUMBER: _ClassVar[int]
@@ -231,6 +233,7 @@ class Reply(_message.Message):
     STATE_READ_FIELD_NUMBER: _ClassVar[int]
     PREPARED_FIELD_NUMBER: _ClassVar[int]
     JOINED_FIELD_NUMBER: _ClassVar[int]
+    NAME_CHOSEN_FIELD_NUMBER: _ClassVar[int]
     SHARD_FOUND_FIELD_NUMBER: _ClassVar[int]
     MEMBERS_FIELD_NUMBER: _ClassVar[int]
     OPTIMIZER_CREATED_FIELD_NUMBER: _ClassVar[int]
@@ -248,13 +251,14 @@ class Reply(_message.Message):
     state_read: _worker_pb2.StateRead
     prepared: _worker_pb2.Prepared
     joined: _coordinator_pb2.Joined
+    name_chosen: _coordinator_pb2.NameChosen
     shard_found: _coordinator_pb2.ShardFound
     members: _coordinator_pb2.Members
     optimizer_created: _coordinator_pb2.OptimizerCreated
     updated: _coordinator_pb2.Updated
     saved: _coordinator_pb2.Saved
     restored: _coordinator_pb2.Restored
-    def __init__(self, id: _Optional[int] = ..., error: _Optional[_Union[_worker_pb2.Error, _Mapping]] = ..., empty: _Optional[_Union[Empty, _Mapping]] = ..., fetched: _Optional[_Union[_worker_pb2.Fetched, _Mapping]] = ..., gradients_read: _Optional[_Union[_worker_pb2.GradientsRead, _Mapping]] = ..., counts: _Optional[_Union[_worker_pb2.Counts, _Mapping]] = ..., finished: _Optional[_Union[_worker_pb2.Finished, _Mapping]] = ..., shard_loaded: _Optional[_Union[_worker_pb2.ShardLoaded, _Mapping]] = ..., state_read: _Optional[_Union[_worker_pb2.StateRead, _Mapping]] = ..., prepared: _Optional[_Union[_worker_pb2.Prepared, _Mapping]] = ..., joined: _Optional[_Union[_coordinator_pb2.Joined, _Mapping]] = ..., shard_found: _Optional[_Union[_coordinator_pb2.ShardFound, _Mapping]] = ..., members: _Optional[_Union[_coordinator_pb2.Members, _Mapping]] = ..., optimizer_created: _Optional[_Union[_coordinator_pb2.OptimizerCreated, _Mapping]] = ..., updated: _Optional[_Union[_coordinator_pb2.Updated, _Mapping]] = ..., saved: _Optional[_Union[_coordinator_pb2.Saved, _Mapping]] = ..., restored: _Optional[_Union[_coordinator_pb2.Restored, _Mapping]] = ...) -> None: ...
+    def __init__(self, id: _Optional[int] = ..., error: _Optional[_Union[_worker_pb2.Error, _Mapping]] = ..., empty: _Optional[_Union[Empty, _Mapping]] = ..., fetched: _Optional[_Union[_worker_pb2.Fetched, _Mapping]] = ..., gradients_read: _Optional[_Union[_worker_pb2.GradientsRead, _Mapping]] = ..., counts: _Optional[_Union[_worker_pb2.Counts, _Mapping]] = ..., finished: _Optional[_Union[_worker_pb2.Finished, _Mapping]] = ..., shard_loaded: _Optional[_Union[_worker_pb2.ShardLoaded, _Mapping]] = ..., state_read: _Optional[_Union[_worker_pb2.StateRead, _Mapping]] = ..., prepared: _Optional[_Union[_worker_pb2.Prepared, _Mapping]] = ..., joined: _Optional[_Union[_coordinator_pb2.Joined, _Mapping]] = ..., name_chosen: _Optional[_Union[_coordinator_pb2.NameChosen, _Mapping]] = ..., shard_found: _Optional[_Union[_coordinator_pb2.ShardFound, _Mapping]] = ..., members: _Optional[_Union[_coordinator_pb2.Members, _Mapping]] = ..., optimizer_created: _Optional[_Union[_coordinator_pb2.OptimizerCreated, _Mapping]] = ..., updated: _Optional[_Union[_coordinator_pb2.Updated, _Mapping]] = ..., saved: _Optional[_Union[_coordinator_pb2.Saved, _Mapping]] = ..., restored: _Optional[_Union[_coordinator_pb2.Restored, _Mapping]] = ...) -> None: ...
 
 class Empty(_message.Message):
     __slots__ = ()
