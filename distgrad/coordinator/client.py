@@ -252,9 +252,14 @@ class Client:
 
     def shard(self, name: str) -> PlacedShard:
         """A handle to a shard that somebody has placed."""
-        self.process.executor.wait(self.membership.find_shard(name), what=f"where shard {name!r} is")
-        self.membership.find_shard(name).result()
+        self.worker_of(name)
         return PlacedShard(self, name)
+
+    def worker_of(self, shard: str) -> str:
+        """The name of the worker that a shard lives on."""
+        found = self.membership.find_shard(shard)
+        self.process.executor.wait(found, what=f"where shard {shard!r} is")
+        return found.result()[0]
 
     def call(self, worker: str, function: str, *args: Any, **kwargs: Any) -> Any:
         """Runs one `@dg.remote` function of a program ("FILE.py:FUNCTION") on a worker; returns the Ref of its

@@ -19,6 +19,7 @@ from typing import Annotated, Any
 from distgrad.errors import ConfigError
 
 from .names import natural_order, suggestion
+from .schedule import SCHEDULES
 from .stages import Stage, parse_stage
 from .tables import Check, Parse, TableReader, Where, line_numbers, names_in, set_value, toml_text
 
@@ -39,11 +40,13 @@ def _numbered(count: int) -> tuple[str, ...]:
 
 
 _Positive = Annotated[int, Check("at least 1", lambda value: value >= 1)]
+_Count = Annotated[int, Check("at least 0", lambda value: value >= 0)]
 _NotNegative = Annotated[float, Check("at least 0", lambda value: value >= 0)]
 _Seed = Annotated[int, Check("from 0 to 2**64 - 1", lambda value: 0 <= value < 2**64)]
 _Name = Annotated[str, Check("a letter, then letters, digits, '-' or '_'", _LETTERS.fullmatch)]
 _Program = Annotated[str, Check('"FILE.py:NAME" with FILE.py in the folder of programs', _PROGRAM.fullmatch)]
 _Stages = tuple[Annotated[Stage, Parse('"SHARD.METHOD" or "SHARD.METHOD(ARGUMENT, ...)"', parse_stage)], ...]
+_ScheduleName = Annotated[str, Check(f"one of {', '.join(SCHEDULES)}", SCHEDULES.__contains__)]
 _NotEmpty = Check("at least one", bool)
 
 
@@ -81,10 +84,14 @@ class PipelineSpec:
     Attributes:
         forward: the last stage returns the loss.
         evaluate: the last stage returns a prediction. Empty: evaluation is by the loss alone.
+        schedule: whose turn it is at a worker that has work of several microbatches; see `schedule`.
+        warm_up: microbatches that may be alive beyond those that fill the pipeline. None: as many again.
     """
 
     forward: Annotated[_Stages, _NotEmpty]
     evaluate: _Stages = ()
+    schedule: _ScheduleName = "1f1b"
+    warm_up: _Count | None = None
 
 
 @dataclass(frozen=True)
@@ -177,6 +184,7 @@ def load_job(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Job
             reader.problems.append(f"--set  {assignment}: {error}")
     values = reader.fields(Job, table)
     _check_names(reader)
+    _check_warm_up(reader)
     if reader.problems:
         count = len(reader.problems)
         lines = "\n  ".join(sorted(reader.problems, key=natural_order))
@@ -246,6 +254,15 @@ def _check_names(reader: TableReader) -> None:
             if stage.shard not in known:
                 hint = suggestion(stage.shard, known) or f"; shards: {', '.join(known)}"
                 reader.refuse(where, f"there is no shard '{stage.shard}'{hint}", str(value))
+
+
+def _check_warm_up(reader: TableReader) -> None:
+    schedule = SCHEDULES.get(reader.values.get(("pipeline", "schedule"), ""))
+    warm_up = reader.values.get(("pipeline", "warm_up"))
+    if schedule is not None and warm_up is not None and not schedule.warms_up:
+        reader.refuse(
+            ("pipeline", "warm_up"), f"the schedule '{schedule.name}' admits all microbatches at once", warm_up
+        )
 
 
 def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:

@@ -13,9 +13,11 @@ shard that returns a parameter shares it with the stage it is handed to, and rec
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
+
+from distgrad.graph.urgency import USUAL, Urgencies, urgent
 
 VALUES = ("inputs", "targets", "previous")
 
@@ -64,17 +66,25 @@ def parse_stage(text: object) -> Stage:
     return stage
 
 
-def run_stages(shards: Mapping[str, Any], stages: Sequence[Stage], inputs: Any, targets: Any = None) -> Any:
+def run_stages(
+    shards: Mapping[str, Any],
+    stages: Sequence[Stage],
+    inputs: Any,
+    targets: Any = None,
+    urgencies: Callable[[int], Urgencies] = lambda position: USUAL,
+) -> Any:
     """Calls the stages one after the other without waiting; returns the Ref of the last.
 
     Arguments:
         shards: handles by name.
         inputs, targets: arrays or Refs; without targets, the last stage is not given any by default.
+        urgencies: of the calls of each stage, by its position.
     """
     value = inputs
     for position, stage in enumerate(stages):
         values = {"inputs": inputs, "targets": targets, "previous": value}
-        value = run_stage(shards, stage, values, last=position == len(stages) - 1)
+        with urgent(urgencies(position)):
+            value = run_stage(shards, stage, values, last=position == len(stages) - 1)
     return value
 
 

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import ExitStack
+from functools import partial
 from types import TracebackType
 
 import numpy as np
 
 from distgrad.errors import GradientError
 from distgrad.graph.context import Context
+from distgrad.graph.urgency import urgent
 
 from .batches import Microbatch
 from .client import Client, PlacedShard, RemoteOptimizer
 from .job import Job
+from .schedule import SCHEDULES, Shape
 from .stages import run_stages
 
 _ADVICE = (
@@ -40,7 +43,10 @@ class Steps:
         self._job = job
         self._shards = shards
         self._optimizer = optimizer
-        self._threads = ThreadPoolExecutor(job.microbatches, thread_name_prefix="microbatch")
+        self._schedule = SCHEDULES[job.pipeline.schedule]
+        self._shape = pipeline_shape(client, job)
+        # A thread for each microbatch that may be alive: the others wait in line.
+        self._threads = ThreadPoolExecutor(self._schedule.window(self._shape), thread_name_prefix="microbatch")
 
     def take(self, step: int, pieces: Sequence[Microbatch]) -> float:
         """Takes the step (from 0) with a batch in these pieces. Returns the mean loss.
@@ -51,7 +57,7 @@ class Steps:
         """
         with ExitStack() as stack:
             contexts = [stack.enter_context(self._client.context(step, number)) for number in range(len(pieces))]
-            losses = list(self._threads.map(self._microbatch, contexts, pieces))
+            losses = self._run(contexts, pieces)
             loss = math.fsum(piece.share * value for piece, value in zip(pieces, losses, strict=True))
             if not math.isfinite(loss):
                 raise GradientError(f"step {step + 1}: the loss is {loss}, so the step was not taken; {_ADVICE}")
@@ -63,10 +69,26 @@ class Steps:
             )
         return loss
 
-    def _microbatch(self, context: Context, piece: Microbatch) -> float:
+    def _run(self, contexts: Sequence[Context], pieces: Sequence[Microbatch]) -> list[float]:
+        """Forward and backward of all microbatches. Raising, nothing of them goes on."""
+        running = [
+            self._threads.submit(self._microbatch, number, context, piece)
+            for number, (context, piece) in enumerate(zip(contexts, pieces, strict=True))
+        ]
+        ended, going_on = wait(running, return_when=FIRST_EXCEPTION)
+        failed = [microbatch for microbatch in running if microbatch in ended and microbatch.exception() is not None]
+        if failed:
+            for microbatch in going_on:
+                microbatch.cancel()
+            self._release(contexts)  # what still waits in them hears of it
+            wait(going_on)
+        return [microbatch.result() for microbatch in failed or running]
+
+    def _microbatch(self, number: int, context: Context, piece: Microbatch) -> float:
         """Forward and backward of one microbatch, whose loss counts as its share of the step's. Returns that loss."""
-        with context:
-            loss = run_stages(self._shards, self._job.pipeline.forward, piece.inputs, piece.targets)
+        urgencies = partial(self._schedule.urgencies, self._shape, microbatch=number)
+        with context, urgent(urgencies(0)):
+            loss = run_stages(self._shards, self._job.pipeline.forward, piece.inputs, piece.targets, urgencies)
             context.backward(loss, gradient=np.asarray(piece.share))
             value = float(loss.item())
         return value
@@ -84,3 +106,9 @@ class Steps:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._threads.shutdown()
+
+
+def pipeline_shape(client: Client, job: Job) -> Shape:
+    """The pipeline of a job whose shards are placed."""
+    workers = tuple(client.worker_of(stage.shard) for stage in job.pipeline.forward)
+    return Shape(workers, job.microbatches, job.pipeline.warm_up)

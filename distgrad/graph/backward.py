@@ -41,8 +41,9 @@ from .edges import EdgeId, edge_from_wire
 from .part import Part, Snapshot
 from .protocol import Acknowledgement, Complete, Gradients, Mark, Message, Outgoing, Resume, Start
 from .share import Share, active
+from .urgency import USUAL, urgency_from_wire
 from .values import arrays_of, select
-from .waiting import Priority, Promise
+from .waiting import Promise
 
 if TYPE_CHECKING:
     from .process import Process
@@ -76,6 +77,8 @@ class LocalPass:
         self._process = process
         self._share = share
         self._header = header
+        self._urgency = urgency_from_wire(header.urgency, USUAL.gradient)
+        self._weight_urgency = urgency_from_wire(header.weight_urgency, USUAL.weight)
         self._roots = dict(roots or {})
         self._inputs: dict[int, Any] = dict(inputs or {})
         self._cut = cut
@@ -112,17 +115,20 @@ class LocalPass:
             except Exception as error:
                 self._broken(error)
 
-    def _schedule(self, priority: Priority = Priority.GRADIENT) -> None:
-        """Submits a job to work in. One that was submitted before and has not begun does nothing then."""
+    def _schedule(self, *, leisure: bool = False) -> None:
+        """Submits a job to work in. One that was submitted before and has not begun does nothing then.
+
+        `leisure`: nobody waits for what it has to do.
+        """
         self._working = True
-        self._leisure = priority is Priority.FILLER
+        self._leisure = leisure
         self._jobs += 1
         self._process.executor.submit(
             partial(self._work, self._jobs),
-            priority,
+            *(self._weight_urgency if leisure else self._urgency),
             context=contextvars.Context(),
             cancelled=self.abort,
-            kind=priority.name,
+            kind="weights" if leisure else "gradients",
         )
 
     # ---- work, in the compute slot -----------------------------------------------------------------------------------
@@ -155,12 +161,12 @@ class LocalPass:
 
     def _step_aside(self) -> bool:
         """Lets others in line compute first. False: nobody is, or something has come that others wait for."""
-        if not self._process.executor.keeps_waiting(Priority.FILLER):
+        if not self._process.executor.keeps_waiting(self._weight_urgency):
             return False
         with self.lock:
             if self._inbox:
                 return False
-            self._schedule(Priority.FILLER)
+            self._schedule(leisure=True)
             return True
 
     def _stop(self, part: Part) -> bool:

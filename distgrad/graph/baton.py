@@ -24,7 +24,7 @@ from typing import Any
 
 from distgrad import errors
 
-from .waiting import Priority, Promise, Task, TaskState, Turns, lock_timeout
+from .waiting import Priority, Promise, Task, TaskState, Turns, Urgency, lock_timeout
 
 _log = logging.getLogger(__name__)
 
@@ -293,12 +293,13 @@ class Baton:
         with self._lock:
             return list(self._begun)
 
-    def keeps_waiting(self, priority: Priority) -> bool:
+    def keeps_waiting(self, urgency: Urgency) -> bool:
         """Whether a task more urgent than that stands in line."""
         if not len(self._turns):  # the usual case, without the lock
             return False
         with self._lock:
-            return any(other < priority for other, _, _ in self._turns.in_line().values())
+            first = self._turns.first()
+            return first is not None and first[:2] < urgency
 
     def statistics(self) -> Statistics:
         """Counts of threads and tasks now."""

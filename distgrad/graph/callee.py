@@ -23,8 +23,9 @@ from .caller import depth, issued
 from .edges import EdgeId
 from .refs import Issued, Ref, Steps
 from .share import Share, active
+from .urgency import USUAL, urgencies, urgency_from_wire
 from .values import Inward, in_words, parts, references
-from .waiting import Priority, Promise, all_done
+from .waiting import Promise, all_done
 
 if TYPE_CHECKING:
     from .process import Process
@@ -105,7 +106,7 @@ class Callee:
     def _submit(self, arrived: _Arrived) -> None:
         self._process.executor.submit(
             partial(self._run, arrived),
-            Priority.CALL,
+            *arrived.urgency,
             context=contextvars.Context(),
             cancelled=lambda error: self._fail(arrived, error),
             kind=_label(arrived.call),
@@ -118,6 +119,7 @@ class Callee:
         active.set(share)
         depth.set(call.depth)
         issued.set(made)
+        urgencies.set(USUAL._replace(call=arrived.urgency))
         args: Sequence[Any] = ()
         kwargs: Mapping[str, Any] = {}
         try:
@@ -215,6 +217,7 @@ class _Arrived:
         self.ready: Promise[None] = Promise()
         self.frame = Frame(tuple(call.path))
         self.function: Callable[..., Any] = _not_resolved
+        self.urgency = USUAL.call
         self._arrays = arrays
         self._trees: tuple[Any, Any] = ((), {})
         self._fetched: dict[int, Any] = {}
@@ -225,6 +228,7 @@ class _Arrived:
         try:
             keywords = decode_value(call.keywords, self._arrays) if call.HasField("keywords") else {}
             self._trees = decode_value(call.arguments, self._arrays), keywords
+            self.urgency = urgency_from_wire(call.urgency, USUAL.call)
             found = resolve(call)
             names = references(self._trees)
         except Exception as error:

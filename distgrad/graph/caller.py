@@ -18,6 +18,7 @@ from .edges import EdgeId, Recv
 from .functional import next_path, opened
 from .refs import Issued, Outcome, Ref
 from .share import Share, active
+from .urgency import USUAL, urgencies, urgency_to_wire
 from .values import Outward, map_leaves
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ class Caller:
         )
         if record and mode.recomputed is not None:
             call.recompute = mode.recomputed.calls_shards = True
+        call.urgency.extend(urgency_to_wire(urgencies.get().call, USUAL.call))
         arrays: list[Any] = []
         outward = Outward(share, worker, partial(EdgeId, path, pb.DIRECTION_ARGUMENT) if record else None)
         call.arguments.CopyFrom(encode_value(outward.pack(args), arrays, f"arguments of {label}"))

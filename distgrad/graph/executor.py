@@ -19,7 +19,7 @@ from distgrad import errors
 from distgrad.transport.reading import leave_reading, reading_here
 
 from .baton import Baton, Statistics
-from .waiting import Job, OnCancelled, OrderKey, Priority, Promise, Task, TaskState
+from .waiting import Job, OnCancelled, OrderKey, Priority, Promise, Task, TaskState, Urgency
 
 __all__ = ["Executor", "Priority", "Promise", "Statistics", "Task", "TaskState"]
 
@@ -256,9 +256,9 @@ class Executor:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def keeps_waiting(self, priority: Priority) -> bool:
+    def keeps_waiting(self, urgency: Urgency) -> bool:
         """Whether a job more urgent than that stands in line."""
-        return self._baton.keeps_waiting(priority)
+        return self._baton.keeps_waiting(urgency)
 
     @property
     def progress(self) -> int:

@@ -17,6 +17,7 @@ from .backward import LocalPass
 from .inputs import Input, Remote
 from .refs import Outcome, Ref
 from .share import Share
+from .urgency import USUAL, urgencies, urgency_to_wire
 from .waiting import Promise
 
 if TYPE_CHECKING:
@@ -99,6 +100,8 @@ class Initiator:
             create_graph=record,
             retain_graph=retain or record,
             path=path,
+            urgency=urgency_to_wire(urgencies.get().gradient, USUAL.gradient),
+            weight_urgency=urgency_to_wire(urgencies.get().weight, USUAL.weight),
         )
         return Run(self._process, self._share, header, list(zip(chosen, seeds, strict=True)))
 

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Generator, Sequence
 from enum import Enum, IntEnum
 from types import TracebackType
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from distgrad import errors
 
@@ -201,7 +201,7 @@ def lock_timeout(timeout: float | None) -> float:
 
 
 class Priority(IntEnum):
-    """How urgent a job is; smaller goes first."""
+    """How urgent a job is; smaller goes first. A schedule may give calls and gradients other places than these."""
 
     RESUMED = 0
     """Work that had begun, waited, and can go on: before anything new."""
@@ -215,6 +215,13 @@ class Priority(IntEnum):
 
 OrderKey = tuple[int, ...]
 Rank = tuple[Priority, OrderKey, int]
+
+
+class Urgency(NamedTuple):
+    """How soon a job is to run: by priority, then by order, smaller first."""
+
+    priority: Priority
+    order: OrderKey = ()
 
 
 Job = Callable[[], object]
@@ -328,6 +335,12 @@ class Turns(Generic[T]):
             self._line = [(rank, item) for item, rank in self._places.items()]
             heapq.heapify(self._line)
         return True
+
+    def first(self) -> Rank | None:
+        """The rank of who is first in line."""
+        while self._line and self._places.get(self._line[0][1]) is not self._line[0][0]:
+            heapq.heappop(self._line)
+        return self._line[0][0] if self._line else None
 
     def in_line(self) -> dict[T, Rank]:
         """Those who stand in line, with their ranks."""

@@ -269,6 +269,18 @@ def test_overrides_replace_values_and_are_checked_like_the_file(path: Path) -> N
     ]
 
 
+def test_a_schedule_is_one_of_those_there_are_and_warms_up_if_it_can(path: Path) -> None:
+    pipeline = load_job(path, ["pipeline.schedule=zero-bubble", "pipeline.warm_up=0"]).pipeline
+    assert (pipeline.schedule, pipeline.warm_up) == ("zero-bubble", 0)
+    assert mistakes(path, "pipeline.schedule=dapple", "pipeline.warm_up=-1") == [
+        '--set  pipeline.schedule = "dapple": expected text in quotes, one of gpipe, 1f1b, interleaved, zero-bubble',
+        "--set  pipeline.warm_up = -1: expected an integer, at least 0",
+    ]
+    assert mistakes(path, "pipeline.schedule=gpipe", "pipeline.warm_up=1") == [
+        "--set  pipeline.warm_up = 1: the schedule 'gpipe' admits all microbatches at once"
+    ]
+
+
 def test_the_description_shows_every_value_with_its_origin(path: Path) -> None:
     job = load_job(path, ["optimizer.settings.lr=0.01", "shard.b.config={ inputs = 5, bias = { on = true } }"])
     shown = dict(line.split(" = ", 1) for line in describe(job).splitlines())
@@ -290,6 +302,8 @@ def test_the_description_shows_every_value_with_its_origin(path: Path) -> None:
         "shard.b.config.bias.on": "true  # --set",
         "pipeline.forward": '["a.forward", "b.loss"]  # small.toml:19',
         "pipeline.evaluate": "[]  # default",
+        "pipeline.schedule": '"1f1b"  # default',
+        "pipeline.warm_up": "none  # default",
         "optimizer.kind": '"SGD"  # small.toml:22',
         "optimizer.settings.lr": "0.01  # --set",
         "optimizer.clip_norm": "0.0  # default",

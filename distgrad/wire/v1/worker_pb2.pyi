@@ -40,7 +40,7 @@ class Error(_message.Message):
     def __init__(self, kind: _Optional[str] = ..., message: _Optional[str] = ..., worker: _Optional[str] = ..., method: _Optional[str] = ..., original: _Optional[str] = ..., original_message: _Optional[str] = ..., traceback: _Optional[str] = ..., arguments: _Optional[str] = ...) -> None: ...
 
 class Call(_message.Message):
-    __slots__ = ("context", "path", "shard", "method", "arguments", "keywords", "record", "depth", "forgotten", "recompute")
+    __slots__ = ("context", "path", "shard", "method", "arguments", "keywords", "record", "depth", "forgotten", "recompute", "urgency")
     CONTEXT_FIELD_NUMBER: _ClassVar[int]
     PATH_FIELD_NUMBER: _ClassVar[int]
     SHARD_FIELD_NUMBER: _ClassVar[int]
@@ -51,6 +51,7 @@ class Call(_message.Message):
     DEPTH_FIELD_NUMBER: _ClassVar[int]
     FORGOTTEN_FIELD_NUMBER: _ClassVar[int]
     RECOMPUTE_FIELD_NUMBER: _ClassVar[int]
+    URGENCY_FIELD_NUMBER: _ClassVar[int]
     context: ContextId
     path: _containers.RepeatedScalarFieldContainer[int]
     shard: str
@@ -61,7 +62,8 @@ class Call(_message.Message):
     depth: int
     forgotten: _containers.RepeatedCompositeFieldContainer[_tensor_pb2.RefId]
     recompute: bool
-    def __init__(self, context: _Optional[_Union[ContextId, _Mapping]] = ..., path: _Optional[_Iterable[int]] = ..., shard: _Optional[str] = ..., method: _Optional[str] = ..., arguments: _Optional[_Union[_tensor_pb2.Value, _Mapping]] = ..., keywords: _Optional[_Union[_tensor_pb2.Value, _Mapping]] = ..., record: bool = ..., depth: _Optional[int] = ..., forgotten: _Optional[_Iterable[_Union[_tensor_pb2.RefId, _Mapping]]] = ..., recompute: bool = ...) -> None: ...
+    urgency: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, context: _Optional[_Union[ContextId, _Mapping]] = ..., path: _Optional[_Iterable[int]] = ..., shard: _Optional[str] = ..., method: _Optional[str] = ..., arguments: _Optional[_Union[_tensor_pb2.Value, _Mapping]] = ..., keywords: _Optional[_Union[_tensor_pb2.Value, _Mapping]] = ..., record: bool = ..., depth: _Optional[int] = ..., forgotten: _Optional[_Iterable[_Union[_tensor_pb2.RefId, _Mapping]]] = ..., recompute: bool = ..., urgency: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class ContextId(_message.Message):
     __slots__ = ("id", "owner", "owner_incarnation", "versions", "step", "microbatch")
@@ -155,7 +157,7 @@ class EdgeId(_message.Message):
     def __init__(self, path: _Optional[_Iterable[int]] = ..., direction: _Optional[_Union[Direction, str]] = ..., leaf: _Optional[int] = ..., of: _Optional[_Union[EdgeId, _Mapping]] = ..., item: _Optional[int] = ...) -> None: ...
 
 class Pass(_message.Message):
-    __slots__ = ("context", "path", "initiator", "roots", "create_graph", "retain_graph", "dead", "restricted", "inputs", "accumulate")
+    __slots__ = ("context", "path", "initiator", "roots", "create_graph", "retain_graph", "dead", "restricted", "inputs", "accumulate", "urgency", "weight_urgency")
     CONTEXT_FIELD_NUMBER: _ClassVar[int]
     PATH_FIELD_NUMBER: _ClassVar[int]
     INITIATOR_FIELD_NUMBER: _ClassVar[int]
@@ -166,6 +168,8 @@ class Pass(_message.Message):
     RESTRICTED_FIELD_NUMBER: _ClassVar[int]
     INPUTS_FIELD_NUMBER: _ClassVar[int]
     ACCUMULATE_FIELD_NUMBER: _ClassVar[int]
+    URGENCY_FIELD_NUMBER: _ClassVar[int]
+    WEIGHT_URGENCY_FIELD_NUMBER: _ClassVar[int]
     context: ContextId
     path: _containers.RepeatedScalarFieldContainer[int]
     initiator: str
@@ -176,7 +180,9 @@ class Pass(_message.Message):
     restricted: bool
     inputs: _containers.RepeatedCompositeFieldContainer[Input]
     accumulate: bool
-    def __init__(self, context: _Optional[_Union[ContextId, _Mapping]] = ..., path: _Optional[_Iterable[int]] = ..., initiator: _Optional[str] = ..., roots: _Optional[_Iterable[_Union[ProcessRoots, _Mapping]]] = ..., create_graph: bool = ..., retain_graph: bool = ..., dead: _Optional[_Iterable[_Union[EdgeId, _Mapping]]] = ..., restricted: bool = ..., inputs: _Optional[_Iterable[_Union[Input, _Mapping]]] = ..., accumulate: bool = ...) -> None: ...
+    urgency: _containers.RepeatedScalarFieldContainer[int]
+    weight_urgency: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, context: _Optional[_Union[ContextId, _Mapping]] = ..., path: _Optional[_Iterable[int]] = ..., initiator: _Optional[str] = ..., roots: _Optional[_Iterable[_Union[ProcessRoots, _Mapping]]] = ..., create_graph: bool = ..., retain_graph: bool = ..., dead: _Optional[_Iterable[_Union[EdgeId, _Mapping]]] = ..., restricted: bool = ..., inputs: _Optional[_Iterable[_Union[Input, _Mapping]]] = ..., accumulate: bool = ..., urgency: _Optional[_Iterable[int]] = ..., weight_urgency: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class ProcessRoots(_message.Message):
     __slots__ = ("process", "roots")

@@ -90,6 +90,31 @@ class Sum(dg.Shard):
         return dg.ops.sqrt((self.weight**2).sum())
 
 
+class Counted(dg.Shard):
+    """Scales, and counts the calls whose gradient is still to come. `fails`: so do as many of its next calls."""
+
+    alive, most, fails = 0, 0, 0
+    counting = threading.Lock()
+
+    def __init__(self) -> None:
+        self.scale = nn.Parameter(np.ones(()))
+
+    @classmethod
+    def count(cls, change: int) -> None:
+        with cls.counting:
+            cls.alive += change
+            cls.most = max(cls.most, cls.alive)
+
+    @dg.remote
+    def forward(self, x: Any) -> Any:
+        if self.fails:
+            type(self).fails -= 1
+            raise ValueError("no luck")
+        self.count(1)
+        x.register_hook(lambda gradient: self.count(-1))
+        return x * self.scale
+
+
 class Gate(dg.Shard):
     """Holds a call up until the test opens it; waits for another one that does."""
 

@@ -1,0 +1,119 @@
+"""A step: the same bits by every schedule, no more microbatches alive than allowed, and nothing left when it fails."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from distgrad.coordinator.batches import Batches
+from distgrad.coordinator.client import Client
+from distgrad.coordinator.job import Job, load_job
+from distgrad.coordinator.schedule import SCHEDULES, Shape
+from distgrad.coordinator.step import Steps
+from distgrad.errors import RemoteError
+from distgrad.optim import from_settings
+from tests.coordinator.cluster import PROGRAMS, Cluster, cluster
+from tests.coordinator.test_trainer import Run, job
+
+# Four stages of which the second counts how many microbatches it holds activations of.
+JOB = """
+name = "counted"
+steps = 2
+microbatches = 8
+cluster = {{ workers = 2, programs = {programs!r} }}
+data = {{ program = "parts.py:Data", config = {{ batch = 16 }} }}
+optimizer = {{ kind = "SGD", settings = {{ lr = 0.1 }} }}
+shard = [
+    {{ name = "a", program = "parts.py:Layer", worker = "{workers[0]}", config = {{ inputs = 3, outputs = 4 }} }},
+    {{ name = "b", program = "parts.py:Counted", worker = "{workers[1]}" }},
+    {{ name = "c", program = "parts.py:Counted", worker = "{workers[2]}" }},
+    {{ name = "d", program = "parts.py:Layer", worker = "{workers[3]}", config = {{ inputs = 4, outputs = 3 }} }},
+]
+pipeline = {{ forward = ["a.forward", "b.forward", "c.forward", "d.loss"] }}
+"""
+IN_A_ROW = ("w0", "w0", "w1", "w1")
+IN_ROUNDS = ("w0", "w1", "w0", "w1")
+
+
+def counted(folder: Path, workers: tuple[str, ...], *changes: str) -> Job:
+    file = folder / "counted.toml"
+    file.write_text(JOB.format(programs=str(PROGRAMS), workers=workers))
+    return load_job(file, changes)
+
+
+# ---- the same bits ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return Run(job(tmp_path_factory.mktemp("reference"), workers=1))
+
+
+@pytest.mark.parametrize("workers", [2, 3])
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_no_schedule_changes_a_bit(reference: Run, tmp_path: Path, schedule: str, workers: int) -> None:
+    run = Run(job(tmp_path, f"pipeline.schedule={schedule}", workers=workers), seed=workers)
+    assert run.state == reference.state
+    assert run.losses() == reference.losses()
+
+
+@pytest.mark.parametrize("warm_up", [0, 1])
+def test_no_warm_up_changes_a_bit(reference: Run, tmp_path: Path, warm_up: int) -> None:
+    run = Run(job(tmp_path, f"pipeline.warm_up={warm_up}"))
+    assert run.state == reference.state
+
+
+# ---- memory ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("workers", [IN_A_ROW, IN_ROUNDS])
+@pytest.mark.parametrize(("schedule", "warm_up"), [("1f1b", 0), ("1f1b", 2), ("interleaved", 1), ("zero-bubble", 0)])
+def test_no_stage_holds_more_microbatches_than_the_schedule_allows(
+    tmp_path: Path, workers: tuple[str, ...], schedule: str, warm_up: int
+) -> None:
+    made = counted(tmp_path, workers, f"pipeline.schedule={schedule}", f"pipeline.warm_up={warm_up}")
+    window = SCHEDULES[schedule].window(Shape(workers, made.microbatches, warm_up))
+    assert window < made.microbatches
+    with stepping(made) as (hosts, _, steps, batches):
+        kinds = [type(hosts.workers[workers[k]].host.shards[name].shard) for k, name in ((1, "b"), (2, "c"))]
+        for step in range(2):
+            steps.take(step, batches.microbatches(step))
+        for kind in kinds:
+            assert 1 <= kind.most <= window
+            assert kind.alive == 0
+
+
+# ---- failure ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_a_step_that_failed_leaves_nothing_and_can_be_taken_again(tmp_path: Path, schedule: str) -> None:
+    made = counted(tmp_path, IN_A_ROW, f"pipeline.schedule={schedule}")
+    with stepping(made) as (_, client, steps, batches):
+        undisturbed = steps.take(0, batches.microbatches(0))
+        state = client.read_state("a")["parameters"]["linear.weight"]
+    with stepping(made) as (hosts, client, steps, batches):
+        kind = type(hosts.workers["w1"].host.shards["c"].shard)
+        kind.fails = 1
+        with pytest.raises(RemoteError, match="no luck"):
+            steps.take(0, batches.microbatches(0))
+        for name in ("w0", "w1"):
+            counts = client.counts(name)
+            assert (counts["contexts"], counts["passes"], counts["calls"]) == (0, 0, 0)
+        assert client.process.counts()["contexts"] == 0
+        assert steps.take(0, batches.microbatches(0)) == undisturbed
+        np.testing.assert_array_equal(client.read_state("a")["parameters"]["linear.weight"], state)
+
+
+@contextmanager
+def stepping(job: Job, seed: int = 0) -> Iterator[tuple[Cluster, Client, Steps, Batches]]:
+    """What takes the steps of a job, in a cluster of its own."""
+    with cluster(PROGRAMS, *job.cluster.workers, seed=seed) as (hosts, client):
+        shards = {s.name: client.place(s.name, s.program, s.worker or "", s.config, job.seed) for s in job.shards}
+        optimizer = client.optimizer(from_settings(job.optimizer.kind, job.optimizer.settings), list(shards.values()))
+        with Steps(client, job, shards, optimizer) as steps:
+            yield hosts, client, steps, Batches.open(job)
