@@ -29,7 +29,7 @@ X = np.arange(2.0 * SIZE).reshape(2, SIZE)
 LARGE = np.ones((2**14, SIZE))
 # What must not grow by one, and by how many bytes memory may.
 STEADY = ("links", "descriptors", "shared_blocks", "system_threads")
-MEMORY_SLACK = 3 * 2**20
+MEMORY_SLACK = 2 * 2**20
 
 Counts = dict[str, dict[str, int]]
 

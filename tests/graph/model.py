@@ -8,7 +8,8 @@ once, by a fresh `Part` that lives through one history that leads there. The sea
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+import random
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -385,6 +386,46 @@ def graphs(values: int, kinds: tuple[str, ...], most: int, fewest: int = 0) -> I
                 for roots in itertools.combinations(range(values), size):
                     for initiator in initiators:
                         yield Graph(places, edges, roots, initiator)
+
+
+def distinct(found: Iterable[Graph]) -> Iterator[Graph]:
+    """Of graphs that differ in the order of their values alone, the first."""
+    seen = set()
+    for graph in found:
+        names = min(
+            _renamed(graph, order)
+            for order in itertools.permutations(range(len(graph.places)))
+            if all(order[u] < order[v] for u, v in graph.edges)
+        )
+        if names not in seen:
+            seen.add(names)
+            yield graph
+
+
+def _renamed(graph: Graph, order: Sequence[int]) -> tuple[Any, ...]:
+    """The graph with value v at position order[v], and processes numbered as they appear."""
+    places = [place for _, place in sorted(zip(order, graph.places, strict=True))]
+    numbers = {place: k for k, place in enumerate(dict.fromkeys(places))}
+    return (
+        tuple(numbers[place] for place in places),
+        tuple(sorted((order[u], order[v], kind) for (u, v), kind in graph.edges.items())),
+        tuple(sorted(order[v] for v in graph.roots)),
+        numbers.get(graph.initiator, len(numbers)),
+    )
+
+
+def drawn(rng: random.Random, values: int, crossing: int) -> Graph:
+    """Any graph of that many values on three processes with that many crossing edges."""
+    pairs = list(itertools.combinations(range(values), 2))
+    while True:
+        places = tuple(rng.choices("abc", k=values))
+        edges = {pair: "used" for pair in pairs if rng.random() < 0.4}
+        for u, v in edges:
+            if places[u] != places[v]:
+                edges[u, v] = rng.choice(KINDS)
+        graph = Graph(places, edges, tuple(sorted(rng.sample(range(values), rng.randint(1, 3)))), rng.choice("abcd"))
+        if len(graph.crossing()) == crossing and _connected(values, edges):
+            return graph
 
 
 def _placements(values: int) -> Iterator[tuple[str, ...]]:
