@@ -18,6 +18,7 @@ from distgrad.errors import ConfigError, ContextClosed, Timeout
 from distgrad.graph.context import Context
 from distgrad.graph.handles import ShardHandle
 from distgrad.graph.process import Process
+from distgrad.graph.timesheet import Work
 from distgrad.optim import Optimizer
 from distgrad.transport.interfaces import Identity, Lanes
 from distgrad.transport.settings import TransportSettings
@@ -206,6 +207,12 @@ class Client:
         """How many contexts, values, edges, links, ... a process holds now, and what it has of its system's."""
         reply, _ = self.process.ask(process, pb.Statistics())
         return dict(reply.counts)
+
+    def work(self, process: str) -> dict[str, Work]:
+        """What a process has spent its compute time on, by kind: "SHARD.METHOD" for calls, "gradients" that other
+        processes waited for, "weights" for gradients of its own variables, "other"."""
+        reply, _ = self.process.ask(process, pb.Statistics())
+        return {kind: Work(work.runs, work.seconds) for kind, work in reply.work.items()}
 
     def wait_for_workers(self, names: Sequence[str], timeout: float, check: Callable[[], None] = lambda: None) -> None:
         """Returns when all these workers are members. `check` is called now and then, and may raise to end the wait.

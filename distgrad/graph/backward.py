@@ -48,6 +48,9 @@ from .waiting import Promise
 if TYPE_CHECKING:
     from .process import Process
 
+# Kinds of work: gradients that other processes wait for, and those of a process's own variables.
+GRADIENTS, WEIGHTS = "gradients", "weights"
+
 
 class LocalPass:
     """A backward pass in one process, from first contact to finish or abort.
@@ -128,7 +131,7 @@ class LocalPass:
             *(self._weight_urgency if leisure else self._urgency),
             context=contextvars.Context(),
             cancelled=self.abort,
-            kind="weights" if leisure else "gradients",
+            kind=WEIGHTS if leisure else GRADIENTS,
         )
 
     # ---- work, in the compute slot -----------------------------------------------------------------------------------
@@ -138,7 +141,7 @@ class LocalPass:
         with self.lock:
             if job != self._jobs:
                 return
-            self._leisure = False
+            leisure, self._leisure = self._leisure, False
         record = self._header.create_graph
         active.set(self._share)
         try:
@@ -151,6 +154,9 @@ class LocalPass:
                 while not self.ended.done:
                     if self._part.leisurely and self._step_aside():
                         return
+                    if self._part.leisurely is not leisure:
+                        leisure = not leisure
+                        self._process.executor.timesheet.begin(WEIGHTS if leisure else GRADIENTS)
                     messages = self._part.step()
                     if messages is not None:
                         self._send(messages)

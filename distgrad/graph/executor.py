@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import Context
@@ -19,6 +18,7 @@ from distgrad import errors
 from distgrad.transport.reading import leave_reading, reading_here
 
 from .baton import Baton, Statistics
+from .timesheet import Timesheet
 from .waiting import Job, OnCancelled, OrderKey, Priority, Promise, Task, TaskState, Urgency
 
 __all__ = ["Executor", "Priority", "Promise", "Statistics", "Task", "TaskState"]
@@ -27,6 +27,9 @@ _log = logging.getLogger(__name__)
 
 # Seconds that a job may take to be worth running on a thread that should rather read.
 BRIEF = 3e-4
+
+# The kind of jobs that have none.
+_OTHER = "other"
 
 
 class EventLike(Protocol):
@@ -74,6 +77,8 @@ class Executor:
         self._baton = Baton(self._run, slots, name, max_threads, idle_seconds)
         # Kinds of jobs of which the last took little time and did not wait.
         self._brief: set[str] = set()
+        self.timesheet = Timesheet()
+        """What jobs have spent their time on, by kind."""
         self._seat = _Seat()
         self._failures_lock = threading.Lock()
 
@@ -100,7 +105,7 @@ class Executor:
             context: the job runs in a copy of it, taken now; in an empty one by default.
             cancelled: called with the reason, once, if the job will never run: it was cancelled, the executor closed,
                 or the system refused a thread. Runs on the thread that drops the job.
-            kind: jobs of one kind are expected to take as long as the last of them did.
+            kind: jobs of one kind are expected to take as long as the last of them did; see also `timesheet`.
 
         Raises:
             Cancelled: the executor is closed.
@@ -167,10 +172,12 @@ class Executor:
         if not self._baton.leave(task):
             raise self._told_to_stop(task, what)
         self._seat.task = None
+        self.timesheet.pause()
         try:
             yield
         finally:
             self._baton.rejoin(task)
+            self.timesheet.resume()
             self._seat.task = task
 
     def _wait_for(self, promise: Promise[Any], timeout: float | None, what: str) -> bool:
@@ -179,7 +186,11 @@ class Executor:
         task = self._parkable(what)
         if task is None:
             return promise.wait(timeout)
-        self._baton.wait(task, promise, timeout)
+        self.timesheet.pause()
+        try:
+            self._baton.wait(task, promise, timeout)
+        finally:
+            self.timesheet.resume()
         if task.told and not promise.done:
             raise self._told_to_stop(task, what)
         return promise.done
@@ -214,10 +225,11 @@ class Executor:
     def _run(self, task: Task) -> None:
         assert task.job is not None
         self._seat.task = task
-        start = time.perf_counter()
+        start = self.timesheet.begin(task.kind or _OTHER)
         self._perform(task.job)
+        end = self.timesheet.pause()
         if task.kind:
-            (self._brief.add if time.perf_counter() - start < BRIEF else self._brief.discard)(task.kind)
+            (self._brief.add if end - start < BRIEF else self._brief.discard)(task.kind)
         self._seat.task = None
 
     def _perform(self, job: Job) -> None:

@@ -333,7 +333,8 @@ class Process:
                 share.drop(tuple(ref.path))
 
     def _statistics(self, link: Link, body: pb.Statistics, arrays: list[Any], reply: Reply) -> None:
-        reply(pb.Counts(counts={**self.counts(), **usage()}))
+        work = {kind: pb.Work(runs=runs, seconds=s) for kind, (runs, s) in self.executor.timesheet.read().items()}
+        reply(pb.Counts(counts={**self.counts(), **usage()}, work=work))
 
     def counts(self) -> dict[str, int]:
         """How much of everything this process holds, for operators and leak tests."""

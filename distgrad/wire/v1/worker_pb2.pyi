@@ -473,7 +473,7 @@ class Statistics(_message.Message):
     def __init__(self) -> None: ...
 
 class Counts(_message.Message):
-    __slots__ = ("counts",)
+    __slots__ = ("counts", "work")
     class CountsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -481,6 +481,23 @@ class Counts(_message.Message):
         key: str
         value: int
         def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
+    class WorkEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: Work
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[Work, _Mapping]] = ...) -> None: ...
     COUNTS_FIELD_NUMBER: _ClassVar[int]
+    WORK_FIELD_NUMBER: _ClassVar[int]
     counts: _containers.ScalarMap[str, int]
-    def __init__(self, counts: _Optional[_Mapping[str, int]] = ...) -> None: ...
+    work: _containers.MessageMap[str, Work]
+    def __init__(self, counts: _Optional[_Mapping[str, int]] = ..., work: _Optional[_Mapping[str, Work]] = ...) -> None: ...
+
+class Work(_message.Message):
+    __slots__ = ("runs", "seconds")
+    RUNS_FIELD_NUMBER: _ClassVar[int]
+    SECONDS_FIELD_NUMBER: _ClassVar[int]
+    runs: int
+    seconds: float
+    def __init__(self, runs: _Optional[int] = ..., seconds: _Optional[float] = ...) -> None: ...

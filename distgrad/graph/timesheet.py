@@ -1,0 +1,63 @@
+"""What the compute slot's time goes to, by kind of work: the methods of shards, gradients, and so on."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import NamedTuple
+
+
+class Work(NamedTuple):
+    """Of one kind.
+
+    Attributes:
+        runs: how often it was begun.
+        seconds: spent computing in all, without waits.
+    """
+
+    runs: int = 0
+    seconds: float = 0.0
+
+
+class Timesheet:
+    """Sums of time by kind. May be written and read from any thread; each thread has one kind of work at a time."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._work: dict[str, Work] = {}
+        self._here = _Here()
+
+    def begin(self, kind: str) -> float:
+        """The calling thread computes something of this kind from now on, and no more of another. Returns the time."""
+        self.pause()
+        self._add(kind, 1, 0.0)
+        here = self._here
+        here.kind, here.since = kind, time.perf_counter()
+        return here.since
+
+    def pause(self) -> float:
+        """The calling thread computes nothing from now on. Returns the time."""
+        here, now = self._here, time.perf_counter()
+        if here.since:
+            self._add(here.kind, 0, now - here.since)
+            here.since = 0.0
+        return now
+
+    def resume(self) -> None:
+        """The calling thread goes on with what it did."""
+        self._here.since = time.perf_counter()
+
+    def read(self) -> dict[str, Work]:
+        """The sums so far, without what is being done."""
+        with self._lock:
+            return dict(self._work)
+
+    def _add(self, kind: str, runs: int, seconds: float) -> None:
+        with self._lock:
+            before = self._work.get(kind, Work())
+            self._work[kind] = Work(before.runs + runs, before.seconds + seconds)
+
+
+class _Here(threading.local):
+    kind = ""
+    since = 0.0  # 0: it computes nothing
