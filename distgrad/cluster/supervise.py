@@ -99,7 +99,12 @@ class _Run:
         self._heard = heard
         self.listening = False
         self._checkpoint = ""
-        self._settings = TransportSettings(cluster=job.name, token=secrets.token_hex(16))
+        self._settings = TransportSettings(
+            cluster=job.name,
+            token=secrets.token_hex(16),
+            silence=job.limits.silence_seconds,
+            max_transfer_bytes=job.limits.transfer_bytes,
+        )
 
     def follow(self, report: Callable[[Event], None]) -> None:
         self._start()
@@ -144,7 +149,14 @@ class _Run:
         for name in self._job.cluster.workers:
             child = self._children.get(name)
             assert child is not None
-            child.begin(WorkerOrders(**self._common(name), coordinator=coordinator, programs=programs))
+            child.begin(
+                WorkerOrders(
+                    **self._common(name),
+                    coordinator=coordinator,
+                    programs=programs,
+                    max_depth=self._job.limits.call_depth,
+                )
+            )
 
     def _common(self, name: str) -> dict[str, Any]:
         return {

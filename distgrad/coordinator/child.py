@@ -26,7 +26,6 @@ class TrainingOrders(Orders):
         overrides, workers: see `open_job`.
         resume: continue from the newest checkpoint.
         fresh: begin anew even where an earlier run has left checkpoints, and remove them.
-        timeout: seconds for all workers to have joined.
     """
 
     job: str
@@ -34,7 +33,6 @@ class TrainingOrders(Orders):
     workers: int | None = None
     resume: bool = False
     fresh: bool = False
-    timeout: float = 30.0
 
 
 def train(parent: Parent, orders: TrainingOrders) -> None:
@@ -48,8 +46,8 @@ def train(parent: Parent, orders: TrainingOrders) -> None:
             _begin_anew(coordinator, job.checkpoint.directory, orders.fresh)
         parent.tell("listening", address=coordinator.process.identity.address)
         with Client(orders.listen, orders.settings, "trainer") as client, parent.reporting("training"):
-            client.wait_for_workers(job.cluster.workers, orders.timeout)
-            result = Trainer(client, job, lambda event: parent.tell(**event), orders.resume).run()
+            client.wait_for_workers(job.cluster.workers, job.limits.join_seconds)
+            result = Trainer(client, job, report=lambda event: parent.tell(**event), resume=orders.resume).run()
             parent.tell("done", **asdict(result))
 
 

@@ -1,14 +1,14 @@
-"""The job file: what is trained, on which workers, and how. `deploy/jobs/digits.toml` is one, every line explained.
+"""A job: what is trained, on which workers, and how. `deploy/jobs/digits.toml` is one, every line explained.
 
-`load_job` reads and checks a file whole, reports every mistake with the line it stands on, and remembers where each
-value came from, so that `describe` can print the job as it will run: nothing is hidden in a default.
+A job is read from a file or from tables made in Python, checked whole, and every mistake reported with the place it
+stands at. It remembers where each value came from, so that `describe` can print the job as it will run: nothing is
+hidden in a default. The tables themselves are in `specs`.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import os
-import re
 import tomllib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,176 +20,138 @@ from distgrad.errors import ConfigError
 
 from .names import natural_order, suggestion
 from .schedule import SCHEDULES
-from .stages import Stage, parse_stage
-from .tables import Check, Parse, TableReader, Where, line_numbers, names_in, set_value, toml_text
-
-_LETTERS = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
-_PROGRAM = re.compile(r"[A-Za-z0-9_./-]+\.py:[A-Za-z_][A-Za-z0-9_]*")
-
-
-def _worker_names(raw: object) -> tuple[str, ...]:
-    if type(raw) is int and raw > 0:
-        return _numbered(raw)
-    if isinstance(raw, list) and raw and all(isinstance(name, str) and _LETTERS.fullmatch(name) for name in raw):
-        return tuple(raw)
-    raise ValueError
-
-
-def _numbered(count: int) -> tuple[str, ...]:
-    return tuple(f"w{number}" for number in range(count))
-
-
-_Positive = Annotated[int, Check("at least 1", lambda value: value >= 1)]
-_Count = Annotated[int, Check("at least 0", lambda value: value >= 0)]
-_NotNegative = Annotated[float, Check("at least 0", lambda value: value >= 0)]
-_Seed = Annotated[int, Check("from 0 to 2**64 - 1", lambda value: 0 <= value < 2**64)]
-_Name = Annotated[str, Check("a letter, then letters, digits, '-' or '_'", _LETTERS.fullmatch)]
-_Program = Annotated[str, Check('"FILE.py:NAME" with FILE.py in the folder of programs', _PROGRAM.fullmatch)]
-_Stages = tuple[Annotated[Stage, Parse('"SHARD.METHOD" or "SHARD.METHOD(ARGUMENT, ...)"', parse_stage)], ...]
-_ScheduleName = Annotated[str, Check(f"one of {', '.join(SCHEDULES)}", SCHEDULES.__contains__)]
-_NotEmpty = Check("at least one", bool)
-
-
-@dataclass(frozen=True)
-class ClusterSpec:
-    """The processes.
-
-    Attributes:
-        workers: their names; w0, w1, ... when the file gives a number.
-        programs: the folder of shard programs.
-        blas_threads: threads for matrix products, in each process.
-    """
-
-    workers: Annotated[
-        tuple[str, ...], Parse('a number of at least 1, or a list of names like ["w0", "w1"]', _worker_names)
-    ]
-    programs: Path
-    blas_threads: _Positive = 1
-
-
-@dataclass(frozen=True)
-class ShardSpec:
-    """One piece of the model. `worker`: None lets the coordinator choose. `config`: keyword arguments of the class."""
-
-    name: _Name
-    program: _Program
-    worker: str | None = None
-    config: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class PipelineSpec:
-    """The calls of one microbatch; see `stages` for how they are written.
-
-    Attributes:
-        forward: the last stage returns the loss.
-        evaluate: the last stage returns a prediction. Empty: evaluation is by the loss alone.
-        schedule: whose turn it is at a worker that has work of several microbatches; see `schedule`.
-        warm_up: microbatches that may be alive beyond those that fill the pipeline. None: as many again.
-    """
-
-    forward: Annotated[_Stages, _NotEmpty]
-    evaluate: _Stages = ()
-    schedule: _ScheduleName = "1f1b"
-    warm_up: _Count | None = None
-
-
-@dataclass(frozen=True)
-class OptimizerSpec:
-    """How parameters move.
-
-    Attributes:
-        kind: a class of `distgrad.optim`.
-        settings: its keyword arguments.
-        clip_norm: gradients are scaled down so that the norm of all together is at most this; 0: never.
-    """
-
-    kind: _Name
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    clip_norm: _NotNegative = 0.0
-
-
-@dataclass(frozen=True)
-class DataSpec:
-    """Where batches come from: a class of the folder of programs, made with `config` as keyword arguments."""
-
-    program: _Program
-    config: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class EvaluationSpec:
-    """`every`: steps between evaluations."""
-
-    every: _Positive
-
-
-@dataclass(frozen=True)
-class CheckpointSpec:
-    """`every`: steps between checkpoints. `keep`: how many of the newest stay."""
-
-    directory: Path
-    every: _Positive
-    keep: _Positive = 3
+from .specs import (
+    CheckpointSpec,
+    ClusterSpec,
+    DataSpec,
+    EvaluationSpec,
+    LimitsSpec,
+    MetricsSpec,
+    Name,
+    NotEmpty,
+    OptimizerSpec,
+    PipelineSpec,
+    Positive,
+    Seed,
+    ShardSpec,
+    numbered_workers,
+)
+from .stages import Stage
+from .tables import TableReader, Where, line_numbers, names_in, set_value, toml_text
 
 
 @dataclass(frozen=True)
 class Job:
-    """A job file, checked. Without `evaluation` or `checkpoint` there is none.
+    """What is trained, on which workers, and how. Made by `Job.load` from a file, or by `Job.of` in Python.
+
+    Without `evaluation` or `checkpoint` there is none.
 
     Attributes:
         steps: updates of the parameters in all.
+        data: None when whoever trains brings the data along.
         microbatches: pieces that a batch is cut into, to keep all stages busy.
         seed: weights, data order and random keys derive from it.
         file: the file it was read from.
         origins: dotted path → where the value came from ("digits.toml:12", "--set"); absent: a default.
     """
 
-    name: _Name
-    steps: _Positive
+    name: Name
+    steps: Positive
     cluster: ClusterSpec
-    shards: Annotated[tuple[ShardSpec, ...], _NotEmpty] = field(metadata={"key": "shard"})
+    shards: Annotated[tuple[ShardSpec, ...], NotEmpty] = field(metadata={"key": "shard"})
     pipeline: PipelineSpec
     optimizer: OptimizerSpec
-    data: DataSpec
-    microbatches: _Positive = 1
-    seed: _Seed = 0
+    data: DataSpec | None = None
+    microbatches: Positive = 1
+    seed: Seed = 0
     evaluation: EvaluationSpec | None = None
     checkpoint: CheckpointSpec | None = None
+    metrics: MetricsSpec = field(default_factory=MetricsSpec)
+    limits: LimitsSpec = field(default_factory=LimitsSpec)
     file: Path = field(default=Path(), metadata={"key": None}, compare=False)
     origins: Mapping[str, str] = field(default_factory=dict, metadata={"key": None}, compare=False, repr=False)
 
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Job:
+        """Reads a job file. Relative paths in it start from its directory.
 
-def load_job(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Job:
-    """Reads a job file. Relative paths in it start from its directory.
+        Arguments:
+            overrides: values that replace the file's, as `optimizer.settings.lr=0.01` or
+                `shard.stem.config.outputs=64`.
 
-    Args:
-        overrides: values that replace the file's, as `optimizer.settings.lr=0.01` or `shard.stem.config.outputs=64`.
-
-    Raises:
-        ConfigError: the file is missing, is not TOML, or is not a job; the message lists every mistake with its line.
-    """
-    path = Path(path)
-    text = _read_text(path)
-    try:
-        table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path} is not TOML: {error}") from error
-    origins: dict[Where, str] = {where: f"{path.name}:{line}" for where, line in line_numbers(text).items()}
-    reader = TableReader(path, table, origins)
-    for assignment in overrides:
+        Raises:
+            ConfigError: the file is missing, is not TOML, or is not a job; the message lists every mistake with its
+                line.
+        """
+        path = Path(path)
+        text = _read_text(path)
         try:
-            origins.update(dict.fromkeys(set_value(table, assignment), "--set"))
-        except ValueError as error:
-            reader.problems.append(f"--set  {assignment}: {error}")
-    values = reader.fields(Job, table)
+            table = tomllib.loads(text)
+        except tomllib.TOMLDecodeError as error:
+            raise ConfigError(f"{path} is not TOML: {error}") from error
+        reader = TableReader(path, table, {where: f"{path.name}:{line}" for where, line in line_numbers(text).items()})
+        for assignment in overrides:
+            try:
+                reader.origins.update(dict.fromkeys(set_value(table, assignment), "--set"))
+            except ValueError as error:
+                reader.problems.append(f"--set  {assignment}: {error}")
+        if "data" not in table:
+            reader.refuse(("data",), "missing; expected a table")
+        return replace(_checked(reader, str(path)), file=path)
+
+    @classmethod
+    def of(cls, **tables: Any) -> Job:
+        """A job from the tables of a job file, given as keyword arguments. Relative paths start from the current
+        directory. `cluster` may be left out where the workers are there already.
+
+            job = dg.Job.of(
+                name="digits",
+                steps=100,
+                shard=[{"name": "head", "program": "mlp.py:Classifier", "config": {"inputs": 64, "outputs": 10}}],
+                pipeline={"forward": ["head.loss"]},
+                optimizer={"kind": "Adam", "settings": {"lr": 4e-3}},
+            )
+
+        Raises:
+            ConfigError: the message lists every mistake.
+        """
+        named = {shard.get("worker") for shard in tables.get("shard", ()) if isinstance(shard, Mapping)}
+        workers = sorted((name for name in named if name), key=natural_order)
+        table = {"cluster": {"workers": workers or 1, "programs": "."}, **_plain(tables)}
+        given: dict[Where, str] = {(key,): "Python" for key in tables}
+        return _checked(TableReader(Path("Job.of"), table, given), "Job.of()")
+
+    @property
+    def directory(self) -> Path:
+        """Where the numbers of a run and the job as it ran are written down."""
+        if self.metrics.directory is not None:
+            return self.metrics.directory
+        return Path("runs", self.name).resolve() if self.checkpoint is None else self.checkpoint.directory
+
+
+def _checked(reader: TableReader, what: str) -> Job:
+    """The job of a reader's table. Raises ConfigError with all its problems, saying `what` has them."""
+    values = reader.fields(Job, reader.table)
     _check_names(reader)
-    _check_warm_up(reader)
-    if reader.problems:
+    job = None if reader.problems else Job(**values)
+    if job is not None:
+        for where, why in _contradictions(job):
+            reader.refuse(where, why)
+    if job is None or reader.problems:
         count = len(reader.problems)
         lines = "\n  ".join(sorted(reader.problems, key=natural_order))
-        raise ConfigError(f"{path} has {count} mistake{'s' if count > 1 else ''}:\n  {lines}")
-    return Job(**values, file=path, origins={reader.dotted(where): origin for where, origin in origins.items()})
+        raise ConfigError(f"{what} has {count} mistake{'s' if count > 1 else ''}:\n  {lines}")
+    origins = {reader.dotted(where): origin for where, origin in reader.origins.items()}
+    return replace(job, origins=origins)
+
+
+def _plain(tables: Any) -> Any:
+    """Python's values as TOML would have them."""
+    if isinstance(tables, Mapping):
+        return {key: _plain(value) for key, value in tables.items()}
+    if isinstance(tables, list | tuple):
+        return [_plain(value) for value in tables]
+    return str(tables) if isinstance(tables, Path) else tables
 
 
 def with_workers(job: Job, count: int) -> Job:
@@ -199,7 +161,7 @@ def with_workers(job: Job, count: int) -> Job:
     """
     if count < 1:
         raise ConfigError(f"--workers {count}: expected at least 1")
-    names = _numbered(count)
+    names = numbered_workers(count)
     moved = {old: names[index % count] for index, old in enumerate(job.cluster.workers)}
     shards = tuple(replace(shard, worker=moved[shard.worker] if shard.worker else None) for shard in job.shards)
     origins = dict(job.origins)
@@ -210,7 +172,7 @@ def with_workers(job: Job, count: int) -> Job:
 
 def open_job(path: str | os.PathLike[str], overrides: Sequence[str] = (), workers: int | None = None) -> Job:
     """The job as it will run: the file, what replaces values of it, and on `workers` workers if a number is given."""
-    job = load_job(path, overrides)
+    job = Job.load(path, overrides)
     return job if workers is None else with_workers(job, workers)
 
 
@@ -256,13 +218,27 @@ def _check_names(reader: TableReader) -> None:
                 reader.refuse(where, f"there is no shard '{stage.shard}'{hint}", str(value))
 
 
-def _check_warm_up(reader: TableReader) -> None:
-    schedule = SCHEDULES.get(reader.values.get(("pipeline", "schedule"), ""))
-    warm_up = reader.values.get(("pipeline", "warm_up"))
-    if schedule is not None and warm_up is not None and not schedule.warms_up:
-        reader.refuse(
-            ("pipeline", "warm_up"), f"the schedule '{schedule.name}' admits all microbatches at once", warm_up
-        )
+def _contradictions(job: Job) -> Iterator[tuple[Where, str]]:
+    """What is right by itself and does not go together."""
+    try:
+        job.optimizer.learning_rate(0)
+    except ConfigError as error:
+        yield ("optimizer",), str(error)
+    except TypeError as error:
+        yield ("optimizer",), f"its settings or those of its schedule are refused: {error}"
+    schedule = SCHEDULES[job.pipeline.schedule]
+    if job.pipeline.warm_up is not None and not schedule.warms_up:
+        yield ("pipeline", "warm_up"), f"the schedule '{schedule.name}' admits all microbatches at once"
+    if job.data is not None and (job.data.program is None) != job.data.held:
+        yield ("data",), "expected either a program, or methods of shards as inputs and targets"
+    if job.data is not None and (job.data.inputs is None) != (job.data.targets is None):
+        yield ("data",), "inputs and targets go together, found only one of them"
+    if job.evaluation is not None:
+        held = job.data is not None and job.data.held
+        if any((call is not None) != held for call in (job.evaluation.inputs, job.evaluation.targets)):
+            yield ("evaluation",), "inputs and targets are methods of the shards that hold the data, and only of such"
+        if held and job.pipeline.evaluate and "targets" not in (job.pipeline.evaluate[-1].arguments or ()):
+            yield ("pipeline", "evaluate"), "shards hold the targets, so the last stage must take `targets` and judge"
 
 
 def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:

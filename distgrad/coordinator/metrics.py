@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 from distgrad.errors import ConfigError
 
@@ -22,17 +22,25 @@ class StepMetrics:
         step: number of steps taken.
         time: seconds since the Unix epoch.
         loss: mean over the microbatches of the step.
+        held_out_loss: mean over the evaluation data.
         accuracy: on the evaluation data, between 0 and 1.
-        steps_per_second: since the previous record.
-        bytes_sent: by all processes of the job since the previous record.
+        steps_per_second: in this run so far.
+        learning_rate: of the step.
     """
 
     step: int
     time: float
     loss: float | None = None
+    held_out_loss: float | None = None
     accuracy: float | None = None
     steps_per_second: float | None = None
-    bytes_sent: int | None = None
+    learning_rate: float | None = None
+
+
+class Recorder(Protocol):
+    """Writes down what is known after each step."""
+
+    def write(self, metrics: StepMetrics) -> None: ...
 
 
 class MetricsFile:

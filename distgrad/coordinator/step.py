@@ -61,7 +61,8 @@ class Steps:
             loss = math.fsum(piece.share * value for piece, value in zip(pieces, losses, strict=True))
             if not math.isfinite(loss):
                 raise GradientError(f"step {step + 1}: the loss is {loss}, so the step was not taken; {_ADVICE}")
-            result = self._optimizer.step(*contexts, clip_norm=self._job.optimizer.clip_norm)
+            spec = self._job.optimizer
+            result = self._optimizer.step(*contexts, clip_norm=spec.clip_norm, learning_rate=spec.learning_rate(step))
             self._release(contexts)
         if not result.applied:
             raise GradientError(
@@ -88,7 +89,8 @@ class Steps:
         """Forward and backward of one microbatch, whose loss counts as its share of the step's. Returns that loss."""
         urgencies = partial(self._schedule.urgencies, self._shape, microbatch=number)
         with context, urgent(urgencies(0)):
-            loss = run_stages(self._shards, self._job.pipeline.forward, piece.inputs, piece.targets, urgencies)
+            inputs, targets = piece.values(self._shards)
+            loss = run_stages(self._shards, self._job.pipeline.forward, inputs, targets, urgencies)
             context.backward(loss, gradient=np.asarray(piece.share))
             value = float(loss.item())
         return value

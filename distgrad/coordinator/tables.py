@@ -66,7 +66,7 @@ class TableReader:
         values: what was right, so that parts which refer to one another can be compared even when others are wrong.
     """
 
-    def __init__(self, file: Path, table: Mapping[str, Any], origins: Mapping[Where, str]) -> None:
+    def __init__(self, file: Path, table: Mapping[str, Any], origins: dict[Where, str]) -> None:
         self.file = file.name
         self.base = file.parent
         self.table = table

@@ -9,17 +9,15 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from distgrad.errors import ConfigError
-from distgrad.optim import from_settings
 
-from .batches import Batches
+from .batches import Batches, open_batches
 from .checkpoint import latest_checkpoint, prune
 from .client import Client, PlacedShard
-from .job import Job
-from .metrics import MetricsFile, StepMetrics
-from .stages import run_stages
+from .evaluation import Evaluation, Measured
+from .job import Job, describe
+from .metrics import MetricsFile, Recorder, StepMetrics
+from .specs import CheckpointSpec, EvaluationSpec
 from .step import Steps
 
 Report = Callable[[dict[str, Any]], None]
@@ -32,7 +30,8 @@ class Result:
     Attributes:
         steps: updates in all, those before a resume included.
         loss: of the last step; NaN when there was none left to take.
-        accuracy: on held-out examples; None when the job does not evaluate.
+        held_out_loss: mean over held-out examples; None when the job does not evaluate.
+        accuracy: on held-out examples; None when the job does not evaluate, or predicts nothing.
         seconds: of this run.
         bytes_sent: by the workers to other processes, in this run.
         checkpoint: path of the last one; empty when the job keeps none.
@@ -40,6 +39,7 @@ class Result:
 
     steps: int
     loss: float
+    held_out_loss: float | None
     accuracy: float | None
     seconds: float
     steps_per_second: float
@@ -50,20 +50,40 @@ class Result:
 class Trainer:
     """Runs a job on a cluster whose workers have joined.
 
+        job = dg.Job.load("deploy/jobs/digits.toml", ["steps=100"])
+        with dg.LocalCluster(workers=3, programs="workers/") as cluster:
+            result = dg.Trainer(cluster, job).run()
+            print(result.accuracy)
+
     Everything is decided by the job's seed: neither timing nor placement changes a bit.
 
     Arguments:
-        report: told of what happens, as dicts with an "event": placed, resumed, step, evaluated, saved.
+        client: of the cluster; a `dg.LocalCluster`, or what `dg.connect` returned.
+        data: where batches come from, instead of what the job says. An object with `batch(step)`; or an iterable of
+            batches with `state_dict()` and `load_state_dict()`, whose state goes into checkpoints; or any other
+            iterable, which cannot go back to a checkpoint. A batch is (inputs, targets), arrays with the examples along
+            the first axis. A job with an [evaluation] also calls its `held_out()`, which returns such a pair.
+        report: told of what happens, as dicts with an "event": placed, resumed, notice, step, evaluated, saved, sample.
         resume: continue from the newest checkpoint of the job's directory.
     """
 
-    def __init__(self, client: Client, job: Job, report: Report = lambda event: None, resume: bool = False) -> None:
+    def __init__(
+        self,
+        client: Client,
+        job: Job,
+        data: object = None,
+        *,
+        report: Report = lambda event: None,
+        resume: bool = False,
+    ) -> None:
         self._client = client
         self._job = job
+        self._data = data
         self._report = report
         self._resume = resume
         self._shards: dict[str, PlacedShard] = {}
         self._checkpoint = ""
+        self._measured: Measured | None = None
 
     def run(self) -> Result:
         """Trains to the end.
@@ -74,36 +94,36 @@ class Trainer:
             RemoteError, WorkerLost: a worker failed.
         """
         job = self._job
-        batches = Batches.open(job)
+        batches = open_batches(job, self._data)
         self._place()
-        rule = from_settings(job.optimizer.kind, job.optimizer.settings)
-        optimizer = self._client.optimizer(rule, list(self._shards.values()), name="job")
-        first = self._restore() if self._resume else 0
+        optimizer = self._client.optimizer(job.optimizer.rule(), list(self._shards.values()), name="job")
+        first = self._return_to_checkpoint(batches) if self._resume else self._begin(batches)
+        evaluation = Evaluation(self._shards, job.pipeline, batches)
         began, sent_before = time.monotonic(), self._bytes_sent()
-        loss, accuracy = math.nan, None
+        loss = math.nan
         with ExitStack() as stack:
-            metrics = self._open_metrics(stack, first)
+            recorders = self._open_recorders(stack, first)
             steps = stack.enter_context(Steps(self._client, job, self._shards, optimizer))
             for step in range(first, job.steps):
                 loss = steps.take(step, batches.microbatches(step))
                 taken = step + 1
                 rate = (taken - first) / (time.monotonic() - began)
                 self._report({"event": "step", "step": taken, "steps": job.steps, "loss": loss, "rate": rate})
-                last = taken == job.steps
-                evaluated = job.evaluation and (last or taken % job.evaluation.every == 0)
-                if evaluated:
-                    accuracy = self._evaluate(taken, batches)
-                if metrics is not None:
-                    metrics.write(StepMetrics(taken, time.time(), loss, accuracy if evaluated else None, rate))
-                if job.checkpoint and (last or taken % job.checkpoint.every == 0):
-                    self._save(taken)
+                measured = self._evaluate(taken, evaluation) if self._due(taken, job.evaluation) else None
+                for recorder in recorders:
+                    recorder.write(_record(taken, loss, measured, rate, job.optimizer.learning_rate(step)))
+                if self._due(taken, job.checkpoint):
+                    self._save(taken, batches)
             if first >= job.steps and job.evaluation:
-                accuracy = self._evaluate(first, batches)
+                self._evaluate(first, evaluation)
+        if text := evaluation.sample():
+            self._report({"event": "sample", "text": text})
         seconds = time.monotonic() - began
         return Result(
             steps=max(first, job.steps),
             loss=loss,
-            accuracy=accuracy,
+            held_out_loss=self._measured.loss if self._measured else None,
+            accuracy=self._measured.accuracy if self._measured else None,
             seconds=seconds,
             steps_per_second=max(job.steps - first, 0) / seconds if seconds else 0.0,
             bytes_sent=self._bytes_sent() - sent_before,
@@ -119,8 +139,22 @@ class Trainer:
             )
         self._report({"event": "placed", "shards": list(self._shards), "steps": self._job.steps})
 
-    def _restore(self) -> int:
-        """Returns to the newest checkpoint; returns the number of steps it holds."""
+    def _begin(self, batches: Batches) -> int:
+        """Makes sure that nothing of an earlier run is taken for this one's; returns 0, the steps taken."""
+        spec = self._job.checkpoint
+        earlier = latest_checkpoint(spec.directory) if spec else None
+        if spec and earlier is not None:
+            raise ConfigError(
+                f"{spec.directory} holds checkpoints of an earlier run, the newest {earlier.name}: continue it with "
+                "resume=True, remove it, or give the job another checkpoint.directory"
+            )
+        if not batches.resumable:
+            text = "the data is a plain iterable, which cannot go back: this run cannot be resumed from a checkpoint"
+            self._report({"event": "notice", "text": text})
+        return 0
+
+    def _return_to_checkpoint(self, batches: Batches) -> int:
+        """Returns shards, optimizer and data to the newest checkpoint; returns the number of steps it holds."""
         if self._job.checkpoint is None:
             raise ConfigError(f"job {self._job.name!r} keeps no checkpoints to resume from: it has no [checkpoint]")
         directory = self._job.checkpoint.directory
@@ -129,43 +163,54 @@ class Trainer:
             damaged = ", ".join(sorted(path.name for path in directory.glob("step-*")))
             found = f"; {damaged} there is damaged or was never finished" if damaged else ""
             raise ConfigError(f"there is nothing to resume: no complete checkpoint in {directory}{found}")
-        step = int(self._client.restore(str(newest), job=self._job.name)["step"])
+        extra = self._client.restore(str(newest), job=self._job.name)
+        batches.restore(extra["data"])
         self._checkpoint = str(newest)
+        step = int(extra["step"])
         self._report({"event": "resumed", "step": step, "checkpoint": self._checkpoint})
         return step
 
-    def _open_metrics(self, stack: ExitStack, first: int) -> MetricsFile | None:
-        if self._job.checkpoint is None:
-            return None
-        return stack.enter_context(MetricsFile(self._job.checkpoint.directory / "metrics.jsonl", first))
+    def _open_recorders(self, stack: ExitStack, first: int) -> list[Recorder]:
+        """What is written down of every step; beside it, the job as it runs."""
+        directory = self._job.directory
+        recorders: list[Recorder] = [stack.enter_context(MetricsFile(directory / "metrics.jsonl", first))]
+        (directory / "job.txt").write_text(describe(self._job) + "\n", encoding="utf-8")
+        if self._job.metrics.tensorboard:
+            from .tensorboard import TensorBoardFile
+
+            recorders.append(stack.enter_context(TensorBoardFile(directory / "tensorboard", first)))
+        return recorders
 
     # ---- now and then ------------------------------------------------------------------------------------------------
 
-    def _evaluate(self, step: int, batches: Batches) -> float | None:
-        """The share of held-out examples that are told right; None for a job that evaluates by the loss on them."""
-        pipeline = self._job.pipeline
-        inputs, targets = batches.held_out()
-        accuracy = loss = None
-        if pipeline.evaluate:
-            predicted = run_stages(self._shards, pipeline.evaluate, inputs).numpy()
-            if np.shape(predicted) != targets.shape:
-                raise ConfigError(
-                    f"{pipeline.evaluate[-1]} returned predictions of shape {np.shape(predicted)} for held-out targets "
-                    f"of shape {targets.shape}; expected one prediction for each target"
-                )
-            accuracy = float(np.mean(predicted == targets))
-        else:
-            loss = float(run_stages(self._shards, pipeline.forward, inputs, targets).item())
-        self._report({"event": "evaluated", "step": step, "accuracy": accuracy, "loss": loss})
-        return accuracy
+    def _due(self, taken: int, spec: EvaluationSpec | CheckpointSpec | None) -> bool:
+        """Whether it is time for what happens every so many steps and at the end."""
+        return spec is not None and (taken == self._job.steps or taken % spec.every == 0)
 
-    def _save(self, step: int) -> None:
+    def _evaluate(self, step: int, evaluation: Evaluation) -> Measured:
+        self._measured = measured = evaluation.measure()
+        self._report({"event": "evaluated", "step": step, "accuracy": measured.accuracy, "loss": measured.loss})
+        return measured
+
+    def _save(self, step: int, batches: Batches) -> None:
         spec = self._job.checkpoint
         assert spec is not None
-        extra = {"job": self._job.name, "step": step, "seed": self._job.seed}
+        extra = {"job": self._job.name, "step": step, "seed": self._job.seed, "data": batches.state()}
         self._checkpoint = self._client.save(str(spec.directory), extra)
         prune(spec.directory, spec.keep)
         self._report({"event": "saved", "step": step, "checkpoint": self._checkpoint})
 
     def _bytes_sent(self) -> int:
-        return sum(self._client.counts(name)["bytes_sent"] for name in self._job.cluster.workers)
+        return sum(worker.counts.get("bytes_sent", 0) for worker in self._client.workers)
+
+
+def _record(step: int, loss: float, measured: Measured | None, rate: float, learning_rate: float) -> StepMetrics:
+    return StepMetrics(
+        step=step,
+        time=time.time(),
+        loss=loss,
+        held_out_loss=measured.loss if measured else None,
+        accuracy=measured.accuracy if measured else None,
+        steps_per_second=rate,
+        learning_rate=learning_rate,
+    )

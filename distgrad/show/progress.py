@@ -71,17 +71,17 @@ def bar(console: Console) -> Iterator[Show]:
     )
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task("train", total=None, numbers="starting")
-        loss = accuracy = ""
+        loss = measured = ""
 
         def show(event: Event) -> None:
-            nonlocal loss, accuracy
+            nonlocal loss, measured
             match event["event"]:
                 case "step":
                     loss = f"loss {event['loss']:.4f}  {event['rate']:.0f} steps/s"
-                    progress.update(task, completed=event["step"], total=event["steps"], numbers=loss + accuracy)
+                    progress.update(task, completed=event["step"], total=event["steps"], numbers=loss + measured)
                 case "evaluated":
-                    accuracy = f"  accuracy {event['accuracy']:.1%}" if event["accuracy"] is not None else ""
-                    progress.update(task, numbers=loss + accuracy)
+                    measured = f"  {_measured(event)}"
+                    progress.update(task, numbers=loss + measured)
                 case _ if line := _line(event):
                     _print(progress.console, line)
 
@@ -93,7 +93,9 @@ DISPLAYS = {"quiet": quiet, "json": json_lines, "plain": plain, "bar": bar}
 
 def summary(done: Event) -> str:
     """The last line of a run."""
-    parts = [f"test accuracy {done['accuracy']:.1%}"] if done["accuracy"] is not None else [f"loss {done['loss']:.4f}"]
+    parts = [f"loss {done['loss']:.4f}"]
+    if done["held_out_loss"] is not None:
+        parts = [_measured({"loss": done["held_out_loss"], "accuracy": done["accuracy"]})]
     parts += [f"{done['seconds']:.1f} s", f"{done['steps_per_second']:.1f} steps/s"]
     parts += [f"{done['bytes_sent'] / 1e6:.1f} MB sent by workers"]
     if done["checkpoint"]:
@@ -114,14 +116,24 @@ def _line(event: Event) -> str:
             return f"continuing after step {event['step']} from {_short(event['checkpoint'])}"
         case "step":
             return f"step {event['step']}/{event['steps']}  loss {event['loss']:.4f}  {event['rate']:.0f} steps/s"
-        case "evaluated" if event["accuracy"] is not None:
-            return f"step {event['step']}  accuracy {event['accuracy']:.1%}"
+        case "evaluated":
+            return f"step {event['step']}  {_measured(event)}"
+        case "notice":
+            return f"note: {event['text']}"
+        case "sample":
+            return f"sample:\n{event['text']}"
         case "saved":
             return f"step {event['step']}  saved {_short(event['checkpoint'])}"
         case "done":
             return summary(event)
         case _:
             return ""
+
+
+def _measured(event: Event) -> str:
+    """What an evaluation has come to."""
+    accuracy = "" if event["accuracy"] is None else f", accuracy {event['accuracy']:.1%}"
+    return f"held-out loss {event['loss']:.4f}{accuracy}"
 
 
 def _print(console: Console, text: str) -> None:

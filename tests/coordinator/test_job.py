@@ -8,20 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from distgrad.coordinator.job import (
+from distgrad.coordinator.job import Job, describe, with_workers
+from distgrad.coordinator.specs import (
     CheckpointSpec,
     ClusterSpec,
     DataSpec,
     EvaluationSpec,
-    Job,
     OptimizerSpec,
     PipelineSpec,
     ShardSpec,
-    Stage,
-    describe,
-    load_job,
-    with_workers,
 )
+from distgrad.coordinator.stages import Stage
 from distgrad.errors import ConfigError
 
 TOP = Path(__file__).parents[2]
@@ -49,7 +46,7 @@ config = { inputs = 4 }
 forward = ["a.forward", "b.loss"]
 
 [optimizer]
-kind = "SGD"
+kind = "Adam"
 
 [data]
 program = "digits.py:Digits"
@@ -74,7 +71,7 @@ def edited(path: Path, *edits: tuple[str, str]) -> Path:
 def mistakes(path: Path, *overrides: str) -> list[str]:
     """The lines of the report, without its heading."""
     with pytest.raises(ConfigError) as caught:
-        load_job(path, overrides)
+        Job.load(path, overrides)
     heading, *lines = str(caught.value).splitlines()
     assert heading == f"{path} has {len(lines)} mistake{'s' if len(lines) > 1 else ''}:"
     assert all(line.startswith("  ") for line in lines)
@@ -83,7 +80,7 @@ def mistakes(path: Path, *overrides: str) -> list[str]:
 
 def test_the_digits_job_is_what_its_file_says() -> None:
     stages = Stage("stem", "forward"), Stage("hidden", "forward")
-    assert load_job(DIGITS) == Job(
+    assert Job.load(DIGITS) == Job(
         name="digits",
         seed=0,
         steps=800,
@@ -115,21 +112,21 @@ def test_every_key_of_the_digits_job_is_explained_where_it_first_appears() -> No
 
 def test_the_overrides_that_the_digits_job_suggests_work() -> None:
     (suggested,) = re.findall(r"--workers (\d+) --set (\S+) --set (\S+)", DIGITS.read_text())
-    job = with_workers(load_job(DIGITS, suggested[1:]), int(suggested[0]))
+    job = with_workers(Job.load(DIGITS, suggested[1:]), int(suggested[0]))
     assert (len(job.cluster.workers), job.steps, job.optimizer.settings["lr"]) == (2, 100, 0.01)
 
 
 def test_what_is_left_out_has_its_default(path: Path) -> None:
-    job = load_job(path)
+    job = Job.load(path)
     assert (job.seed, job.microbatches, job.evaluation, job.checkpoint) == (0, 1, None, None)
     assert job.cluster == ClusterSpec(("w0", "w1"), path.parent / "programs", 1)
     assert job.shards[0] == ShardSpec("a", "mlp.py:Stage", None, {})
     assert job.pipeline.evaluate == ()
-    assert job.optimizer == OptimizerSpec("SGD", {}, 0.0)
+    assert job.optimizer == OptimizerSpec("Adam")
 
 
 def test_a_job_cannot_be_changed(path: Path) -> None:
-    job = load_job(path)
+    job = Job.load(path)
     with pytest.raises(FrozenInstanceError):
         job.steps = 3  # type: ignore[misc]
 
@@ -139,9 +136,9 @@ def test_relative_paths_start_from_the_file_wherever_it_is_read_from(
 ) -> None:
     monkeypatch.chdir(path.parent.parent)
     relative = path.relative_to(path.parent.parent)
-    assert load_job(relative).cluster.programs == path.parent / "programs"
+    assert Job.load(relative).cluster.programs == path.parent / "programs"
     edited(path, ('"programs"', '"/elsewhere"'))
-    assert load_job(relative).cluster.programs == Path("/elsewhere")
+    assert Job.load(relative).cluster.programs == Path("/elsewhere")
 
 
 @pytest.mark.parametrize(
@@ -196,8 +193,8 @@ def test_relative_paths_start_from_the_file_wherever_it_is_read_from(
         ),
         ("config = { inputs = 4 }", "config = 4", "small.toml:16  shard.b.config = 4: expected a table"),
         (
-            'kind = "SGD"',
-            'kind = "SGD"\nclip_norm = -1',
+            'kind = "Adam"',
+            'kind = "Adam"\nclip_norm = -1',
             "small.toml:23  optimizer.clip_norm = -1: expected a number, at least 0",
         ),
         ("[optimizer]\nkind", "[optimiser]\nkind", "small.toml  optimizer: missing; expected a table"),
@@ -247,16 +244,16 @@ def test_shards_without_a_readable_name_do_not_confuse_the_report(path: Path) ->
 def test_what_is_no_toml_is_refused_with_the_place(path: Path, content: bytes, words: str) -> None:
     path.write_bytes(content)
     with pytest.raises(ConfigError, match=words):
-        load_job(path)
+        Job.load(path)
 
 
 def test_a_missing_file_is_guessed(path: Path) -> None:
     with pytest.raises(ConfigError, match=r"smal\.toml cannot be read: No such file.*did you mean 'small\.toml'\?"):
-        load_job(path.with_name("smal.toml"))
+        Job.load(path.with_name("smal.toml"))
 
 
 def test_overrides_replace_values_and_are_checked_like_the_file(path: Path) -> None:
-    job = load_job(path, ["steps=20", "shard.a.config.outputs=8", "optimizer.settings.lr=0.01", "evaluation.every=5"])
+    job = Job.load(path, ["steps=20", "shard.a.config.outputs=8", "optimizer.settings.lr=0.01", "evaluation.every=5"])
     assert job.steps == 20
     assert job.shards[0].config == {"outputs": 8}
     assert job.optimizer.settings == {"lr": 0.01}
@@ -270,19 +267,19 @@ def test_overrides_replace_values_and_are_checked_like_the_file(path: Path) -> N
 
 
 def test_a_schedule_is_one_of_those_there_are_and_warms_up_if_it_can(path: Path) -> None:
-    pipeline = load_job(path, ["pipeline.schedule=zero-bubble", "pipeline.warm_up=0"]).pipeline
+    pipeline = Job.load(path, ["pipeline.schedule=zero-bubble", "pipeline.warm_up=0"]).pipeline
     assert (pipeline.schedule, pipeline.warm_up) == ("zero-bubble", 0)
     assert mistakes(path, "pipeline.schedule=dapple", "pipeline.warm_up=-1") == [
         '--set  pipeline.schedule = "dapple": expected text in quotes, one of gpipe, 1f1b, interleaved, zero-bubble',
         "--set  pipeline.warm_up = -1: expected an integer, at least 0",
     ]
     assert mistakes(path, "pipeline.schedule=gpipe", "pipeline.warm_up=1") == [
-        "--set  pipeline.warm_up = 1: the schedule 'gpipe' admits all microbatches at once"
+        "--set  pipeline.warm_up: the schedule 'gpipe' admits all microbatches at once"
     ]
 
 
 def test_the_description_shows_every_value_with_its_origin(path: Path) -> None:
-    job = load_job(path, ["optimizer.settings.lr=0.01", "shard.b.config={ inputs = 5, bias = { on = true } }"])
+    job = Job.load(path, ["optimizer.settings.lr=0.01", "shard.b.config={ inputs = 5, bias = { on = true } }"])
     shown = dict(line.split(" = ", 1) for line in describe(job).splitlines())
     shown = {key: re.sub(r" +#", "  #", value) for key, value in shown.items()}
     assert shown == {
@@ -302,17 +299,27 @@ def test_the_description_shows_every_value_with_its_origin(path: Path) -> None:
         "shard.b.config.bias.on": "true  # --set",
         "pipeline.forward": '["a.forward", "b.loss"]  # small.toml:19',
         "pipeline.evaluate": "[]  # default",
+        "pipeline.sample": "[]  # default",
         "pipeline.schedule": '"1f1b"  # default',
         "pipeline.warm_up": "none  # default",
-        "optimizer.kind": '"SGD"  # small.toml:22',
+        "optimizer.kind": '"Adam"  # small.toml:22',
         "optimizer.settings.lr": "0.01  # --set",
+        "optimizer.schedule": "{}  # default",
         "optimizer.clip_norm": "0.0  # default",
         "data.program": '"digits.py:Digits"  # small.toml:25',
         "data.config": "{}  # default",
+        "data.inputs": "none  # default",
+        "data.targets": "none  # default",
         "microbatches": "1  # default",
         "seed": "0  # default",
         "evaluation": "none  # default",
         "checkpoint": "none  # default",
+        "metrics.directory": "none  # default",
+        "metrics.tensorboard": "false  # default",
+        "limits.join_seconds": "30.0  # default",
+        "limits.silence_seconds": "3.0  # default",
+        "limits.call_depth": "1000  # default",
+        "limits.transfer_bytes": "17179869184  # default",
     }
 
 
@@ -321,7 +328,7 @@ def test_the_description_shows_every_value_with_its_origin(path: Path) -> None:
     [(1, ["w0", "w0", "w0"]), (2, ["w0", "w1", "w0"]), (3, ["w0", "w1", "w2"]), (4, ["w0", "w1", "w2"])],
 )
 def test_shards_wrap_around_on_another_number_of_workers(count: int, expected: list[str]) -> None:
-    job = load_job(DIGITS)
+    job = Job.load(DIGITS)
     moved = with_workers(job, count)
     assert moved.cluster.workers == tuple(f"w{number}" for number in range(count))
     assert [shard.worker for shard in moved.shards] == expected
@@ -332,10 +339,10 @@ def test_shards_wrap_around_on_another_number_of_workers(count: int, expected: l
 
 
 def test_a_shard_that_any_worker_may_hold_stays_so(path: Path) -> None:
-    moved = with_workers(load_job(path), 1)
+    moved = with_workers(Job.load(path), 1)
     assert [shard.worker for shard in moved.shards] == [None, "w0"]
 
 
 def test_no_workers_at_all_is_refused(path: Path) -> None:
     with pytest.raises(ConfigError, match="--workers 0: expected at least 1"):
-        with_workers(load_job(path), 0)
+        with_workers(Job.load(path), 0)

@@ -22,7 +22,7 @@ def write(path: Path, steps: range, resumed_step: int = 0) -> list[StepMetrics]:
 
 def test_records_can_be_read_while_the_file_is_open(tmp_path: Path) -> None:
     path = tmp_path / "runs" / "metrics.jsonl"
-    full = StepMetrics(1, 1.5e9, loss=0.1 + 0.2, accuracy=0.98, steps_per_second=12.5, bytes_sent=2**40)
+    full = StepMetrics(1, 1.5e9, loss=0.1 + 0.2, accuracy=0.98, steps_per_second=12.5, learning_rate=2**-40)
     with MetricsFile(path) as file:
         file.write(full)
         file.write(StepMetrics(2, 1.5e9))

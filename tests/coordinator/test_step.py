@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from distgrad.coordinator.batches import Batches
+from distgrad.coordinator.batches import Batches, open_batches
 from distgrad.coordinator.client import Client
-from distgrad.coordinator.job import Job, load_job
+from distgrad.coordinator.job import Job
 from distgrad.coordinator.schedule import SCHEDULES, Shape
 from distgrad.coordinator.step import Steps
 from distgrad.errors import RemoteError
@@ -42,7 +42,7 @@ IN_ROUNDS = ("w0", "w1", "w0", "w1")
 def counted(folder: Path, workers: tuple[str, ...], *changes: str) -> Job:
     file = folder / "counted.toml"
     file.write_text(JOB.format(programs=str(PROGRAMS), workers=workers))
-    return load_job(file, changes)
+    return Job.load(file, changes)
 
 
 # ---- the same bits ---------------------------------------------------------------------------------------------------
@@ -116,4 +116,4 @@ def stepping(job: Job, seed: int = 0) -> Iterator[tuple[Cluster, Client, Steps, 
         shards = {s.name: client.place(s.name, s.program, s.worker or "", s.config, job.seed) for s in job.shards}
         optimizer = client.optimizer(from_settings(job.optimizer.kind, job.optimizer.settings), list(shards.values()))
         with Steps(client, job, shards, optimizer) as steps:
-            yield hosts, client, steps, Batches.open(job)
+            yield hosts, client, steps, open_batches(job)

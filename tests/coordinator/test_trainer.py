@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from distgrad import nn
-from distgrad.coordinator.batches import Batches
+from distgrad.coordinator.batches import open_batches
 from distgrad.coordinator.checkpoint import latest_checkpoint
-from distgrad.coordinator.job import Job, load_job, with_workers
+from distgrad.coordinator.job import Job, with_workers
 from distgrad.coordinator.journal import Decision, Journal
 from distgrad.coordinator.metrics import read_metrics
 from distgrad.coordinator.trainer import Result, Trainer
@@ -54,7 +54,7 @@ worker = "w2"
 config = {{ inputs = 4, outputs = 3 }}
 
 [pipeline]
-forward = ["stem.forward", "noise.forward", "head.loss"]
+forward = ["stem.forward", "noise.forward", "head.error"]
 evaluate = ["stem.forward", "noise.forward", "head.predict"]
 
 [optimizer]
@@ -80,7 +80,7 @@ def job(folder: Path, *changes: str, workers: int | None = None) -> Job:
     folder.mkdir(exist_ok=True)
     file = folder / "tiny.toml"
     file.write_text(JOB.format(programs=str(PROGRAMS)))
-    made = load_job(file, changes)
+    made = Job.load(file, changes)
     return made if workers is None else with_workers(made, workers)
 
 
@@ -99,7 +99,7 @@ class Run:
                 if report is not None:
                     report(made, event)
 
-            self.result: Result = Trainer(client, job, heard, resume).run()
+            self.result: Result = Trainer(client, job, report=heard, resume=resume).run()
             self.state = {
                 f"{shard.name}/{part}/{name}": array.tobytes()
                 for shard in job.shards
@@ -119,7 +119,7 @@ class Run:
 
 def trained_alone(job: Job) -> tuple[dict[int, float], dict[str, bytes]]:
     """The job in one process, without any cluster: losses by step, and the parameters and buffers at the end."""
-    programs, batches, shards = Programs(PROGRAMS), Batches.open(job), {}
+    programs, batches, shards = Programs(PROGRAMS), open_batches(job), {}
     for spec in job.shards:
         with nn.random.seeded(job.seed, spec.name):
             shards[spec.name] = programs.shard_class(spec.program)(**spec.config)
@@ -197,13 +197,18 @@ def test_evaluating_and_saving_leave_no_trace(reference: Run, tmp_path: Path) ->
     assert run.state == reference.state
 
 
-def test_without_checkpoints_and_evaluation_a_job_trains_as_well(reference: Run, tmp_path: Path) -> None:
+def test_without_checkpoints_and_evaluation_a_job_trains_as_well(
+    reference: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     file = tmp_path / "tiny.toml"
     file.write_text(JOB.format(programs=str(PROGRAMS)).split("[evaluation]")[0])
-    run = Run(load_job(file))
+    run = Run(Job.load(file))
     assert run.state == reference.state
     assert (run.result.checkpoint, run.result.accuracy) == ("", None)
-    assert [path.name for path in tmp_path.iterdir()] == ["tiny.toml"]
+    written = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file())
+    assert written == ["runs/tiny/job.txt", "runs/tiny/metrics.jsonl", "tiny.toml"]
+    assert {record.step: record.loss for record in read_metrics("runs/tiny/metrics.jsonl")} == run.losses()
 
 
 # ---- interrupted -----------------------------------------------------------------------------------------------------
@@ -308,7 +313,7 @@ def test_there_must_be_something_to_resume(tmp_path: Path) -> None:
     file = tmp_path / "tiny.toml"
     file.write_text(JOB.format(programs=str(PROGRAMS)).split("[checkpoint]")[0])
     with pytest.raises(ConfigError, match="job 'tiny' keeps no checkpoints to resume from"):
-        Run(load_job(file), resume=True)
+        Run(Job.load(file), resume=True)
 
 
 # ---- what is told and kept -------------------------------------------------------------------------------------------
@@ -349,7 +354,7 @@ def test_a_job_learns(tmp_path: Path) -> None:
             tmp_path,
             "steps=60",
             "data.config.batch=32",
-            "pipeline.forward=['stem.forward', 'head.loss']",
+            "pipeline.forward=['stem.forward', 'head.error']",
             "pipeline.evaluate=['stem.forward', 'head.predict']",
             "optimizer.clip_norm=0",
         )
@@ -395,7 +400,7 @@ def test_a_gradient_that_is_not_finite_names_the_step(tmp_path: Path) -> None:
         (["data.config.spoil=raise", "data.config.at=1"], ConfigError, r"batch\(1\) raised RuntimeError: the file"),
         (["data.program=parts.py:Nothing"], ConfigError, "program parts.py has no 'Nothing'"),
         (["shard.head.program=parts.py:Failing"], ConfigError, "shard 'head': parts.py:Failing.* failed on w2"),
-        (["shard.head.config.inputs=5"], RemoteError, "head.loss on w2 raised .*"),
+        (["shard.head.config.inputs=5"], RemoteError, "head.error on w2 raised .*"),
         (["pipeline.forward=['stem.forward']"], DistgradError, r"stem.forward\(\) takes|takes 2 positional arguments"),
         (["pipeline.forward=['stem.fail']"], RemoteError, r"stem.fail on w0 raised TypeError"),
         (["pipeline.forward=['stem.secret']"], AttributeError, "shard 'stem' on w0 has no remote method 'secret'"),

@@ -12,8 +12,8 @@ from rich.console import Console
 from distgrad.show.progress import DISPLAYS, summary
 
 DONE = {
-    "event": "done", "steps": 2, "loss": 0.5, "accuracy": 0.975, "seconds": 4.0, "steps_per_second": 0.5,
-    "bytes_sent": 1_500_000, "checkpoint": "/elsewhere/step-00000002",
+    "event": "done", "steps": 2, "loss": 0.5, "held_out_loss": 0.25, "accuracy": 0.975, "seconds": 4.0,
+    "steps_per_second": 0.5, "bytes_sent": 1_500_000, "checkpoint": "/elsewhere/step-00000002",
 }  # fmt: skip
 EVENTS = [
     {"event": "job", "text": "steps = 2  # [points.toml:3]"},
@@ -22,8 +22,10 @@ EVENTS = [
     {"event": "resumed", "step": 0, "checkpoint": "/elsewhere/step-00000000"},
     {"event": "step", "step": 1, "steps": 2, "loss": 0.75, "rate": 2.0},
     {"event": "step", "step": 2, "steps": 2, "loss": 0.5, "rate": 2.0},
-    {"event": "evaluated", "step": 2, "accuracy": 0.975, "loss": 0.5},
+    {"event": "evaluated", "step": 2, "accuracy": 0.975, "loss": 0.25},
     {"event": "saved", "step": 2, "checkpoint": "/elsewhere/step-00000002"},
+    {"event": "notice", "text": "it rains"},
+    {"event": "sample", "text": "once upon a time"},
     DONE,
 ]
 
@@ -44,8 +46,11 @@ def test_plain_lines_tell_what_happens() -> None:
         "continuing after step 0 from /elsewhere/step-00000000",
         "step 1/2  loss 0.7500  2 steps/s",
         "step 2/2  loss 0.5000  2 steps/s",
-        "step 2  accuracy 97.5%",
+        "step 2  held-out loss 0.2500, accuracy 97.5%",
         "step 2  saved /elsewhere/step-00000002",
+        "note: it rains",
+        "sample:",
+        "once upon a time",
         summary(DONE),
     ]
 
@@ -71,20 +76,21 @@ def test_json_shows_every_event_as_it_is() -> None:
 def test_a_bar_shows_the_newest_loss_and_what_is_saved_and_ends_with_the_summary() -> None:
     text = shown("bar", terminal=True)
     assert "2/2" in text
-    assert "loss 0.5000  2 steps/s  accuracy 97.5%" in text
+    assert "loss 0.5000  2 steps/s  held-out loss 0.2500, accuracy 97.5%" in text
     assert "step 2  saved /elsewhere/step-00000002" in text
     assert summary(DONE) in text
 
 
 def test_the_summary_has_accuracy_time_speed_traffic_and_checkpoint() -> None:
     expected = (
-        "done: test accuracy 97.5%, 4.0 s, 0.5 steps/s, 1.5 MB sent by workers, checkpoint /elsewhere/step-00000002"
+        "done: held-out loss 0.2500, accuracy 97.5%, 4.0 s, 0.5 steps/s, 1.5 MB sent by workers, "
+        "checkpoint /elsewhere/step-00000002"
     )
     assert summary(DONE) == expected
 
 
 def test_a_job_without_evaluation_and_checkpoints_ends_with_its_loss() -> None:
-    done = DONE | {"accuracy": None, "checkpoint": ""}
+    done = DONE | {"held_out_loss": None, "accuracy": None, "checkpoint": ""}
     assert summary(done) == "done: loss 0.5000, 4.0 s, 0.5 steps/s, 1.5 MB sent by workers"
 
 
