@@ -144,7 +144,12 @@ def latest_checkpoint(directory: str | os.PathLike[str]) -> Path | None:
 
     Complete: the manifest is sound and every file is there with its size; `read_checkpoint` compares the contents.
     """
-    return next((path for path in _newest_first(Path(directory)) if _is_complete(path)), None)
+    return next(iter(complete_checkpoints(directory)), None)
+
+
+def complete_checkpoints(directory: str | os.PathLike[str]) -> list[Path]:
+    """The complete checkpoints under `directory`, the newest first."""
+    return [path for path in _newest_first(Path(directory)) if _is_complete(path)]
 
 
 def prune(directory: str | os.PathLike[str], keep: int) -> None:
@@ -157,7 +162,7 @@ def prune(directory: str | os.PathLike[str], keep: int) -> None:
     if keep < 1:
         raise ValueError(f"prune keeps at least one checkpoint; got keep={keep}")
     directory = Path(directory)
-    complete = [path for path in _newest_first(directory) if _is_complete(path)]
+    complete = complete_checkpoints(directory)
     versions: dict[str, Path] = {}
     for path in complete:
         versions.setdefault(path.stem, path)  # of a checkpoint and the one it replaced, the first stands

@@ -25,6 +25,8 @@ from distgrad.transport.settings import TransportSettings
 from distgrad.wire import decode_value, encode_value, pb
 from distgrad.worker.member import COORDINATOR, Membership
 
+from .recovery import Recovered
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -291,12 +293,20 @@ class Client:
 
     # ---- training ----------------------------------------------------------------------------------------------------
 
-    def optimizer(self, settings: Optimizer, shards: Sequence[ShardHandle], name: str = "") -> RemoteOptimizer:
-        """Puts shards under an optimizer."""
+    def optimizer(
+        self, settings: Optimizer, shards: Sequence[ShardHandle], name: str = "", replicate: bool = False
+    ) -> RemoteOptimizer:
+        """Puts shards under an optimizer.
+
+        Arguments:
+            name: by default one that this client has not used.
+            replicate: every worker's part of the state is kept by another worker as well, so that `recover` loses no
+                step.
+        """
         name = name or f"{type(settings).__name__.lower()}{len(self._optimizers)}"
         out: list[Any] = []
         request = pb.CreateOptimizer(
-            name=name, shards=[shard.shard_name for shard in shards], kind=type(settings).__name__
+            name=name, shards=[shard.shard_name for shard in shards], kind=type(settings).__name__, replicate=replicate
         )
         request.settings.CopyFrom(encode_value(settings.to_settings(), out, "settings"))
         reply, _ = self.process.ask(COORDINATOR, request, out)
@@ -334,10 +344,33 @@ class Client:
             WorkerLost: a shard was lost and no worker of that name is back.
         """
         reply, arrays = self.process.ask(COORDINATOR, pb.Restore(directory=str(directory), job=job))
-        for name, optimizer in self._optimizers.items():
-            optimizer.version = reply.versions.get(name, optimizer.version)
+        self._move_to(reply.versions)
         extra: dict[str, Any] = decode_value(reply.extra, arrays)
         return extra
+
+    def recover(
+        self, directory: str = "", job: str = "", patience: float = 30.0, standby_after: float = 0.0
+    ) -> Recovered:
+        """After workers were lost: waits until each is back, or another has taken its place, and has all shards at one
+        version again. Copies (`replicate`) are used where there are some, else every shard returns to the newest sound
+        checkpoint in `directory`, else to its initial weights; `optimizer.version` says how far.
+
+        Arguments:
+            job: when not empty, a checkpoint of another job is refused.
+            patience: seconds to wait for workers.
+            standby_after: seconds after which a worker without shards takes the place of one that is gone.
+
+        Raises:
+            WorkerLost: a worker has not come back in time, or was lost again.
+        """
+        request = pb.Recover(directory=directory, job=job, patience=patience, standby_after=standby_after)
+        reply, arrays = self.process.ask(COORDINATOR, request)
+        self._move_to(reply.versions)
+        return Recovered(dict(reply.versions), reply.source, reply.path, decode_value(reply.extra, arrays))
+
+    def _move_to(self, versions: Mapping[str, int]) -> None:
+        for name, optimizer in self._optimizers.items():
+            optimizer.version = versions.get(name, optimizer.version)
 
     # ---- for coroutines ----------------------------------------------------------------------------------------------
 
@@ -347,6 +380,7 @@ class Client:
     optimizer_async = _in_thread(optimizer)
     save_async = _in_thread(save)
     restore_async = _in_thread(restore)
+    recover_async = _in_thread(recover)
 
     # ---- the end -----------------------------------------------------------------------------------------------------
 

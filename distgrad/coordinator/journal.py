@@ -12,6 +12,9 @@ The newline is written last and JSON text holds none, so a line without it is a 
 before it was decided. It is cut off at the next open. A line that has its newline but not its checksum was decided and
 has been damaged since; that is an error, because dropping it would undo a step that owners have taken.
 
+When all owners go back to the state of a checkpoint, that is a record too. The steps after that state do not stand any
+more: they are taken again, and decided again.
+
 Every open takes the lock beside the journal and writes the next higher term. Owners refuse lower terms, so a
 coordinator that was merely slow cannot act after its successor has started.
 """
@@ -20,6 +23,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import math
 import os
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -61,6 +65,14 @@ class Decision:
     term: int = 0
 
 
+@dataclass(frozen=True)
+class Return:
+    """All owners went back to these versions, by optimizer."""
+
+    versions: Mapping[str, int]
+    term: int = 0
+
+
 class Journal:
     """An open journal. Made by `Journal.open`; one thread at a time may use it.
 
@@ -69,13 +81,13 @@ class Journal:
         term: higher than that of every earlier open.
     """
 
-    def __init__(self, path: Path, lock: int, file: int, end: int, term: int, decisions: list[Decision]) -> None:
+    def __init__(self, path: Path, lock: int, file: int, end: int, term: int, records: list[Decision | Return]) -> None:
         self.path = path
         self.term = term
         self._lock = lock
         self._file = file
         self._end = end  # bytes of the file that hold whole records
-        self._decisions = decisions
+        self._records = records
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> Journal:
@@ -90,7 +102,7 @@ class Journal:
             with ExitStack() as undo:
                 lock = _take_lock(path)
                 undo.callback(os.close, lock)
-                term, decisions, end = _read(path)
+                term, records, end = _read(path)
                 file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
                 undo.callback(os.close, file)
                 opening = _encode(_opening(term + 1))
@@ -101,7 +113,7 @@ class Journal:
                 undo.pop_all()
         except OSError as error:
             raise JournalError(f"journal {path} cannot be opened: {error}") from error
-        return cls(path, lock, file, end + len(opening), term + 1, decisions)
+        return cls(path, lock, file, end + len(opening), term + 1, records)
 
     def append(self, decision: Decision) -> Decision:
         """Decides: at return the record, with this journal's term, is on the disk. Returns it.
@@ -110,24 +122,42 @@ class Journal:
             JournalError: the disk refused. Nothing was decided and the journal may be used again, unless `closed` is
                 true: then not even the attempt could be taken back, and only the next open tells what the disk holds.
         """
-        self._check_open()
         stamped = replace(decision, term=self.term)
-        line = _encode(asdict(stamped))
+        self._append(stamped)
+        return stamped
+
+    def note_return(self, versions: Mapping[str, int]) -> None:
+        """Notes that all owners have gone back to these versions. Raises as `append` does."""
+        self._append(Return(dict(versions), self.term))
+
+    def _append(self, record: Decision | Return) -> None:
+        self._check_open()
+        line = _encode(_plain(record))
         try:
             _write_all(self._file, line)
             os.fsync(self._file)
         except OSError as error:
             self._take_back(error)
         self._end += len(line)
-        self._decisions.append(stamped)
-        return stamped
+        self._records.append(record)
 
     def find(self, optimizer: str, version: int) -> Decision | None:
-        """The latest decision about the step that leads to `version`, or None. Replayed steps are decided again."""
-        for decision in reversed(self._decisions):
-            if (decision.optimizer, decision.version) == (optimizer, version):
-                return decision
-        return None
+        """The decision that stands about the step that leads to `version`, or None. Replayed steps are decided
+        again."""
+        return next((decision for decision in self._standing(optimizer) if decision.version == version), None)
+
+    def latest(self, optimizer: str) -> int:
+        """The highest version of a step that stands as taken; 0 when there is none."""
+        return max((it.version for it in self._standing(optimizer) if it.outcome == "commit"), default=0)
+
+    def _standing(self, optimizer: str) -> Iterator[Decision]:
+        """The decisions that no return has made void, the latest first."""
+        limit: float = math.inf
+        for record in reversed(self._records):
+            if isinstance(record, Return):
+                limit = min(limit, record.versions.get(optimizer, limit))
+            elif record.optimizer == optimizer and record.version <= limit:
+                yield record
 
     def compact(self, keep: Callable[[Decision], bool]) -> None:
         """Forgets every decision that `keep` refuses; called when a checkpoint has made them history.
@@ -138,8 +168,8 @@ class Journal:
             JournalError: the disk refused. The journal is as it was, unless `closed` is true.
         """
         self._check_open()
-        kept = [decision for decision in self._decisions if keep(decision)]
-        content = b"".join(_encode(record) for record in [_opening(self.term), *map(asdict, kept)])
+        kept = self._kept(keep)
+        content = b"".join(_encode(record) for record in [_opening(self.term), *map(_plain, kept)])
         aside = self.path.with_name(self.path.name + ".partial")
         file = -1
         try:
@@ -153,13 +183,21 @@ class Journal:
                 aside.unlink(missing_ok=True)
             raise JournalError(f"journal {self.path} was left as it is, uncompacted: {error}") from error
         os.close(self._file)
-        self._file, self._end, self._decisions = file, len(content), kept
+        self._file, self._end, self._records = file, len(content), kept
         try:
             sync_directory(self.path.parent)
         except OSError as error:
             # The old file might come back after a power cut, without what is appended to the new one from here on.
             self.close()
             raise JournalError(f"journal {self.path} was compacted, but perhaps not on the disk: {error}") from error
+
+    def _kept(self, keep: Callable[[Decision], bool]) -> list[Decision | Return]:
+        """The decisions to keep, and the returns that came after any of them."""
+        kept: list[Decision | Return] = []
+        for record in self._records:
+            if bool(kept) if isinstance(record, Return) else keep(record):
+                kept.append(record)
+        return kept
 
     @property
     def closed(self) -> bool:
@@ -173,10 +211,11 @@ class Journal:
             self._file = -1
 
     def __iter__(self) -> Iterator[Decision]:
-        return iter(self._decisions)
+        """All decisions, in order, those that do not stand any more included."""
+        return (record for record in self._records if isinstance(record, Decision))
 
     def __len__(self) -> int:
-        return len(self._decisions)
+        return sum(1 for _ in self)
 
     def __enter__(self) -> Journal:
         return self
@@ -242,9 +281,14 @@ def _encode(record: Mapping[str, Any]) -> bytes:
     return b"%08x %s\n" % (zlib.crc32(text), text)
 
 
-def _read(path: Path) -> tuple[int, list[Decision], int]:
-    """The highest term, all decisions, and the number of bytes before a torn tail."""
-    term, decisions, end = 0, [], 0
+def _plain(record: Decision | Return) -> Mapping[str, Any]:
+    return asdict(record) if isinstance(record, Decision) else {"returned": record.versions, "term": record.term}
+
+
+def _read(path: Path) -> tuple[int, list[Decision | Return], int]:
+    """The highest term, all records, and the number of bytes before a torn tail."""
+    term, end = 0, 0
+    records: list[Decision | Return] = []
     for offset, line in _whole_lines(path):
         record = _decode(path, offset, line)
         if "opened" in record:
@@ -253,10 +297,12 @@ def _read(path: Path) -> tuple[int, list[Decision], int]:
                     f"journal {path} has format {record.get('format')!r}; this version of distgrad reads {_FORMAT}"
                 )
             term = max(term, record["opened"])
+        elif "returned" in record:
+            records.append(Return(record["returned"], record["term"]))
         else:
-            decisions.append(_decision(path, offset, record))
+            records.append(_decision(path, offset, record))
         end = offset + len(line) + 1
-    return term, decisions, end
+    return term, records, end
 
 
 def _whole_lines(path: Path) -> Iterator[tuple[int, bytes]]:

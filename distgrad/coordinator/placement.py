@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-
 from distgrad.errors import ConfigError
+from distgrad.wire import same_data
 
 from .names import natural_order, suggestion
 
@@ -34,7 +33,7 @@ class Placement:
 
     def is_same(self, other: Placement) -> bool:
         """Whether the two would build the same shard in the same place. Configs may hold arrays."""
-        return bool(_comparable(vars(self)) == _comparable(vars(other)))
+        return same_data(vars(self), vars(other))
 
 
 class Placements:
@@ -67,6 +66,10 @@ class Placements:
         worker = choose_worker(workers, self.counts(), wanted)
         self._placements[shard] = Placement(shard, program, worker, config, seed)
         return self._placements[shard]
+
+    def move(self, shard: str, worker: str) -> None:
+        """From now on the shard is another worker's to hold."""
+        self._placements[shard] = replace(self._placements[shard], worker=worker)
 
     def remove(self, shard: str) -> None:
         """Forgets a shard, for one that its worker failed to build."""
@@ -101,15 +104,6 @@ class Placements:
 
     def __repr__(self) -> str:
         return f"<Placements {', '.join(f'{it.shard} on {it.worker}' for it in self) or 'empty'}>"
-
-
-def _comparable(tree: Any) -> Any:
-    """A tree of plain data and arrays as one that `==` compares: arrays by dtype, shape and bytes."""
-    if isinstance(tree, Mapping):
-        return {key: _comparable(value) for key, value in tree.items()}
-    if isinstance(tree, list | tuple):
-        return [_comparable(item) for item in tree]
-    return (str(tree.dtype), tree.shape, tree.tobytes()) if isinstance(tree, np.ndarray | np.generic) else tree
 
 
 def choose_worker(workers: Sequence[str], counts: Mapping[str, int], wanted: str = "") -> str:

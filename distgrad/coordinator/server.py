@@ -18,6 +18,7 @@ from distgrad.worker.member import COORDINATOR
 
 from .journal import Journal
 from .membership import Member, Membership
+from .recovery import Recovery
 from .shards import Shards
 from .states import States
 from .update import Updates
@@ -59,6 +60,7 @@ class Coordinator:
         self.shards = Shards(self.process, self._membership, self._lock)
         self.updates = Updates(self.process, self.term, self.journal)
         self.states = States(self.process, self.shards, self.updates)
+        self.recovery = Recovery(self.process, self.shards, self.updates, self.states)
         self.process.on_lost.append(self._lost)
         self.process.requests.update(
             {
@@ -76,6 +78,7 @@ class Coordinator:
             pb.WriteState: self._write_state,
             pb.Save: self._save,
             pb.Restore: self._restore,
+            pb.Recover: self._recover,
         }
         for body, handler in orders.items():
             self.process.serve(body, handler, Priority.CALL)
@@ -179,7 +182,9 @@ class Coordinator:
 
     def _create_optimizer(self, body: pb.CreateOptimizer, arrays: list[Any]) -> tuple[Any, list[Any]]:
         workers = {shard: self.shards.worker(shard) for shard in body.shards}
-        version = self.updates.create(body.name, workers, body.kind, decode_value(body.settings, arrays))
+        version = self.updates.create(
+            body.name, workers, body.kind, decode_value(body.settings, arrays), body.replicate
+        )
         return pb.OptimizerCreated(name=body.name, version=version), []
 
     def _update(self, body: pb.UpdateStep, arrays: list[Any]) -> tuple[Any, list[Any]]:
@@ -191,14 +196,21 @@ class Coordinator:
 
     def _save(self, body: pb.Save, arrays: list[Any]) -> tuple[Any, list[Any]]:
         extra = decode_value(body.extra, arrays) if body.HasField("extra") else {}
-        path = self.states.save(body.directory, extra)
+        path = self.states.save(Path(body.directory), extra)
         return pb.Saved(path=str(path), bytes=sum(file.stat().st_size for file in path.iterdir())), []
 
     def _restore(self, body: pb.Restore, arrays: list[Any]) -> tuple[Any, list[Any]]:
-        path, extra = self.states.restore(body.directory, body.job)
+        path, extra = self.states.restore(Path(body.directory), body.job)
         out: list[Any] = []
         user = encode_value(extra, out, "extra")
         return pb.Restored(path=str(path), extra=user, versions=self.updates.versions()), out
+
+    def _recover(self, body: pb.Recover, arrays: list[Any]) -> tuple[Any, list[Any]]:
+        directory = Path(body.directory) if body.directory else None
+        done = self.recovery.recover(directory, body.job, body.patience, body.standby_after)
+        out: list[Any] = []
+        extra = encode_value(dict(done.extra), out, "extra")
+        return pb.Recovered(versions=done.versions, source=done.source, path=done.path, extra=extra), out
 
     def __repr__(self) -> str:
         return f"<Coordinator of term {self.term}: {self._membership!r}>"

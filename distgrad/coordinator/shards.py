@@ -14,6 +14,7 @@ from distgrad.graph.waiting import Promise
 from distgrad.wire import encode_value, pb
 
 from .membership import Member, Membership
+from .names import natural_order
 from .placement import Placement, Placements
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
@@ -89,6 +90,41 @@ class Shards:
             if mine:
                 self._finish(placement, build)
 
+    def begin_anew(self) -> None:
+        """Gives every shard its initial weights, wherever it is. Raises as `build_anew` does."""
+        with self._lock:
+            for placement in self._placements:
+                self._builds[placement.shard] = _Build(self._living(placement).incarnation)
+            begun = [(placement, self._builds[placement.shard]) for placement in self._placements]
+        for placement, build in begun:
+            self._finish(placement, build, anew=True)
+
+    def without_worker(self) -> list[str]:
+        """The workers that are gone and have shards."""
+        with self._lock:
+            return sorted({it.worker for it in self._placements if not self._is_there(it.worker)}, key=natural_order)
+
+    def standbys(self) -> list[str]:
+        """The living workers that have no shards."""
+        with self._lock:
+            counts = self._placements.counts()
+            return [member.name for member in self._members.workers() if not counts[member.name]]
+
+    def move(self, worker: str, to: str) -> None:
+        """The shards of a worker that is gone are another's to build."""
+        with self._lock:
+            for placement in self._placements.on(worker):
+                self._placements.move(placement.shard, to)
+
+    def workers(self) -> dict[str, str]:
+        """Shard -> its worker, there or not."""
+        with self._lock:
+            return {placement.shard: placement.worker for placement in self._placements}
+
+    def _is_there(self, worker: str) -> bool:
+        member = self._members.get(worker)
+        return member is not None and member.alive
+
     def _begin(self, placement: Placement) -> tuple[_Build, bool]:
         """The build of a shard on its present worker, and whether the caller has to carry it out. Called with the lock
         held."""
@@ -99,7 +135,7 @@ class Shards:
         build = self._builds[placement.shard] = _Build(member.incarnation)
         return build, True
 
-    def _finish(self, placement: Placement, build: _Build) -> None:
+    def _finish(self, placement: Placement, build: _Build, anew: bool = False) -> None:
         """Has a shard built on its worker."""
         out: list[Any] = []
         load = pb.LoadShard(
@@ -107,6 +143,7 @@ class Shards:
             program=placement.program,
             config=encode_value(dict(placement.config), out, "config"),
             seed=placement.seed,
+            anew=anew,
         )
         try:
             loaded, _ = self._process.ask(placement.worker, load, out)

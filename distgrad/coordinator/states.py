@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,8 @@ class States:
         self._updates = updates
         # Versions at the latest checkpoint written or restored.
         self._saved: dict[str, int] = {}
+        self._saving = threading.Lock()
+        self._snapshot_at: list[str] = []  # the workers that keep what the checkpoint being written holds
 
     # ---- one shard ---------------------------------------------------------------------------------------------------
 
@@ -45,34 +48,67 @@ class States:
         """
         with self._updates.paused():
             self._process.ask(self._shards.worker(shard), pb.WriteState(shard=shard, state=state), arrays)
+            self._updates.rewritten(shard)
 
     # ---- all of them -------------------------------------------------------------------------------------------------
 
-    def save(self, directory: str, extra: Mapping[str, Any]) -> Path:
+    def save(self, directory: Path, extra: Mapping[str, Any]) -> Path:
         """Writes a checkpoint of every shard, at one version, under `directory`; returns its path.
+
+        Steps wait only until every worker has noted which arrays it holds. They are fetched and written while training
+        goes on; another `save` waits for this one.
 
         Raises:
             CheckpointError: the disk refuses.
             WorkerLost: a shard is gone. Earlier checkpoints are as they were in either case.
         """
-        with self._updates.paused():
-            placements = list(self._shards)
-            versions = self._updates.versions()
-            checkpoint = Checkpoint(
-                job=str(extra.get("job", "")),
-                version=self._updates.latest_version(),
-                seed=placements[0].seed if placements else 0,
-                shards=OnDemand([placement.shard for placement in placements], self._fetch),
-                extra={"user": dict(extra), "optimizers": versions},
-            )
-            path = write_checkpoint(directory, checkpoint)
-            self._make_history(versions)
+        with self._process.executor.parked("the checkpoint before"):
+            self._saving.acquire()
+        try:
+            with self._updates.paused():
+                checkpoint = self._take_snapshot(extra)
+            written: Promise[Path] = Promise()
+            writer = threading.Thread(target=_write, args=(directory, checkpoint, written), name="distgrad-checkpoint")
+            writer.start()
+            self._process.executor.wait(written, what="the checkpoint")
+            with self._process.executor.parked("the end of its writer"):
+                writer.join()
+            self._end_snapshot()
+            path = written.result()
+            self._make_history(checkpoint.extra["optimizers"])
+        finally:
+            self._saving.release()
         return path
 
-    def _fetch(self, shard: str) -> ShardState:
-        reply, arrays = self.read(shard)
+    def _take_snapshot(self, extra: Mapping[str, Any]) -> Checkpoint:
+        """A checkpoint of what all shards hold now, to be fetched from their workers. Called while paused."""
+        placements = list(self._shards)
+        shards: dict[str, list[str]] = {}
+        for placement in placements:
+            shards.setdefault(self._shards.worker(placement.shard), []).append(placement.shard)
+        self._snapshot_at = sorted(shards)
+        for worker, names in shards.items():
+            self._process.ask(worker, pb.TakeSnapshot(shards=names))
+        workers = {name: worker for worker, names in shards.items() for name in names}
+        return Checkpoint(
+            job=str(extra.get("job", "")),
+            version=self._updates.latest_version(),
+            seed=placements[0].seed if placements else 0,
+            shards=OnDemand(
+                [placement.shard for placement in placements], lambda name: self._fetch(workers[name], name)
+            ),
+            extra={"user": dict(extra), "optimizers": self._updates.versions()},
+        )
+
+    def _fetch(self, worker: str, shard: str) -> ShardState:
+        reply, arrays = self._process.ask(worker, pb.ReadState(shard=shard, snapshot=True))
         state: ShardState = decode_value(reply.state, arrays)
         return state
+
+    def _end_snapshot(self) -> None:
+        """Workers need not keep what the checkpoint held. One that cannot be told is gone."""
+        for worker in self._snapshot_at:
+            self._process.request(worker, pb.TakeSnapshot())
 
     def _make_history(self, versions: dict[str, int]) -> None:
         """Lets the journal forget steps that two checkpoints hold: the one just written, and that before it, which is
@@ -83,7 +119,7 @@ class States:
         except JournalError as error:
             _log.warning("the journal keeps more than it needs: %s", error)
 
-    def restore(self, directory: str, job: str = "") -> tuple[Path, dict[str, Any]]:
+    def restore(self, directory: Path, job: str = "") -> tuple[Path, dict[str, Any]]:
         """Gives every placed shard the state it has in a checkpoint: all of them, after every shard has been found to
         fit, or none. Shards that were lost with their worker are built anew, if a worker of that name is back.
 
@@ -99,21 +135,25 @@ class States:
             CheckpointError: it is damaged.
             WorkerLost: a shard is gone and its worker not back.
         """
-        path = _find(Path(directory))
+        with self._updates.paused():
+            return self.go_back(directory, job)
+
+    def go_back(self, directory: Path, job: str = "") -> tuple[Path, dict[str, Any]]:
+        """As `restore`, called while paused."""
+        path = _find(directory)
         checkpoint = read_checkpoint(path)
         if job and checkpoint.job != job:
             raise ConfigError(f"checkpoint {path} is of job {checkpoint.job!r}, not of {job!r}")
         versions: dict[str, int] = checkpoint.extra.get("optimizers", {})
-        with self._updates.paused():
-            shards = [placement.shard for placement in self._shards]
-            self._check_names(path, checkpoint, shards, versions)
-            self._shards.build_anew()
-            self._updates.adopt_anew(versions)
-            self._check_fit(path, checkpoint, shards)
-            for shard in shards:
-                self._give(shard, self._part(checkpoint, shard), versions)
-            self._updates.restored(versions)
-            self._saved = versions
+        shards = [placement.shard for placement in self._shards]
+        self._check_names(path, checkpoint, shards, versions)
+        self._shards.build_anew()
+        self._updates.adopt_anew(self._shards.workers())
+        self._check_fit(path, checkpoint, shards)
+        for shard in shards:
+            self.give(shard, self._part(checkpoint, shard), versions)
+        self._updates.restored(versions)
+        self._saved = versions
         user: dict[str, Any] = checkpoint.extra.get("user", {})
         return path, user
 
@@ -153,13 +193,21 @@ class States:
         except ConfigError as error:
             raise ConfigError(f"checkpoint {path} cannot be restored, and nothing was changed: {error}") from error
 
-    def _give(self, shard: str, state: ShardState, versions: Mapping[str, int]) -> None:
+    def give(self, shard: str, state: ShardState, versions: Mapping[str, int]) -> None:
+        """Gives a shard, and its optimizer's part of it, the state of a version. Called while paused."""
         out: list[Any] = []
         write = pb.WriteState(shard=shard, state=encode_value(dict(state), out, f"state of {shard}"))
         optimizer = self._updates.of(shard)
         if optimizer:
             write.version = versions[optimizer]
         self._process.ask(self._shards.worker(shard), write, out)
+
+
+def _write(directory: Path, checkpoint: Checkpoint, written: Promise[Path]) -> None:
+    try:
+        written.set_result(write_checkpoint(directory, checkpoint))
+    except BaseException as error:  # belongs to whoever waits
+        written.set_error(error)
 
 
 def _find(directory: Path) -> Path:

@@ -6,8 +6,9 @@ Two-phase commit (Gray, "Notes on data base operating systems", 1978), the coord
     decide    the decision is appended to the journal and on disk: this is the point of commit. No record means abort
     commit    every owner applies; asked again, it answers again
 
-What the journal does not hold did not happen, so a coordinator may die at any moment. An owner that is lost after the
-decision changes nothing about it: the others have moved, and its successor is given the state of a checkpoint.
+What the journal does not hold did not happen, so a coordinator may die at any moment: the next one asks the owners what
+they have prepared, and looks there. An owner that is lost after the decision changes nothing about it: the others have
+moved, and its successor is given the state of a checkpoint, or the copy that its buddy has kept: see `recovery`.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from distgrad.graph.waiting import Promise, all_done, settled
 from distgrad.optim import from_settings
 from distgrad.wire import encode_value, pb
 
+from .copies import Copies
+from .doubt import Doubts, commit_order
 from .journal import Decision, Journal
 
 _log = logging.getLogger(__name__)
@@ -41,6 +44,7 @@ class _Group:
         version: number of updates decided.
         last: the latest decision.
         before: later steps, as they were taken before a checkpoint was restored.
+        copies: of the owners' state on other workers; None when none are wanted.
     """
 
     name: str
@@ -48,11 +52,16 @@ class _Group:
     kind: str
     settings: Mapping[str, Any]
     learning_rate: float
+    copies: Copies | None = None
     adopted: dict[str, int] = field(default_factory=dict)
     version: int = 0
     last: Decision | None = None
     before: dict[int, Decision] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def holders(self) -> list[str]:
+        """The workers that an update concerns."""
+        return sorted({*self.owners, *(self.copies.keepers() if self.copies is not None else ())})
 
 
 class Updates:
@@ -62,20 +71,29 @@ class Updates:
         process: the coordinator's.
         term: of this coordinator.
         journal: where decisions go; None: nowhere, they end with this process.
+
+    Attributes:
+        doubts: settles what an earlier coordinator, or a lost owner, has left in doubt.
     """
 
     def __init__(self, process: Process, term: int, journal: Journal | None) -> None:
         self._process = process
         self._term = term
         self._journal = journal
+        self.doubts = Doubts(process, term, journal)
         self._groups: dict[str, _Group] = {}
         self._lock = threading.Lock()  # guards the table of groups
         self._deciding = threading.Lock()  # guards the journal
 
     # ---- optimizers --------------------------------------------------------------------------------------------------
 
-    def create(self, name: str, workers: Mapping[str, str], kind: str, settings: Mapping[str, Any]) -> int:
+    def create(
+        self, name: str, workers: Mapping[str, str], kind: str, settings: Mapping[str, Any], replicate: bool = False
+    ) -> int:
         """Puts shards (name -> worker) under an optimizer; returns its version. Again: only returns it.
+
+        Owners that an earlier coordinator has brought to some version are met there. Where they disagree, or one of
+        them was started anew, no step can be taken before a recovery or a restore.
 
         Raises:
             ConfigError: no such optimizer or setting, no shards, the name is held by another optimizer, or a shard is
@@ -85,16 +103,15 @@ class Updates:
         optimizer = from_settings(kind, settings)
         if not workers:
             raise ConfigError(f"optimizer {name!r} was given no shards")
-        owners: dict[str, list[str]] = {}
-        for shard, worker in workers.items():
+        for shard in workers:
             taken = self.of(shard)
             if taken not in ("", name):
                 raise ConfigError(f"shard {shard!r} is under optimizer {taken!r} already")
-            owners.setdefault(worker, []).append(shard)
-        group = _Group(name, owners, kind, settings, optimizer.lr)
+        owners = _by_worker(workers)
+        group = _Group(name, owners, kind, settings, optimizer.lr, Copies(name) if replicate else None)
         with self._lock:
             held = self._groups.setdefault(name, group)
-        if (held.owners, held.kind, held.settings) != (owners, kind, settings):
+        if (held.owners, held.kind, held.settings, held.copies is not None) != (owners, kind, settings, replicate):
             raise ConfigError(
                 f"there is an optimizer {name!r} already, with other shards or settings: give this one a name of its "
                 "own (name=)"
@@ -102,6 +119,8 @@ class Updates:
         with self._turn(held):
             try:
                 self._adopt(held)
+                if held is group:
+                    self._meet(held)
             except BaseException:
                 if held is group:
                     with self._lock:
@@ -109,8 +128,19 @@ class Updates:
                 raise
             return held.version
 
+    def _meet(self, group: _Group) -> None:
+        """Finds out at what version the owners are. Copies are made when they agree; otherwise those that an earlier
+        coordinator had made may be all that is left of an owner."""
+        held = self.doubts.settle([group.name])
+        group.version = max((it.version for it in held), default=0)
+        if self._journal is not None and self._journal.latest(group.name) > group.version:
+            with self._deciding:  # what the journal says beyond that is of training that nobody has gone on with
+                self._journal.note_return({group.name: group.version})
+        if all(it.version == group.version for it in held if it.owner == it.worker):
+            self._copy(group)
+
     def _adopt(self, group: _Group) -> None:
-        """Has the owners put their shards under the optimizer, at its version."""
+        """Has the owners put their shards under the optimizer."""
         for worker, shards in sorted(group.owners.items()):
             incarnation = self._process.peers.incarnation(worker)
             if group.adopted.get(worker) == incarnation:
@@ -120,27 +150,32 @@ class Updates:
                     f"optimizer {group.name!r} is at version {group.version}, but {worker} was started anew and holds "
                     "initial weights: restore a checkpoint"
                 )
-            self._ask_to_adopt(group, worker, shards, group.version)
+            self._ask_to_adopt(group, worker, shards)
             group.adopted[worker] = incarnation
 
-    def adopt_anew(self, versions: Mapping[str, int]) -> None:
-        """Has owners that were started anew put their shards under their optimizers, at these versions, of which they
-        are about to be given the state. Called while paused."""
+    def adopt_anew(self, workers: Mapping[str, str], rebuilt: bool = False) -> None:
+        """Has owners that were started anew put their shards (name -> worker) under their optimizers, at version 0, and
+        are about to be given another state. Called while paused.
+
+        Arguments:
+            rebuilt: all shards were built anew.
+        """
         for group in self._all():
-            for worker, shards in sorted(group.owners.items()):
+            shards = [shard for shards in group.owners.values() for shard in shards]
+            group.owners = _by_worker({shard: workers[shard] for shard in shards})
+            for worker, own in sorted(group.owners.items()):
                 incarnation = self._process.peers.incarnation(worker)
-                if group.adopted.get(worker) != incarnation:
-                    self._ask_to_adopt(group, worker, shards, versions[group.name])
+                if rebuilt or group.adopted.get(worker) != incarnation:
+                    self._ask_to_adopt(group, worker, own)
                     group.adopted[worker] = incarnation
 
-    def _ask_to_adopt(self, group: _Group, worker: str, shards: list[str], version: int) -> None:
+    def _ask_to_adopt(self, group: _Group, worker: str, shards: list[str]) -> None:
         out: list[Any] = []
         adopt = pb.Adopt(
             optimizer=group.name,
             shards=shards,
             kind=group.kind,
             settings=encode_value(dict(group.settings), out, "settings"),
-            version=version,
             term=self._term,
         )
         self._process.ask(worker, adopt, out)
@@ -156,22 +191,51 @@ class Updates:
     def latest_version(self) -> int:
         return max(self.versions().values(), default=0)
 
+    def owners(self) -> dict[str, dict[str, list[str]]]:
+        """Optimizer -> worker -> its shards."""
+        return {group.name: dict(group.owners) for group in self._all()}
+
     def restored(self, versions: Mapping[str, int]) -> None:
         """All owners have been given the state of these versions. Called while paused.
 
         Steps that are taken again from there are compared with what the journal says of them.
         """
+        if self._journal is not None:
+            with self._deciding:
+                self._journal.note_return(versions)
+        for group in self._all():
+            taken = [d for d in self._journal or () if d.optimizer == group.name and d.outcome == "commit"]
+            group.before = {d.version: d for d in taken if d.version > versions[group.name]}
+            if group.copies is not None:
+                group.copies.forget()
+        self.stand(versions)
+
+    def stand(self, versions: Mapping[str, int]) -> None:
+        """All owners are at these versions: steps go on from there. Called while paused."""
         for group in self._all():
             group.version = versions[group.name]
             group.last = None
-            taken = [d for d in self._journal or () if d.optimizer == group.name and d.outcome == "commit"]
-            group.before = {decision.version: decision for decision in taken if decision.version > group.version}
+            self._copy(group)
+
+    def rewritten(self, shard: str) -> None:
+        """A shard was given another state; copies of it follow. Called while paused."""
+        for group in self._all():
+            worker = next((worker for worker, shards in group.owners.items() if shard in shards), "")
+            if worker and group.copies is not None:
+                group.copies.forget(worker)
+                self._copy(group)
 
     def forget(self, versions: Mapping[str, int]) -> None:
         """Drops the journal's records of steps up to these versions, since checkpoints have made them history."""
         if self._journal is not None:
             with self._deciding:
                 self._journal.compact(lambda decision: decision.version > versions.get(decision.optimizer, 0))
+
+    def _copy(self, group: _Group) -> None:
+        if group.copies is not None:
+            group.copies.make(self._process, self._term, group.owners)
+
+    # ---- one at a time -----------------------------------------------------------------------------------------------
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -292,14 +356,8 @@ class Updates:
     def _commit(self, group: _Group, decision: Decision) -> None:
         """Tells the owners what was decided, and waits until they have applied it. One that has not is gone, or about
         to end: what it held is lost with it, and the decision stands."""
-        commit = pb.Commit(
-            term=self._term,
-            optimizer=group.name,
-            version=decision.version,
-            clip_factor=decision.clip_factor,
-            learning_rate=decision.learning_rate,
-        )
-        answers = {worker: self._process.request(worker, commit) for worker in sorted(group.owners)}
+        commit = commit_order(self._term, decision)
+        answers = {worker: self._process.request(worker, commit) for worker in group.holders()}
         self._wait([settled(answer) for answer in answers.values()], "Commit")
         for worker, answer in answers.items():
             if answer.error is not None:
@@ -314,7 +372,7 @@ class Updates:
     def _withdraw(self, group: _Group, version: int) -> None:
         """Tells the owners that nothing happens. One that cannot be told is gone, and its pinned state with it."""
         withdraw = pb.Withdraw(term=self._term, optimizer=group.name, version=version)
-        for worker in sorted(group.owners):
+        for worker in group.holders():
             self._process.request(worker, withdraw)
 
     def _ask_all(self, group: _Group, body: Any) -> list[Any]:
@@ -331,6 +389,13 @@ class Updates:
 
     def __repr__(self) -> str:
         return f"<Updates of term {self._term}: {self.versions() or 'no optimizers'}>"
+
+
+def _by_worker(workers: Mapping[str, str]) -> dict[str, list[str]]:
+    owners: dict[str, list[str]] = {}
+    for shard, worker in workers.items():
+        owners.setdefault(worker, []).append(shard)
+    return owners
 
 
 def _result(decision: Decision) -> tuple[str, ...]:

@@ -46,7 +46,7 @@ class Buffer(Tensor):
 
     def blend(self, keep: float, addend: Any) -> None:
         """Makes the buffer `keep · buffer + addend`: at once, or, within `staged_buffers`, when its owner commits."""
-        update = BufferUpdate(self, keep, addend)
+        update = BufferUpdate(self, float(keep), addend)
         staged = _staged.get()
         if staged is None:
             update.apply()
@@ -69,13 +69,14 @@ class BufferUpdate:
     keep: float
     addend: Any
 
-    def after(self, value: Any) -> Any:
-        """The new array, given the present one."""
-        return np.asarray(value * self.keep + self.addend, dtype=value.dtype)
-
     def apply(self) -> None:
         """Gives the buffer its new array. The old one is not written to: a checkpoint may hold it."""
-        self.buffer.set_data(self.after(self.buffer.data))
+        self.buffer.set_data(blended(self.buffer.data, self.keep, self.addend))
+
+
+def blended(value: Any, keep: float, addend: Any) -> Any:
+    """The array of a buffer after a change: `keep · value + addend`, in the buffer's dtype."""
+    return np.asarray(value * keep + addend, dtype=value.dtype)
 
 
 _staged: ContextVar[list[BufferUpdate] | None] = ContextVar("distgrad_staged_buffers", default=None)

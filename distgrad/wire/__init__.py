@@ -16,7 +16,7 @@ from .dtypes import normalise
 from .errors import Origin, error_from_pb, error_to_pb
 from .frames import decode_frame, encode_frame
 from .names import EdgeName, edge_from_pb, edge_to_pb
-from .values import Recorded, RefName, ShardName, decode_value, encode_value, ref_from_pb, ref_to_pb
+from .values import Recorded, RefName, ShardName, decode_value, encode_value, ref_from_pb, ref_to_pb, same_data
 
 __all__ = [
     "EdgeName",
@@ -36,4 +36,5 @@ __all__ = [
     "pb",
     "ref_from_pb",
     "ref_to_pb",
+    "same_data",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -380,3 +380,17 @@ _DECODERS: dict[str, Callable[[Any, Sequence[Array], int], Any]] = {
     "ref": lambda content, arrays, depth: ref_from_pb(content),
     "shard": lambda content, arrays, depth: ShardName(content),
 }
+
+
+def same_data(one: Any, other: Any) -> bool:
+    """Whether two trees of plain data and arrays are equal, arrays by dtype, shape and bytes."""
+    return bool(_comparable(one) == _comparable(other))
+
+
+def _comparable(tree: Any) -> Any:
+    """A tree as one that `==` compares."""
+    if isinstance(tree, Mapping):
+        return {key: _comparable(value) for key, value in tree.items()}
+    if isinstance(tree, list | tuple):
+        return [_comparable(item) for item in tree]
+    return (str(tree.dtype), tree.shape, tree.tobytes()) if isinstance(tree, np.ndarray | np.generic) else tree

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from functools import partial
 from typing import Any
@@ -15,7 +15,7 @@ from distgrad.graph.functional import shard_frame
 from distgrad.graph.share import active
 from distgrad.graph.waiting import Promise
 from distgrad.optim import from_settings
-from distgrad.wire import pb
+from distgrad.wire import pb, same_data
 from distgrad.wire.dtypes import dtype_name
 
 from .ownership import Ownership
@@ -34,10 +34,11 @@ class Hosted:
         owner: of its parameters; None while it is under no optimizer.
     """
 
-    def __init__(self, name: str, shard: Shard, program: str, seed: int) -> None:
+    def __init__(self, name: str, shard: Shard, program: str, config: Mapping[str, Any], seed: int) -> None:
         self.name = name
         self.shard = shard
         self.program = program
+        self.config = config
         self.seed = seed
         self.methods = remote_methods(type(shard))
         self.owner: Ownership | None = None
@@ -54,18 +55,28 @@ class Host:
         self.worker = worker
         self.shards: dict[str, Hosted] = {}
         self.owners: dict[str, Ownership] = {}
+        self._snapshot: dict[str, tuple[dict[str, Any], int]] = {}
 
     # ---- building ----------------------------------------------------------------------------------------------------
 
-    def load(self, name: str, program: str, config: Mapping[str, Any], seed: int) -> Hosted:
-        """Builds a shard. Its initial weights derive from `seed` and `name`, not from this worker.
+    def load(self, name: str, program: str, config: Mapping[str, Any], seed: int, anew: bool = False) -> Hosted:
+        """Builds a shard. Its initial weights derive from `seed` and `name`, not from this worker. One that was built
+        in the same way before is there already: a coordinator that was started anew meets it as it is.
+
+        Arguments:
+            anew: build it also then.
 
         Raises:
             ProgramError: no such program, or its class refuses the config.
-            ConfigError: the name is taken.
+            ConfigError: the name is taken by another shard.
         """
-        if name in self.shards:
-            raise ConfigError(f"shard {name!r} lives on {self.worker} already")
+        held = self.shards.get(name)
+        if held is not None and anew:
+            self._release(held)
+        elif held is not None and same_data((held.program, held.seed, held.config), (program, seed, config)):
+            return held
+        elif held is not None:
+            raise ConfigError(f"another shard {name!r} lives on {self.worker} already: {held!r}")
         kind = self.programs.shard_class(program)
         try:
             with nn.random.seeded(seed, name), tape.entered(frame=shard_frame(name)):
@@ -75,8 +86,17 @@ class Host:
             raise ProgramError(
                 f"shard {name!r}: {program}({settings}) failed on {self.worker}: {type(error).__name__}: {error}"
             ) from error
-        self.shards[name] = Hosted(name, shard, program, seed)
+        self.shards[name] = Hosted(name, shard, program, config, seed)
         return self.shards[name]
+
+    def _release(self, hosted: Hosted) -> None:
+        """Forgets a shard."""
+        del self.shards[hosted.name]
+        owner = hosted.owner
+        if owner is not None:
+            owner.release(hosted.name)
+            if not owner.shards:
+                del self.owners[owner.name]
 
     def adopt(self, message: pb.Adopt, settings: Mapping[str, Any]) -> None:
         """Puts shards of this worker under an optimizer: all of them, or, raising, none. Again: nothing happens.
@@ -191,6 +211,20 @@ class Host:
             "optimizer": owner.state_of(name) if owner else {},
         }
         return state, owner.version if owner else 0
+
+    def take_snapshot(self, names: Sequence[str]) -> None:
+        """Keeps what these shards hold now, instead of what was kept before. Costs references: updates swap arrays."""
+        self._snapshot = {name: self.state(name) for name in names}
+
+    def snapshot(self, name: str) -> tuple[dict[str, Any], int]:
+        """What `state` said of a shard when the snapshot was taken.
+
+        Raises:
+            ContextError: the shard is not part of it.
+        """
+        if name not in self._snapshot:
+            raise ContextError(f"the snapshot of {self.worker} that had shard {name!r} has been replaced by another")
+        return self._snapshot[name]
 
     def check_state(self, name: str, given: Mapping[str, ArrayKind]) -> None:
         """Raises ConfigError unless a state of such arrays ("parameters/weight", ...) is one that `load_state` takes.

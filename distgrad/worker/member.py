@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import secrets
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
-from distgrad.errors import DistgradError, WorkerLost
+from distgrad.errors import ConfigError, DistgradError, PermissionDenied, WorkerLost
 from distgrad.graph.process import Process
 from distgrad.graph.waiting import Promise
 from distgrad.transport.interfaces import Identity, Link
@@ -18,6 +19,9 @@ from distgrad.wire import pb
 COORDINATOR = "coordinator"
 # Seconds to wait, when the link to a member broke, for the coordinator's word on what became of it.
 FOR_THE_REASON = 0.3
+# Seconds between two attempts to join another coordinator, and for one of them.
+BETWEEN_ATTEMPTS = 0.05
+LONGEST_ATTEMPT = 1.0
 
 
 def choose_name(address: str, settings: TransportSettings, timeout: float = 5.0) -> str:
@@ -42,15 +46,26 @@ class Membership:
     Arguments:
         process: whose membership this is.
         on_event: told of every change of another member.
+        patience: seconds to wait for another coordinator when the one there was is lost.
+
+    Attributes:
+        term: of the coordinator.
+        ended: set when the coordinator is gone for good, to the error that says why.
     """
 
-    def __init__(self, process: Process, on_event: Callable[[pb.Member], None] | None = None) -> None:
+    def __init__(
+        self, process: Process, on_event: Callable[[pb.Member], None] | None = None, patience: float = 0.0
+    ) -> None:
         self.process = process
         self.term = 0
         self.members: dict[str, pb.Member] = {}
-        # Set when the coordinator is gone, to the error that says why.
         self.ended: Promise[None] = Promise()
         self._on_event = on_event
+        self._patience = patience
+        self._joined_at: tuple[str, list[str]] = "", []
+        self._closing = threading.Event()
+        self._coordinator = 0  # its incarnation
+        self._seeking = False
         self._shards: dict[str, Promise[tuple[str, dict[str, int]]]] = {}
         self._lock = threading.Lock()
         self._changed = threading.Condition()
@@ -66,11 +81,51 @@ class Membership:
         Raises:
             LinkError, PermissionDenied, ConfigError: it cannot be reached, or does not want us.
         """
-        self.process.endpoint.connect(COORDINATOR, address, timeout=timeout)
+        self._joined_at = address, programs
+        self._join(timeout)
+
+    def _join(self, timeout: float) -> None:
+        address, programs = self._joined_at
+        try:
+            link = self.process.endpoint.connect(COORDINATOR, address, timeout=timeout)
+        except WorkerLost as error:  # it has been told that this incarnation is lost, and acted on it
+            raise PermissionDenied(f"{error}; start the process again to join as a new one") from error
+        with self._lock:
+            self._coordinator = link.peer.incarnation
         reply, _ = self.process.ask(COORDINATOR, pb.Join(name=self.process.name, programs=programs), timeout=timeout)
+        if reply.term < self.term:
+            raise PermissionDenied(f"the coordinator at {address} is of term {reply.term}, after one of {self.term}")
         self.term = reply.term
         for member in reply.members:
             self._meet(member, listed=True)
+
+    def _seek(self, lost: Identity, error: DistgradError) -> None:
+        """In a thread of its own: joins the next coordinator at the same address, or gives up. What this process holds
+        stays; only the one that is lost is never listened to again."""
+        deadline = time.monotonic() + self._patience
+        reason = ""
+        while (left := deadline - time.monotonic()) > 0 and not self._closing.wait(BETWEEN_ATTEMPTS):
+            with self._changed:
+                self.members.clear()
+            try:
+                self._join(min(left, LONGEST_ATTEMPT))
+            except (PermissionDenied, ConfigError) as refusal:
+                self.ended.set_error(refusal)
+                return
+            except (DistgradError, OSError) as failure:
+                reason = str(failure)
+                continue
+            with self._lock:
+                link = self.process.endpoint.link(COORDINATOR)
+                self._seeking = link is None or link.peer.incarnation != self._coordinator
+            if not self._seeking:
+                self.process.gone(lost, error)
+                return
+        self.ended.set_error(WorkerLost(f"{error}, and no other came within {self._patience:g} s: {reason}"))
+
+    def close(self) -> None:
+        """Waits for no coordinator any more."""
+        self._closing.set()
 
     # ---- who is there ------------------------------------------------------------------------------------------------
 
@@ -97,7 +152,14 @@ class Membership:
             self._on_event(member)
 
     def _lost(self, peer: Identity, error: DistgradError) -> None:
-        if peer.name == COORDINATOR:
+        if peer.name != COORDINATOR:
+            return
+        with self._lock:
+            current = peer.incarnation == self._coordinator and not self._seeking
+            seeks = self._seeking = current and self._patience > 0 and self.term > 0 and not self._closing.is_set()
+        if seeks:
+            threading.Thread(target=self._seek, args=(peer, error), name="distgrad-seek", daemon=True).start()
+        elif current:
             self.ended.set_error(error)
 
     def _explain(self, peer: Identity, reason: str) -> str:

@@ -1,9 +1,4 @@
-"""The parameters that live on a worker, and the two halves of an update.
-
-An update happens on every owner or on none. *Prepare* pins the gradients of the contexts and answers with their norms;
-it changes nothing. *Commit* builds new arrays and swaps all references at once; it never writes in place, so graphs and
-checkpoints that hold the old arrays stay right. Both are idempotent, and both refuse a coordinator of an earlier term.
-"""
+"""The parameters that live on a worker, and how they take part in an update: see `holding`."""
 
 from __future__ import annotations
 
@@ -16,13 +11,14 @@ import numpy as np
 
 from distgrad.autograd.rows import Rows
 from distgrad.autograd.tensor import Tensor
-from distgrad.errors import ContextError, PermissionDenied
+from distgrad.errors import ContextError
 from distgrad.graph.share import Share
 from distgrad.graph.waiting import Promise
 from distgrad.nn import Buffer, Module, Parameter
-from distgrad.nn.parameter import BufferUpdate
 from distgrad.optim import Optimizer
 from distgrad.optim.optimizer import check_gradient
+
+from .holding import BufferChange, Holding, Pinned
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,35 +30,20 @@ class Norm:
     finite: bool
 
 
-@dataclass(frozen=True, slots=True)
-class _Pinned:
-    """What a prepared update needs: gradients by parameter, and changes of buffers in program order."""
-
-    version: int
-    gradients: dict[str, Any]
-    buffers: list[BufferUpdate]
-
-
-class Ownership:
+class Ownership(Holding):
     """The parameters of one optimizer on this worker.
 
     Used in the compute slot only, between calls; `reached` alone may be called from any thread.
 
     Attributes:
-        version: number of updates applied.
-        term: highest term of a coordinator seen.
         shards: by name.
-        state: of the optimizer; names are SHARD/PARAMETER/SLOT.
+        buddy: the worker that holds a copy of all this; empty when none does.
     """
 
     def __init__(self, name: str, optimizer: Optimizer, version: int, term: int) -> None:
-        self.name = name
-        self.optimizer = optimizer
-        self.version = version
-        self.term = term
+        super().__init__(name, optimizer, version, term)
         self.shards: dict[str, Module] = {}
-        self.state: dict[str, Any] = {}
-        self._pinned: _Pinned | None = None
+        self.buddy = ""
         self._lock = threading.Lock()  # guards `version` and `_reached`
         self._reached: dict[int, Promise[None]] = {}
 
@@ -70,7 +51,16 @@ class Ownership:
         """Puts the parameters of a shard under this optimizer; again: nothing happens."""
         if name not in self.shards:
             self.shards[name] = shard
-            self.state.update(self.optimizer.init(self._arrays([name])))
+            own = {key: parameter.data for key, parameter in self._parameters([name])}
+            self.state.update(self.optimizer.init(own))
+
+    def release(self, name: str) -> None:
+        """Lets go of a shard; the version is 0 when it was the last."""
+        prefix = f"{name}/"
+        self.shards.pop(name, None)
+        self.state = {key: array for key, array in self.state.items() if not key.startswith(prefix)}
+        if not self.shards:
+            self.move_to(0)
 
     # ---- versions ----------------------------------------------------------------------------------------------------
 
@@ -112,69 +102,25 @@ class Ownership:
             ConfigError: a gradient does not have its parameter's shape.
         """
         self.check_term(term)
-        if version != self.version + 1:
-            raise ContextError(
-                f"optimizer {self.name!r} is at version {self.version} here and cannot prepare {version}"
-            )
+        self.require_next(version)
         gradients: dict[str, Any] = {}
         for name, parameter in self._parameters(self.shards):
             total = _sum(share.gradient(parameter.node) for share in shares)
             if total is not None:
                 check_gradient(parameter, total)
                 gradients[name] = total
-        self._pinned = _Pinned(version, gradients, [update for share in shares for update in self._staged(share)])
+        self.pin(term, Pinned(version, gradients, [change for share in shares for change in self._staged(share)]))
         return [Norm(name, *_norm(gradient)) for name, gradient in sorted(gradients.items())]
 
-    def commit(self, term: int, version: int, clip_factor: float, learning_rate: float) -> None:
-        """Applies the update to `version` that was prepared; again: nothing happens.
-
-        Raises:
-            PermissionDenied: the term is over.
-            ContextError: it was never prepared here.
-        """
-        self.check_term(term)
-        if version <= self.version:
-            return
-        pinned = self._pinned
-        if pinned is None or pinned.version != version:
-            raise ContextError(f"optimizer {self.name!r} is at version {self.version} and has not prepared {version}")
-        gradients = _scaled(pinned.gradients, clip_factor)
-        parameters = dict(self._parameters(self.shards))
-        old = {name: parameter.data for name, parameter in parameters.items()}
-        new, state = self.optimizer.update(old, gradients, self.state, version, learning_rate)
-        buffers = _blended(pinned.buffers)
-        # All that can fail is done: swap.
-        for name, parameter in parameters.items():
-            parameter.set_data(new[name])
-        for buffer, value in buffers:
-            buffer.set_data(value)
-        self.state = state
-        self._pinned = None
+    def _swap(self, parameters: Mapping[str, Any], buffers: Mapping[str, Any], version: int) -> None:
+        for name, parameter in self._parameters(self.shards):
+            parameter.set_data(parameters[name])
+        own = dict(self._buffers())
+        for name, value in buffers.items():
+            own[name].set_data(value)
         self._arrive(version)
 
-    def withdraw(self, term: int, version: int) -> None:
-        """Lets go of what was pinned for the update to `version`, if anything was."""
-        self.check_term(term)
-        if self._pinned is not None and self._pinned.version == version:
-            self._pinned = None
-
-    @property
-    def pinned(self) -> bool:
-        """Whether an update is prepared and not decided."""
-        return self._pinned is not None
-
-    def check_term(self, term: int) -> None:
-        """Raises PermissionDenied for a coordinator that another one has replaced."""
-        if term < self.term:
-            raise PermissionDenied(f"a coordinator of term {term} came after one of term {self.term}: it is refused")
-        self.term = term
-
     # ---- state -------------------------------------------------------------------------------------------------------
-
-    def state_of(self, shard: str) -> dict[str, Any]:
-        """The optimizer's state of one shard; names are PARAMETER/SLOT."""
-        prefix = f"{shard}/"
-        return {name.removeprefix(prefix): array for name, array in self.state.items() if name.startswith(prefix)}
 
     def load(self, shard: str, state: Mapping[str, Any]) -> None:
         """Takes over the optimizer's state of one shard, which has been checked."""
@@ -183,7 +129,7 @@ class Ownership:
     def move_to(self, version: int) -> None:
         """From now on this owner is at `version`, whatever it was at. What was pinned is dropped, and calls that waited
         for a version fail: their contexts began in a course of training that has been given up."""
-        self._pinned = None
+        self.pending = None
         with self._lock:
             waiting, self._reached = self._reached, {}
         for waited, promise in waiting.items():
@@ -205,17 +151,28 @@ class Ownership:
             if parameter.requires_grad
         ]
 
-    def _arrays(self, shards: Iterable[str]) -> dict[str, Any]:
-        return {name: parameter.data for name, parameter in self._parameters(shards)}
+    def _buffers(self) -> list[tuple[str, Buffer]]:
+        """The buffers as SHARD/BUFFER."""
+        return [(f"{shard}/{name}", item) for shard, own in self.shards.items() for name, item in own.named_buffers()]
 
-    def _staged(self, share: Share) -> list[BufferUpdate]:
+    def trainable(self) -> dict[str, Any]:
+        return {name: parameter.data for name, parameter in self._parameters(self.shards)}
+
+    def buffer(self, name: str) -> Any:
+        return dict(self._buffers())[name].data
+
+    def _staged(self, share: Share) -> list[BufferChange]:
         """The changes of this owner's buffers staged in a context, in program order of the calls that made them."""
-        own = {id(buffer) for shard in self.shards.values() for buffer in shard.buffers()}
+        names = {id(buffer): name for name, buffer in self._buffers()}
         staged = (update for _, updates in sorted(share.staged.items()) for update in updates)
-        return [update for update in staged if id(update.buffer) in own]
+        return [
+            BufferChange(names[id(update.buffer)], update.keep, update.addend)
+            for update in staged
+            if id(update.buffer) in names
+        ]
 
     def __repr__(self) -> str:
-        pinned = f", {self._pinned.version} prepared" if self._pinned else ""
+        pinned = f", {self.prepared} prepared" if self.pinned else ""
         return (
             f"<Ownership of {', '.join(self.shards) or 'nothing'} under {self.name} at version {self.version}{pinned}>"
         )
@@ -231,29 +188,9 @@ def _sum(gradients: Iterable[Any]) -> Any:
     return total
 
 
-def _scaled(gradients: dict[str, Any], factor: float) -> dict[str, Any]:
-    """The gradients times a factor, each in its own dtype."""
-    if factor == 1.0:
-        return gradients
-    return {name: gradient * np.asarray(factor, _real(gradient.dtype)) for name, gradient in gradients.items()}
-
-
-def _blended(updates: Sequence[BufferUpdate]) -> list[tuple[Buffer, Any]]:
-    """What buffers become when the updates are made one after the other."""
-    values: dict[int, tuple[Buffer, Any]] = {}
-    for update in updates:
-        _, value = values.get(id(update.buffer), (None, update.buffer.data))
-        values[id(update.buffer)] = update.buffer, update.after(value)
-    return list(values.values())
-
-
 def _norm(gradient: Any) -> tuple[float, bool]:
     values = gradient.values if isinstance(gradient, Rows) else np.asarray(gradient)
     with np.errstate(over="ignore", invalid="ignore"):  # what comes of it is told
         wide = np.abs(values).astype(np.float64).ravel()
         norm = float(np.sqrt(np.dot(wide, wide)))
     return norm, bool(np.isfinite(norm))
-
-
-def _real(dtype: Any) -> Any:
-    return np.empty(0, dtype).real.dtype

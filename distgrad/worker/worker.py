@@ -14,9 +14,11 @@ from distgrad.transport.settings import TransportSettings
 from distgrad.wire import decode_value, encode_value, pb
 from distgrad.wire.dtypes import dtype_name
 
+from .holding import Holding
 from .host import Host, Hosted
 from .member import Membership
 from .programs import Programs
+from .replica import Replicas, pin_request
 
 # How long, in seconds, a thread may hold the interpreter while a link's thread wants it. Python's default of 5 ms would
 # make each message that arrives during computation wait that long.
@@ -33,6 +35,7 @@ class Worker:
         listen: "HOST:PORT" (port 0: a free one) or "unix:PATH" for links from others.
         advertise: "HOST:PORT" or "HOST" at which others reach it, if not there.
         max_depth: how deep calls may nest.
+        patience: seconds to wait for another coordinator when the one there was is lost; 0: end with it.
     """
 
     def __init__(
@@ -45,6 +48,7 @@ class Worker:
         *,
         advertise: str = "",
         max_depth: int = 1000,
+        patience: float = 0.0,
         lanes: Lanes | None = None,
     ) -> None:
         self._coordinator = coordinator
@@ -54,7 +58,8 @@ class Worker:
         self.process = Process(
             Identity.new(name, "worker"), settings, resolve=self.host.resolve, max_depth=max_depth, lanes=lanes
         )
-        self.membership = Membership(self.process)
+        self.replicas = Replicas()
+        self.membership = Membership(self.process, patience=patience)
         self._stopped: Promise[str] = Promise()
         self.process.requests[pb.ReadGradients] = self._read_gradients
         self.process.find_parameters = lambda name: dict(self.host.hosted(name).shard.named_parameters())
@@ -68,11 +73,17 @@ class Worker:
             pb.ReadState: self._read_state,
             pb.CheckState: self._check_state,
             pb.WriteState: self._write_state,
+            pb.TakeSnapshot: self._take_snapshot,
+            pb.ReadStanding: self._read_standing,
+            pb.Replicate: self._replicate,
+            pb.ReadReplica: self._read_replica,
         }
-        for body, handler in orders.items():
+        of_others: dict[type, Handler] = {pb.Mirror: self._mirror, pb.Pin: self._pin}
+        for body, handler in {**orders, **of_others}.items():
             self.process.serve(body, handler, Priority.GRADIENT)
         # Anybody in the cluster may call shards; what becomes of them is for the coordinator to say.
         self.process.accept({"coordinator"}, [*orders, pb.Shutdown])
+        self.process.accept({"worker"}, of_others)
 
     # ---- life --------------------------------------------------------------------------------------------------------
 
@@ -94,12 +105,13 @@ class Worker:
         return self._stopped.result()
 
     def close(self) -> None:
+        self.membership.close()
         self.process.close()
 
     # ---- requests ----------------------------------------------------------------------------------------------------
 
     def _load(self, body: pb.LoadShard, arrays: list[Any]) -> tuple[Any, list[Any]]:
-        hosted = self.host.load(body.name, body.program, decode_value(body.config, arrays), body.seed)
+        hosted = self.host.load(body.name, body.program, decode_value(body.config, arrays), body.seed, body.anew)
         return _describe(hosted), []
 
     def _adopt(self, body: pb.Adopt, arrays: list[Any]) -> tuple[Any, list[Any]]:
@@ -116,12 +128,16 @@ class Worker:
             if shares.released(context):
                 owner.withdraw(body.term, body.version)
                 raise ContextClosed(f"context {context} has been released, and its gradients with it")
+        if owner.buddy and owner.pending is not None:
+            pin, out = pin_request(self.process.name, body.term, owner.name, owner.pending)
+            self.process.ask(owner.buddy, pin, out)
         return pb.Prepared(norms=[pb.Norm(parameter=n.parameter, norm=n.norm, finite=n.finite) for n in norms]), []
 
     def _commit(self, body: pb.Commit, arrays: list[Any]) -> tuple[Any, list[Any]]:
-        owner = self.host.owner(body.optimizer)
+        self.replicas.drop_stale(body.optimizer, body.version)
         try:
-            owner.commit(body.term, body.version, body.clip_factor, body.learning_rate)
+            for holding in self._holdings(body.optimizer):
+                holding.commit(body.term, body.version, body.clip_factor, body.learning_rate)
         except PermissionDenied:
             raise
         except Exception as error:
@@ -131,11 +147,68 @@ class Worker:
         return pb.Empty(), []
 
     def _withdraw(self, body: pb.Withdraw, arrays: list[Any]) -> tuple[Any, list[Any]]:
-        self.host.owner(body.optimizer).withdraw(body.term, body.version)
+        for holding in self._holdings(body.optimizer):
+            holding.withdraw(body.term, body.version)
+        return pb.Empty(), []
+
+    def _holdings(self, optimizer: str) -> list[Holding]:
+        """What this worker owns under an optimizer, and its copies of what others do."""
+        copies = self.replicas.of(optimizer)
+        if copies and optimizer not in self.host.owners:
+            return [*copies]
+        return [self.host.owner(optimizer), *copies]
+
+    def _read_standing(self, body: pb.ReadStanding, arrays: list[Any]) -> tuple[Any, list[Any]]:
+        name = self.process.name
+        held = [(name, owner) for owner in self.host.owners.values()] + [(it.owner, it) for it in self.replicas]
+        return pb.Standing(
+            held=[
+                pb.Held(optimizer=it.name, owner=owner, version=it.version, prepared=it.prepared) for owner, it in held
+            ]
+        ), []
+
+    # ---- copies of state ---------------------------------------------------------------------------------------------
+
+    def _replicate(self, body: pb.Replicate, arrays: list[Any]) -> tuple[Any, list[Any]]:
+        owner = self.host.owner(body.optimizer)
+        owner.check_term(body.term)
+        out: list[Any] = []
+        mirror = pb.Mirror(
+            term=body.term,
+            optimizer=owner.name,
+            owner=self.process.name,
+            kind=owner.optimizer.kind,
+            settings=encode_value(owner.optimizer.to_settings(), out, "settings"),
+            version=owner.version,
+            shards=encode_value({name: self.host.state(name)[0] for name in owner.shards}, out, "shards"),
+            trainable=owner.trainable(),
+        )
+        self.process.ask(body.buddy, mirror, out)
+        owner.buddy = body.buddy
+        return pb.Empty(), []
+
+    def _mirror(self, body: pb.Mirror, arrays: list[Any]) -> tuple[Any, list[Any]]:
+        self.replicas.take(body, arrays)
+        return pb.Empty(), []
+
+    def _pin(self, body: pb.Pin, arrays: list[Any]) -> tuple[Any, list[Any]]:
+        self.replicas.pin(body, arrays)
+        return pb.Empty(), []
+
+    def _read_replica(self, body: pb.ReadReplica, arrays: list[Any]) -> tuple[Any, list[Any]]:
+        replica = self.replicas.find(body.optimizer, body.owner)
+        out: list[Any] = []
+        state = encode_value(replica.shard(body.shard), out, f"copy of {body.shard}")
+        return pb.StateRead(state=state, version=replica.version), out
+
+    # ---- state -------------------------------------------------------------------------------------------------------
+
+    def _take_snapshot(self, body: pb.TakeSnapshot, arrays: list[Any]) -> tuple[Any, list[Any]]:
+        self.host.take_snapshot(body.shards)
         return pb.Empty(), []
 
     def _read_state(self, body: pb.ReadState, arrays: list[Any]) -> tuple[Any, list[Any]]:
-        state, version = self.host.state(body.shard)
+        state, version = (self.host.snapshot if body.snapshot else self.host.state)(body.shard)
         out: list[Any] = []
         return pb.StateRead(state=encode_value(state, out, f"state of {body.shard}"), version=version), out
 

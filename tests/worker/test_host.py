@@ -45,8 +45,16 @@ def test_initial_weights_depend_on_seed_and_name_and_not_on_worker_order_or_neig
 def test_a_name_is_given_to_one_shard() -> None:
     worker = host()
     worker.load("a", LAYER, SIZES, 0)
-    with pytest.raises(ConfigError, match="shard 'a' lives on w0 already"):
-        worker.load("a", LAYER, SIZES, 0)
+    with pytest.raises(ConfigError, match="another shard 'a' lives on w0 already"):
+        worker.load("a", LAYER, SIZES, 1)
+
+
+def test_a_shard_built_in_the_same_way_again_is_the_one_there_is_unless_it_is_wanted_anew() -> None:
+    worker = host()
+    first = worker.load("a", LAYER, SIZES, 0)
+    assert worker.load("a", LAYER, dict(SIZES), 0) is first
+    assert worker.load("a", LAYER, SIZES, 0, anew=True) is not first
+    assert list(worker.shards) == ["a"]
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,26 @@
 from distgrad.wire.v1 import tensor_pb2 as _tensor_pb2
 from distgrad.wire.v1 import worker_pb2 as _worker_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from collections.abc import Iterable as _Iterable, Mapping as _Mapping
 from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class Source(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    SOURCE_UNSPECIFIED: _ClassVar[Source]
+    SOURCE_OWNERS: _ClassVar[Source]
+    SOURCE_REPLICAS: _ClassVar[Source]
+    SOURCE_CHECKPOINT: _ClassVar[Source]
+    SOURCE_INITIAL: _ClassVar[Source]
+SOURCE_UNSPECIFIED: Source
+SOURCE_OWNERS: Source
+SOURCE_REPLICAS: Source
+SOURCE_CHECKPOINT: Source
+SOURCE_INITIAL: Source
 
 class ChooseName(_message.Message):
     __slots__ = ()
@@ -105,16 +119,18 @@ class ShardFound(_message.Message):
     def __init__(self, name: _Optional[str] = ..., program: _Optional[str] = ..., worker: _Optional[str] = ..., parameters: _Optional[_Iterable[_Union[_worker_pb2.ParameterInfo, _Mapping]]] = ..., methods: _Optional[_Iterable[_Union[_worker_pb2.MethodInfo, _Mapping]]] = ...) -> None: ...
 
 class CreateOptimizer(_message.Message):
-    __slots__ = ("name", "shards", "kind", "settings")
+    __slots__ = ("name", "shards", "kind", "settings", "replicate")
     NAME_FIELD_NUMBER: _ClassVar[int]
     SHARDS_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
     SETTINGS_FIELD_NUMBER: _ClassVar[int]
+    REPLICATE_FIELD_NUMBER: _ClassVar[int]
     name: str
     shards: _containers.RepeatedScalarFieldContainer[str]
     kind: str
     settings: _tensor_pb2.Value
-    def __init__(self, name: _Optional[str] = ..., shards: _Optional[_Iterable[str]] = ..., kind: _Optional[str] = ..., settings: _Optional[_Union[_tensor_pb2.Value, _Mapping]] = ...) -> None: ...
+    replicate: bool
+    def __init__(self, name: _Optional[str] = ..., shards: _Optional[_Iterable[str]] = ..., kind: _Optional[str] = ..., settings: _Optional[_Union[_tensor_pb2.Value, _Mapping]] = ..., replicate: bool = ...) -> None: ...
 
 class OptimizerCreated(_message.Message):
     __slots__ = ("name", "version")
@@ -188,3 +204,34 @@ class Restored(_message.Message):
     extra: _tensor_pb2.Value
     versions: _containers.ScalarMap[str, int]
     def __init__(self, path: _Optional[str] = ..., extra: _Optional[_Union[_tensor_pb2.Value, _Mapping]] = ..., versions: _Optional[_Mapping[str, int]] = ...) -> None: ...
+
+class Recover(_message.Message):
+    __slots__ = ("directory", "job", "patience", "standby_after")
+    DIRECTORY_FIELD_NUMBER: _ClassVar[int]
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    PATIENCE_FIELD_NUMBER: _ClassVar[int]
+    STANDBY_AFTER_FIELD_NUMBER: _ClassVar[int]
+    directory: str
+    job: str
+    patience: float
+    standby_after: float
+    def __init__(self, directory: _Optional[str] = ..., job: _Optional[str] = ..., patience: _Optional[float] = ..., standby_after: _Optional[float] = ...) -> None: ...
+
+class Recovered(_message.Message):
+    __slots__ = ("versions", "source", "path", "extra")
+    class VersionsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
+    VERSIONS_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    PATH_FIELD_NUMBER: _ClassVar[int]
+    EXTRA_FIELD_NUMBER: _ClassVar[int]
+    versions: _containers.ScalarMap[str, int]
+    source: Source
+    path: str
+    extra: _tensor_pb2.Value
+    def __init__(self, versions: _Optional[_Mapping[str, int]] = ..., source: _Optional[_Union[Source, str]] = ..., path: _Optional[str] = ..., extra: _Optional[_Union[_tensor_pb2.Value, _Mapping]] = ...) -> None: ...

@@ -325,16 +325,18 @@ class GradientsRead(_message.Message):
     def __init__(self, gradients: _Optional[_Union[_tensor_pb2.Value, _Mapping]] = ...) -> None: ...
 
 class LoadShard(_message.Message):
-    __slots__ = ("name", "program", "config", "seed")
+    __slots__ = ("name", "program", "config", "seed", "anew")
     NAME_FIELD_NUMBER: _ClassVar[int]
     PROGRAM_FIELD_NUMBER: _ClassVar[int]
     CONFIG_FIELD_NUMBER: _ClassVar[int]
     SEED_FIELD_NUMBER: _ClassVar[int]
+    ANEW_FIELD_NUMBER: _ClassVar[int]
     name: str
     program: str
     config: _tensor_pb2.Value
     seed: int
-    def __init__(self, name: _Optional[str] = ..., program: _Optional[str] = ..., config: _Optional[_Union[_tensor_pb2.Value, _Mapping]] = ..., seed: _Optional[int] = ...) -> None: ...
+    anew: bool
+    def __init__(self, name: _Optional[str] = ..., program: _Optional[str] = ..., config: _Optional[_Union[_tensor_pb2.Value, _Mapping]] = ..., seed: _Optional[int] = ..., anew: bool = ...) -> None: ...
 
 class ShardLoaded(_message.Message):
     __slots__ = ("parameters", "methods")
@@ -363,10 +365,12 @@ class ParameterInfo(_message.Message):
     def __init__(self, name: _Optional[str] = ..., dtype: _Optional[str] = ..., shape: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class ReadState(_message.Message):
-    __slots__ = ("shard",)
+    __slots__ = ("shard", "snapshot")
     SHARD_FIELD_NUMBER: _ClassVar[int]
+    SNAPSHOT_FIELD_NUMBER: _ClassVar[int]
     shard: str
-    def __init__(self, shard: _Optional[str] = ...) -> None: ...
+    snapshot: bool
+    def __init__(self, shard: _Optional[str] = ..., snapshot: bool = ...) -> None: ...
 
 class StateRead(_message.Message):
     __slots__ = ("state", "version")
@@ -393,6 +397,12 @@ class CheckState(_message.Message):
     shard: str
     arrays: _containers.RepeatedCompositeFieldContainer[ParameterInfo]
     def __init__(self, shard: _Optional[str] = ..., arrays: _Optional[_Iterable[_Union[ParameterInfo, _Mapping]]] = ...) -> None: ...
+
+class TakeSnapshot(_message.Message):
+    __slots__ = ("shards",)
+    SHARDS_FIELD_NUMBER: _ClassVar[int]
+    shards: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, shards: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Adopt(_message.Message):
     __slots__ = ("optimizer", "shards", "kind", "settings", "version", "term")
@@ -461,6 +471,84 @@ class Withdraw(_message.Message):
     optimizer: str
     version: int
     def __init__(self, term: _Optional[int] = ..., optimizer: _Optional[str] = ..., version: _Optional[int] = ...) -> None: ...
+
+class Replicate(_message.Message):
+    __slots__ = ("term", "optimizer", "buddy")
+    TERM_FIELD_NUMBER: _ClassVar[int]
+    OPTIMIZER_FIELD_NUMBER: _ClassVar[int]
+    BUDDY_FIELD_NUMBER: _ClassVar[int]
+    term: int
+    optimizer: str
+    buddy: str
+    def __init__(self, term: _Optional[int] = ..., optimizer: _Optional[str] = ..., buddy: _Optional[str] = ...) -> None: ...
+
+class Mirror(_message.Message):
+    __slots__ = ("term", "optimizer", "owner", "kind", "settings", "version", "shards", "trainable")
+    TERM_FIELD_NUMBER: _ClassVar[int]
+    OPTIMIZER_FIELD_NUMBER: _ClassVar[int]
+    OWNER_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    SETTINGS_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    SHARDS_FIELD_NUMBER: _ClassVar[int]
+    TRAINABLE_FIELD_NUMBER: _ClassVar[int]
+    term: int
+    optimizer: str
+    owner: str
+    kind: str
+    settings: _tensor_pb2.Value
+    version: int
+    shards: _tensor_pb2.Value
+    trainable: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, term: _Optional[int] = ..., optimizer: _Optional[str] = ..., owner: _Optional[str] = ..., kind: _Optional[str] = ..., settings: _Optional[_Union[_tensor_pb2.Value, _Mapping]] = ..., version: _Optional[int] = ..., shards: _Optional[_Union[_tensor_pb2.Value, _Mapping]] = ..., trainable: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class Pin(_message.Message):
+    __slots__ = ("term", "optimizer", "owner", "version", "gradients", "buffers")
+    TERM_FIELD_NUMBER: _ClassVar[int]
+    OPTIMIZER_FIELD_NUMBER: _ClassVar[int]
+    OWNER_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    GRADIENTS_FIELD_NUMBER: _ClassVar[int]
+    BUFFERS_FIELD_NUMBER: _ClassVar[int]
+    term: int
+    optimizer: str
+    owner: str
+    version: int
+    gradients: _tensor_pb2.Value
+    buffers: _tensor_pb2.Value
+    def __init__(self, term: _Optional[int] = ..., optimizer: _Optional[str] = ..., owner: _Optional[str] = ..., version: _Optional[int] = ..., gradients: _Optional[_Union[_tensor_pb2.Value, _Mapping]] = ..., buffers: _Optional[_Union[_tensor_pb2.Value, _Mapping]] = ...) -> None: ...
+
+class ReadReplica(_message.Message):
+    __slots__ = ("optimizer", "owner", "shard")
+    OPTIMIZER_FIELD_NUMBER: _ClassVar[int]
+    OWNER_FIELD_NUMBER: _ClassVar[int]
+    SHARD_FIELD_NUMBER: _ClassVar[int]
+    optimizer: str
+    owner: str
+    shard: str
+    def __init__(self, optimizer: _Optional[str] = ..., owner: _Optional[str] = ..., shard: _Optional[str] = ...) -> None: ...
+
+class ReadStanding(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class Standing(_message.Message):
+    __slots__ = ("held",)
+    HELD_FIELD_NUMBER: _ClassVar[int]
+    held: _containers.RepeatedCompositeFieldContainer[Held]
+    def __init__(self, held: _Optional[_Iterable[_Union[Held, _Mapping]]] = ...) -> None: ...
+
+class Held(_message.Message):
+    __slots__ = ("optimizer", "owner", "version", "prepared")
+    OPTIMIZER_FIELD_NUMBER: _ClassVar[int]
+    OWNER_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    PREPARED_FIELD_NUMBER: _ClassVar[int]
+    optimizer: str
+    owner: str
+    version: int
+    prepared: int
+    def __init__(self, optimizer: _Optional[str] = ..., owner: _Optional[str] = ..., version: _Optional[int] = ..., prepared: _Optional[int] = ...) -> None: ...
 
 class Shutdown(_message.Message):
     __slots__ = ("reason",)
