@@ -155,11 +155,12 @@ class Membership:
         if peer.name != COORDINATOR:
             return
         with self._lock:
-            current = peer.incarnation == self._coordinator and not self._seeking
-            seeks = self._seeking = current and self._patience > 0 and self.term > 0 and not self._closing.is_set()
-        if seeks:
+            if peer.incarnation != self._coordinator or self._seeking:
+                return
+            self._seeking = self._patience > 0 and self.term > 0 and not self._closing.is_set()
+        if self._seeking:
             threading.Thread(target=self._seek, args=(peer, error), name="distgrad-seek", daemon=True).start()
-        elif current:
+        else:
             self.ended.set_error(error)
 
     def _explain(self, peer: Identity, reason: str) -> str:
