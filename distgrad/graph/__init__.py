@@ -14,6 +14,8 @@ inputs     what a restricted pass finds gradients for
 initiator  the passes that one process starts in one context
 functional dg.grad and other transforms of functions that call shards
 context    one recorded pass over any number of processes, as its owner sees it
+stitched   the graph of a context, put together for people to look at
+lossy      what crosses with fewer digits
 peers      links on demand
 process    one process of the graph: receives every message and knows who handles it
 executor   the compute slot: one thing computes at a time (baton, waiting)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextvars
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
@@ -22,7 +23,7 @@ from distgrad.wire import RefName, decode_value, encode_value, error_from_pb, er
 from .caller import depth, issued
 from .edges import EdgeId
 from .refs import Issued, Ref, Steps
-from .share import Share, active
+from .share import Called, Share, active
 from .urgency import USUAL, urgencies, urgency_from_wire
 from .values import Inward, in_words, parts, references
 from .waiting import Promise, all_done
@@ -63,11 +64,11 @@ class Callee:
             share = self._process.shares.meet(call.context)
             with share.lock:
                 share.meet_peer(link.peer.name)
-                share.call(path, link.peer.name)
+                called = share.call(path, link.peer.name, _label(call))
         except DistgradError as error:
             self._report(link, call, error)
             return
-        arrived = _Arrived(link, call, arrays, share, share.value(path))
+        arrived = _Arrived(link, call, arrays, share, called)
         caller = (call.context.id, path[:-1], call.shard)
         with self._lock:
             self._lines.setdefault(caller, deque()).append(arrived)
@@ -122,6 +123,7 @@ class Callee:
         urgencies.set(USUAL._replace(call=arrived.urgency))
         args: Sequence[Any] = ()
         kwargs: Mapping[str, Any] = {}
+        began = time.perf_counter()
         try:
             share.check_open()
             args, kwargs = arrived.arguments(self._process)
@@ -132,6 +134,7 @@ class Callee:
         except BaseException as error:  # whatever user code raises belongs to the caller
             self._fail(arrived, error, in_words(args, kwargs))
             return
+        arrived.called.seconds = time.perf_counter() - began
         arrived.value.set_result(value)
         for _, ref in forwarded:
             made.add(ref.outcome)
@@ -209,11 +212,12 @@ def _label(call: pb.Call) -> str:
 class _Arrived:
     """A call that came, while its arguments are gathered."""
 
-    def __init__(self, link: Link, call: pb.Call, arrays: list[Any], share: Share, value: Promise[Any]) -> None:
+    def __init__(self, link: Link, call: pb.Call, arrays: list[Any], share: Share, called: Called) -> None:
         self.link = link
         self.call = call
         self.share = share
-        self.value = value
+        self.called = called
+        self.value = share.value(tuple(call.path))
         self.ready: Promise[None] = Promise()
         self.frame = Frame(tuple(call.path))
         self.function: Callable[..., Any] = _not_resolved

@@ -22,6 +22,7 @@ from .initiator import Deadline, Initiator, Run
 from .inputs import Input, find_inputs, find_variables
 from .refs import Issued, Ref
 from .share import Share, active
+from .stitched import Graph, read_graph
 from .waiting import settled
 
 if TYPE_CHECKING:
@@ -348,6 +349,26 @@ class Context:
         import asyncio
 
         return await asyncio.to_thread(self.gradients, shard)
+
+    def graph(self, timeout: float | None = None) -> Graph:
+        """The global graph as it is now: calls, and the edges between them, of every process the context has reached.
+
+            print(ctx.graph())
+
+        Arguments:
+            timeout: seconds to hear from all processes.
+
+        Raises:
+            WorkerLost, ContextClosed, Timeout
+        """
+        self._share.check_open()
+        return read_graph(self._process, self._share, Deadline(timeout))
+
+    async def graph_async(self, timeout: float | None = None) -> Graph:
+        """`graph` for coroutines."""
+        import asyncio
+
+        return await asyncio.to_thread(self.graph, timeout)
 
     def __repr__(self) -> str:
         return f"<Context {self.id}{', closed' if self.closed else ''}>"

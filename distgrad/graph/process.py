@@ -27,6 +27,7 @@ from .lossy import Encoder
 from .passes import Passes
 from .peers import OwnLink, Peers
 from .share import INFERENCE, Share, Shares, owner_tag
+from .stitched import own_part
 from .waiting import Priority, Promise, all_done, settled
 
 if TYPE_CHECKING:
@@ -102,6 +103,7 @@ class Process:
             pb.Enlist: self._enlist_peer,
             pb.Finish: self.passes.finish,
             pb.Statistics: self._statistics,
+            pb.ReadGraph: self._read_graph,
         }
 
     def listen(self, address: str, advertise: str = "") -> str:
@@ -335,6 +337,9 @@ class Process:
     def _statistics(self, link: Link, body: pb.Statistics, arrays: list[Any], reply: Reply) -> None:
         work = {kind: pb.Work(runs=runs, seconds=s) for kind, (runs, s) in self.executor.timesheet.read().items()}
         reply(pb.Counts(counts={**self.counts(), **usage()}, work=work))
+
+    def _read_graph(self, link: Link, body: pb.ReadGraph, arrays: list[Any], reply: Reply) -> None:
+        reply(own_part(self.shares.require(body.context)))
 
     def counts(self) -> dict[str, int]:
         """How much of everything this process holds, for operators and leak tests."""

@@ -53,6 +53,23 @@ def _tag_of(context: str) -> str:
     return context.rpartition("/")[0]
 
 
+class Called:
+    """A call that came to a process.
+
+    Attributes:
+        caller: process that issued it.
+        label: "shard.method".
+        seconds: between its method's beginning and return; 0 before.
+    """
+
+    __slots__ = ("caller", "label", "seconds")
+
+    def __init__(self, caller: str, label: str) -> None:
+        self.caller = caller
+        self.label = label
+        self.seconds = 0.0
+
+
 class Share:
     """One process's part of one context: its ends of edges, values of the calls it ran, gradients, passes.
 
@@ -74,8 +91,7 @@ class Share:
         # Values of calls that ran or will run here, by path, and gradients that restricted passes have found. A value
         # may be asked for before its call has arrived.
         self.values: dict[Path, Promise[Any]] = {}
-        # Paths of the calls that have come, and from whom.
-        self.calls: dict[Path, str] = {}
+        self.calls: dict[Path, Called] = {}  # that have come, by path
         # What passes have accumulated, by the frame they were started in: the order of threads must not be seen.
         self.gradients: dict[Path, dict[Node, Any]] = {}
         self.passes: dict[Path, LocalPass] = {}
@@ -114,7 +130,7 @@ class Share:
                 return False
             self.lost[peer] = error
             if not self.records:
-                for path in [path for path, caller in self.calls.items() if caller == peer]:
+                for path in [path for path, call in self.calls.items() if call.caller == peer]:
                     self.drop(path)
         return True
 
@@ -149,7 +165,7 @@ class Share:
                     promise.set_error(self.closed)
             return promise
 
-    def call(self, path: Path, caller: str) -> None:
+    def call(self, path: Path, caller: str, label: str) -> Called:
         """Notes that the call at `path` has come.
 
         Raises:
@@ -161,7 +177,8 @@ class Share:
                     f"two calls have the path {'/'.join(map(str, path))} in context {self.id}: threads or tasks make "
                     "calls side by side; let each enter `with ctx.branch(i):`"
                 )
-            self.calls[path] = caller
+            called = self.calls[path] = Called(caller, label)
+            return called
 
     def drop(self, path: Path) -> None:
         """Forgets the value of a call made outside any context."""

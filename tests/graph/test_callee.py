@@ -115,7 +115,7 @@ def test_two_calls_of_one_path_are_refused(world: ClusterWorld) -> None:
         link = worker.endpoint.link("driver")
         assert link is not None
         with pytest.raises(ContextError, match=r"two calls have the path 0.*ctx\.branch"):
-            ctx.share.call(first.path, "driver")
-            ctx.share.call(first.path, "driver")
+            ctx.share.call(first.path, "driver", "a.forward")
+            ctx.share.call(first.path, "driver", "a.forward")
         worker.callee.receive(link, again, [])
         assert first.get().shape == (3,)

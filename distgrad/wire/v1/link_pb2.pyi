@@ -167,7 +167,7 @@ class Heartbeat(_message.Message):
     def __init__(self, progress: _Optional[int] = ..., busy: _Optional[int] = ...) -> None: ...
 
 class Request(_message.Message):
-    __slots__ = ("id", "fetch", "release", "finish", "enlist", "read_gradients", "statistics", "load_shard", "read_state", "write_state", "prepare", "commit", "withdraw", "adopt", "shutdown", "check_state", "take_snapshot", "replicate", "mirror", "pin", "read_replica", "read_standing", "join", "choose_name", "place", "find_shard", "list_members", "create_optimizer", "update_step", "save", "restore", "recover")
+    __slots__ = ("id", "fetch", "release", "finish", "enlist", "read_gradients", "statistics", "read_graph", "load_shard", "read_state", "write_state", "prepare", "commit", "withdraw", "adopt", "shutdown", "check_state", "take_snapshot", "replicate", "mirror", "pin", "read_replica", "read_standing", "join", "choose_name", "place", "find_shard", "list_members", "create_optimizer", "update_step", "save", "restore", "recover")
     ID_FIELD_NUMBER: _ClassVar[int]
     FETCH_FIELD_NUMBER: _ClassVar[int]
     RELEASE_FIELD_NUMBER: _ClassVar[int]
@@ -175,6 +175,7 @@ class Request(_message.Message):
     ENLIST_FIELD_NUMBER: _ClassVar[int]
     READ_GRADIENTS_FIELD_NUMBER: _ClassVar[int]
     STATISTICS_FIELD_NUMBER: _ClassVar[int]
+    READ_GRAPH_FIELD_NUMBER: _ClassVar[int]
     LOAD_SHARD_FIELD_NUMBER: _ClassVar[int]
     READ_STATE_FIELD_NUMBER: _ClassVar[int]
     WRITE_STATE_FIELD_NUMBER: _ClassVar[int]
@@ -207,6 +208,7 @@ class Request(_message.Message):
     enlist: _worker_pb2.Enlist
     read_gradients: _worker_pb2.ReadGradients
     statistics: _worker_pb2.Statistics
+    read_graph: _worker_pb2.ReadGraph
     load_shard: _worker_pb2.LoadShard
     read_state: _worker_pb2.ReadState
     write_state: _worker_pb2.WriteState
@@ -232,15 +234,16 @@ class Request(_message.Message):
     save: _coordinator_pb2.Save
     restore: _coordinator_pb2.Restore
     recover: _coordinator_pb2.Recover
-    def __init__(self, id: _Optional[int] = ..., fetch: _Optional[_Union[_worker_pb2.Fetch, _Mapping]] = ..., release: _Optional[_Union[_worker_pb2.Release, _Mapping]] = ..., finish: _Optional[_Union[_worker_pb2.Finish, _Mapping]] = ..., enlist: _Optional[_Union[_worker_pb2.Enlist, _Mapping]] = ..., read_gradients: _Optional[_Union[_worker_pb2.ReadGradients, _Mapping]] = ..., statistics: _Optional[_Union[_worker_pb2.Statistics, _Mapping]] = ..., load_shard: _Optional[_Union[_worker_pb2.LoadShard, _Mapping]] = ..., read_state: _Optional[_Union[_worker_pb2.ReadState, _Mapping]] = ..., write_state: _Optional[_Union[_worker_pb2.WriteState, _Mapping]] = ..., prepare: _Optional[_Union[_worker_pb2.Prepare, _Mapping]] = ..., commit: _Optional[_Union[_worker_pb2.Commit, _Mapping]] = ..., withdraw: _Optional[_Union[_worker_pb2.Withdraw, _Mapping]] = ..., adopt: _Optional[_Union[_worker_pb2.Adopt, _Mapping]] = ..., shutdown: _Optional[_Union[_worker_pb2.Shutdown, _Mapping]] = ..., check_state: _Optional[_Union[_worker_pb2.CheckState, _Mapping]] = ..., take_snapshot: _Optional[_Union[_worker_pb2.TakeSnapshot, _Mapping]] = ..., replicate: _Optional[_Union[_worker_pb2.Replicate, _Mapping]] = ..., mirror: _Optional[_Union[_worker_pb2.Mirror, _Mapping]] = ..., pin: _Optional[_Union[_worker_pb2.Pin, _Mapping]] = ..., read_replica: _Optional[_Union[_worker_pb2.ReadReplica, _Mapping]] = ..., read_standing: _Optional[_Union[_worker_pb2.ReadStanding, _Mapping]] = ..., join: _Optional[_Union[_coordinator_pb2.Join, _Mapping]] = ..., choose_name: _Optional[_Union[_coordinator_pb2.ChooseName, _Mapping]] = ..., place: _Optional[_Union[_coordinator_pb2.Place, _Mapping]] = ..., find_shard: _Optional[_Union[_coordinator_pb2.FindShard, _Mapping]] = ..., list_members: _Optional[_Union[_coordinator_pb2.ListMembers, _Mapping]] = ..., create_optimizer: _Optional[_Union[_coordinator_pb2.CreateOptimizer, _Mapping]] = ..., update_step: _Optional[_Union[_coordinator_pb2.UpdateStep, _Mapping]] = ..., save: _Optional[_Union[_coordinator_pb2.Save, _Mapping]] = ..., restore: _Optional[_Union[_coordinator_pb2.Restore, _Mapping]] = ..., recover: _Optional[_Union[_coordinator_pb2.Recover, _Mapping]] = ...) -> None: ...
+    def __init__(self, id: _Optional[int] = ..., fetch: _Optional[_Union[_worker_pb2.Fetch, _Mapping]] = ..., release: _Optional[_Union[_worker_pb2.Release, _Mapping]] = ..., finish: _Optional[_Union[_worker_pb2.Finish, _Mapping]] = ..., enlist: _Optional[_Union[_worker_pb2.Enlist, _Mapping]] = ..., read_gradients: _Optional[_Union[_worker_pb2.ReadGradients, _Mapping]] = ..., statistics: _Optional[_Union[_worker_pb2.Statistics, _Mapping]] = ..., read_graph: _Optional[_Union[_worker_pb2.ReadGraph, _Mapping]] = ..., load_shard: _Optional[_Union[_worker_pb2.LoadShard, _Mapping]] = ..., read_state: _Optional[_Union[_worker_pb2.ReadState, _Mapping]] = ..., write_state: _Optional[_Union[_worker_pb2.WriteState, _Mapping]] = ..., prepare: _Optional[_Union[_worker_pb2.Prepare, _Mapping]] = ..., commit: _Optional[_Union[_worker_pb2.Commit, _Mapping]] = ..., withdraw: _Optional[_Union[_worker_pb2.Withdraw, _Mapping]] = ..., adopt: _Optional[_Union[_worker_pb2.Adopt, _Mapping]] = ..., shutdown: _Optional[_Union[_worker_pb2.Shutdown, _Mapping]] = ..., check_state: _Optional[_Union[_worker_pb2.CheckState, _Mapping]] = ..., take_snapshot: _Optional[_Union[_worker_pb2.TakeSnapshot, _Mapping]] = ..., replicate: _Optional[_Union[_worker_pb2.Replicate, _Mapping]] = ..., mirror: _Optional[_Union[_worker_pb2.Mirror, _Mapping]] = ..., pin: _Optional[_Union[_worker_pb2.Pin, _Mapping]] = ..., read_replica: _Optional[_Union[_worker_pb2.ReadReplica, _Mapping]] = ..., read_standing: _Optional[_Union[_worker_pb2.ReadStanding, _Mapping]] = ..., join: _Optional[_Union[_coordinator_pb2.Join, _Mapping]] = ..., choose_name: _Optional[_Union[_coordinator_pb2.ChooseName, _Mapping]] = ..., place: _Optional[_Union[_coordinator_pb2.Place, _Mapping]] = ..., find_shard: _Optional[_Union[_coordinator_pb2.FindShard, _Mapping]] = ..., list_members: _Optional[_Union[_coordinator_pb2.ListMembers, _Mapping]] = ..., create_optimizer: _Optional[_Union[_coordinator_pb2.CreateOptimizer, _Mapping]] = ..., update_step: _Optional[_Union[_coordinator_pb2.UpdateStep, _Mapping]] = ..., save: _Optional[_Union[_coordinator_pb2.Save, _Mapping]] = ..., restore: _Optional[_Union[_coordinator_pb2.Restore, _Mapping]] = ..., recover: _Optional[_Union[_coordinator_pb2.Recover, _Mapping]] = ...) -> None: ...
 
 class Reply(_message.Message):
-    __slots__ = ("id", "error", "empty", "fetched", "gradients_read", "counts", "finished", "shard_loaded", "state_read", "prepared", "joined", "name_chosen", "shard_found", "members", "optimizer_created", "updated", "saved", "restored", "standing", "recovered")
+    __slots__ = ("id", "error", "empty", "fetched", "gradients_read", "graph_read", "counts", "finished", "shard_loaded", "state_read", "prepared", "joined", "name_chosen", "shard_found", "members", "optimizer_created", "updated", "saved", "restored", "standing", "recovered")
     ID_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
     EMPTY_FIELD_NUMBER: _ClassVar[int]
     FETCHED_FIELD_NUMBER: _ClassVar[int]
     GRADIENTS_READ_FIELD_NUMBER: _ClassVar[int]
+    GRAPH_READ_FIELD_NUMBER: _ClassVar[int]
     COUNTS_FIELD_NUMBER: _ClassVar[int]
     FINISHED_FIELD_NUMBER: _ClassVar[int]
     SHARD_LOADED_FIELD_NUMBER: _ClassVar[int]
@@ -261,6 +264,7 @@ class Reply(_message.Message):
     empty: Empty
     fetched: _worker_pb2.Fetched
     gradients_read: _worker_pb2.GradientsRead
+    graph_read: _worker_pb2.GraphRead
     counts: _worker_pb2.Counts
     finished: _worker_pb2.Finished
     shard_loaded: _worker_pb2.ShardLoaded
@@ -276,7 +280,7 @@ class Reply(_message.Message):
     restored: _coordinator_pb2.Restored
     standing: _worker_pb2.Standing
     recovered: _coordinator_pb2.Recovered
-    def __init__(self, id: _Optional[int] = ..., error: _Optional[_Union[_worker_pb2.Error, _Mapping]] = ..., empty: _Optional[_Union[Empty, _Mapping]] = ..., fetched: _Optional[_Union[_worker_pb2.Fetched, _Mapping]] = ..., gradients_read: _Optional[_Union[_worker_pb2.GradientsRead, _Mapping]] = ..., counts: _Optional[_Union[_worker_pb2.Counts, _Mapping]] = ..., finished: _Optional[_Union[_worker_pb2.Finished, _Mapping]] = ..., shard_loaded: _Optional[_Union[_worker_pb2.ShardLoaded, _Mapping]] = ..., state_read: _Optional[_Union[_worker_pb2.StateRead, _Mapping]] = ..., prepared: _Optional[_Union[_worker_pb2.Prepared, _Mapping]] = ..., joined: _Optional[_Union[_coordinator_pb2.Joined, _Mapping]] = ..., name_chosen: _Optional[_Union[_coordinator_pb2.NameChosen, _Mapping]] = ..., shard_found: _Optional[_Union[_coordinator_pb2.ShardFound, _Mapping]] = ..., members: _Optional[_Union[_coordinator_pb2.Members, _Mapping]] = ..., optimizer_created: _Optional[_Union[_coordinator_pb2.OptimizerCreated, _Mapping]] = ..., updated: _Optional[_Union[_coordinator_pb2.Updated, _Mapping]] = ..., saved: _Optional[_Union[_coordinator_pb2.Saved, _Mapping]] = ..., restored: _Optional[_Union[_coordinator_pb2.Restored, _Mapping]] = ..., standing: _Optional[_Union[_worker_pb2.Standing, _Mapping]] = ..., recovered: _Optional[_Union[_coordinator_pb2.Recovered, _Mapping]] = ...) -> None: ...
+    def __init__(self, id: _Optional[int] = ..., error: _Optional[_Union[_worker_pb2.Error, _Mapping]] = ..., empty: _Optional[_Union[Empty, _Mapping]] = ..., fetched: _Optional[_Union[_worker_pb2.Fetched, _Mapping]] = ..., gradients_read: _Optional[_Union[_worker_pb2.GradientsRead, _Mapping]] = ..., graph_read: _Optional[_Union[_worker_pb2.GraphRead, _Mapping]] = ..., counts: _Optional[_Union[_worker_pb2.Counts, _Mapping]] = ..., finished: _Optional[_Union[_worker_pb2.Finished, _Mapping]] = ..., shard_loaded: _Optional[_Union[_worker_pb2.ShardLoaded, _Mapping]] = ..., state_read: _Optional[_Union[_worker_pb2.StateRead, _Mapping]] = ..., prepared: _Optional[_Union[_worker_pb2.Prepared, _Mapping]] = ..., joined: _Optional[_Union[_coordinator_pb2.Joined, _Mapping]] = ..., name_chosen: _Optional[_Union[_coordinator_pb2.NameChosen, _Mapping]] = ..., shard_found: _Optional[_Union[_coordinator_pb2.ShardFound, _Mapping]] = ..., members: _Optional[_Union[_coordinator_pb2.Members, _Mapping]] = ..., optimizer_created: _Optional[_Union[_coordinator_pb2.OptimizerCreated, _Mapping]] = ..., updated: _Optional[_Union[_coordinator_pb2.Updated, _Mapping]] = ..., saved: _Optional[_Union[_coordinator_pb2.Saved, _Mapping]] = ..., restored: _Optional[_Union[_coordinator_pb2.Restored, _Mapping]] = ..., standing: _Optional[_Union[_worker_pb2.Standing, _Mapping]] = ..., recovered: _Optional[_Union[_coordinator_pb2.Recovered, _Mapping]] = ...) -> None: ...
 
 class Empty(_message.Message):
     __slots__ = ()

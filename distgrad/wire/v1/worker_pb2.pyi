@@ -310,6 +310,55 @@ class Enlist(_message.Message):
     context: str
     def __init__(self, context: _Optional[str] = ...) -> None: ...
 
+class ReadGraph(_message.Message):
+    __slots__ = ("context",)
+    CONTEXT_FIELD_NUMBER: _ClassVar[int]
+    context: str
+    def __init__(self, context: _Optional[str] = ...) -> None: ...
+
+class GraphRead(_message.Message):
+    __slots__ = ("calls", "sends", "recvs", "peers")
+    CALLS_FIELD_NUMBER: _ClassVar[int]
+    SENDS_FIELD_NUMBER: _ClassVar[int]
+    RECVS_FIELD_NUMBER: _ClassVar[int]
+    PEERS_FIELD_NUMBER: _ClassVar[int]
+    calls: _containers.RepeatedCompositeFieldContainer[GraphCall]
+    sends: _containers.RepeatedCompositeFieldContainer[GraphEnd]
+    recvs: _containers.RepeatedCompositeFieldContainer[GraphEnd]
+    peers: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, calls: _Optional[_Iterable[_Union[GraphCall, _Mapping]]] = ..., sends: _Optional[_Iterable[_Union[GraphEnd, _Mapping]]] = ..., recvs: _Optional[_Iterable[_Union[GraphEnd, _Mapping]]] = ..., peers: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class GraphCall(_message.Message):
+    __slots__ = ("path", "label", "seconds", "operations")
+    class OperationsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
+    PATH_FIELD_NUMBER: _ClassVar[int]
+    LABEL_FIELD_NUMBER: _ClassVar[int]
+    SECONDS_FIELD_NUMBER: _ClassVar[int]
+    OPERATIONS_FIELD_NUMBER: _ClassVar[int]
+    path: _containers.RepeatedScalarFieldContainer[int]
+    label: str
+    seconds: float
+    operations: _containers.ScalarMap[str, int]
+    def __init__(self, path: _Optional[_Iterable[int]] = ..., label: _Optional[str] = ..., seconds: _Optional[float] = ..., operations: _Optional[_Mapping[str, int]] = ...) -> None: ...
+
+class GraphEnd(_message.Message):
+    __slots__ = ("edge", "path", "dtype", "shape")
+    EDGE_FIELD_NUMBER: _ClassVar[int]
+    PATH_FIELD_NUMBER: _ClassVar[int]
+    DTYPE_FIELD_NUMBER: _ClassVar[int]
+    SHAPE_FIELD_NUMBER: _ClassVar[int]
+    edge: EdgeId
+    path: _containers.RepeatedScalarFieldContainer[int]
+    dtype: str
+    shape: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, edge: _Optional[_Union[EdgeId, _Mapping]] = ..., path: _Optional[_Iterable[int]] = ..., dtype: _Optional[str] = ..., shape: _Optional[_Iterable[int]] = ...) -> None: ...
+
 class ReadGradients(_message.Message):
     __slots__ = ("context", "shard")
     CONTEXT_FIELD_NUMBER: _ClassVar[int]
