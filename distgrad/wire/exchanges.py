@@ -1,4 +1,4 @@
-"""What streams of the gradient service carry, `pb.StreamRequest` and `pb.StreamResponse`, <-> bytes; arrays are not copied.
+"""What streams of the gradient service carry (`pb.StreamRequest`, `pb.StreamResponse`) <-> bytes, arrays uncopied.
 
     | id, timeout | tag and length of the body | the body: fields 1 to 30 | padding | payload |
 
