@@ -20,8 +20,7 @@ class Pulse:
     """Sends heartbeats and idle acknowledgements, and ends links that are silent.
 
     A thread of its own, so that computing threads cannot delay it: only code that holds the GIL can, and then the
-        process
-    is as good as gone.
+    process is as good as gone.
     """
 
     def __init__(self, endpoint: Endpoint) -> None:
@@ -52,6 +51,8 @@ class Pulse:
     def _tick(self, now: float, own_pause: float, beats: bool) -> None:
         endpoint = self._endpoint
         silence = endpoint.settings.silence
+        # The next tick would be too late.
+        enough = silence - endpoint.settings.heartbeat / TICKS
         progress, busy = endpoint.receiver.progress() if beats else (0, 0)
         for link in endpoint.links():
             # This process was itself stopped: what the peer sent meanwhile has not been read yet.
@@ -59,8 +60,12 @@ class Pulse:
             if beats:
                 link.beat(progress, busy)
             link.acknowledge_if_idle()
-            if link.silent_for(now) > silence:
-                endpoint.lose(link, f"silent for {silence:g} s")
+            if link.silent_for(now) > enough:
+                endpoint.lose(
+                    link,
+                    f"silent for {silence:g} s; its process {link.peer.pid} is stopped, cut off, or in code that lets "
+                    "no other thread run",
+                )
             elif link.hopeless:
                 endpoint.lose(link, "it acknowledges nothing")
         endpoint.relieve_readers(now)

@@ -12,6 +12,11 @@ from .moments import SEED, Trouble, X
 from .world import WorkerProcess, World
 
 
+def silent(victim: WorkerProcess) -> str:
+    """Why a process is lost that lives and says nothing, as a regular expression."""
+    return rf"silent for 2 s; its process {victim.pid} is stopped"
+
+
 def assert_everyone_learned(world: World, trouble: Trouble, victim: WorkerProcess, reason: str) -> None:
     """The driver got an error, and the coordinator an event, that name the victim and say why it is lost.
 

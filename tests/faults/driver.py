@@ -1,28 +1,25 @@
 """A driver in a process of its own, which a test makes vanish: `python -m tests.faults.driver`.
 
-Reads from its standard input, as JSON, where the coordinator is and the links' settings. Holds three contexts, and a
-backward in a fourth; told that it has come so far, says "holding".
+Reads from its standard input where the coordinator is. Holds three contexts, and a backward in a fourth; told that it
+has come so far, says "holding".
 """
 
 from __future__ import annotations
 
-import json
 import sys
 import threading
 from contextlib import ExitStack
 
 from distgrad.coordinator.client import Client
-from distgrad.transport.settings import TransportSettings
 
 from .moments import SEED, X
+from .world import quick_settings
 
 
 def main() -> None:
-    orders = json.loads(sys.stdin.readline())
-    orders["settings"]["client_tokens"] = ()
+    coordinator = sys.stdin.readline().strip()
     with ExitStack() as stack:
-        settings = TransportSettings(**orders["settings"])
-        driver = stack.enter_context(Client(orders["coordinator"], settings, "vanishing"))
+        driver = stack.enter_context(Client(coordinator, quick_settings(), "vanishing"))
         a, b = driver.shard("a"), driver.shard("b")
         kept = a.forward(X)  # outside any context
         kept.wait()

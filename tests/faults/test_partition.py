@@ -10,15 +10,13 @@ import pytest
 
 from distgrad.errors import DistgradError
 
-from .aftermath import assert_everyone_learned, assert_survivors_serve
+from .aftermath import assert_everyone_learned, assert_survivors_serve, silent
 from .gates import DEADLINE
 from .moments import MOMENTS, Trouble, X
 from .namespaces import NetworkWorld, needs_root, without_proxies
 from .world import quick_settings, world
 
 pytestmark = [pytest.mark.slow, pytest.mark.network, needs_root]
-
-SILENT = r"silent for 2 s"
 
 
 @pytest.fixture(params=[(), ("tcp",)], ids=["grpc", "tcp"])
@@ -34,11 +32,11 @@ def test_a_machine_that_is_cut_off_is_lost_by_its_silence(found: NetworkWorld, m
     trouble = Trouble(found, moment)
     victim = found.workers["w1"]
     found.network.pull("w1")
-    assert_everyone_learned(found, trouble, victim, SILENT)
+    assert_everyone_learned(found, trouble, victim, silent(victim))
     found.assert_nothing_is_held()
     assert_survivors_serve(found, "a", "c")
     # It has found out as well, and has ended: nobody would listen to it any more.
-    assert re.search(f"coordinator is lost: {SILENT}", victim.event("ended")["reason"])
+    assert re.search("coordinator is lost: silent for 2 s", victim.event("ended")["reason"])
     trouble.visitor.let_go()
     assert victim.event("exited")["code"] == 0
     found.network.put_back("w1")
@@ -49,7 +47,7 @@ def test_a_machine_whose_network_goes_down_is_lost_by_its_silence(found: Network
     trouble = Trouble(found, "backward")
     victim = found.workers["w1"]
     found.network.take_down("w1")
-    assert_everyone_learned(found, trouble, victim, SILENT)
+    assert_everyone_learned(found, trouble, victim, silent(victim))
     trouble.visitor.let_go()
     assert "coordinator is lost" in victim.event("ended")["reason"]
     found.assert_nothing_is_held()
@@ -60,7 +58,7 @@ def test_a_machine_that_hears_and_is_not_heard_is_lost_and_learns_it(found: Netw
     trouble = Trouble(found, "forward")
     victim = found.workers["w1"]
     found.network.mute("w1")
-    assert_everyone_learned(found, trouble, victim, SILENT)
+    assert_everyone_learned(found, trouble, victim, silent(victim))
     trouble.visitor.let_go()
     assert "coordinator is lost" in victim.event("ended")["reason"]
     found.assert_nothing_is_held()

@@ -11,12 +11,11 @@ import pytest
 
 from distgrad.errors import DistgradError
 
-from .aftermath import assert_everyone_learned, assert_survivors_serve
+from .aftermath import assert_everyone_learned, assert_survivors_serve, silent
 from .gates import DEADLINE
 from .moments import MOMENTS, Trouble, X
 from .world import World, world
 
-SILENT = r"silent for 2 s"
 # A commit that an owner cannot be told of is no error of the driver's.
 OF_THE_DRIVER = [moment for moment in MOMENTS if moment != "commit"]
 each_moment = pytest.mark.parametrize(
@@ -38,7 +37,7 @@ def test_a_stopped_worker_is_lost_by_its_silence(moment: str) -> None:
         trouble = Trouble(found, moment)
         victim = found.workers["w1"]
         victim.signal(signal.SIGSTOP)
-        assert_everyone_learned(found, trouble, victim, SILENT)
+        assert_everyone_learned(found, trouble, victim, silent(victim))
         found.assert_nothing_is_held()
         assert_survivors_serve(found, "a", "c")
         victim.signal(signal.SIGCONT)
@@ -52,7 +51,8 @@ def test_a_stopped_worker_is_lost_by_its_silence(moment: str) -> None:
 def test_a_worker_whose_interpreter_is_held_by_foreign_code_is_lost_by_its_silence(moment: str) -> None:
     with world("w0", "w1", "w2") as found:
         trouble = Trouble(found, moment, holding_interpreter=True)
-        assert_everyone_learned(found, trouble, found.workers["w1"], SILENT)
+        victim = found.workers["w1"]
+        assert_everyone_learned(found, trouble, victim, silent(victim))
         found.assert_nothing_is_held()
         assert_survivors_serve(found, "a", "c")
         trouble.visitor.let_go()
@@ -107,9 +107,10 @@ def test_every_other_worker_learns_of_the_loss_from_its_own_calls() -> None:
         a, b, c = map(found.driver.shard, "abc")
         witnesses = [a.witness(b, "stop_forward"), c.witness(b, "stop_forward")]
         found.gate.reached()
-        found.workers["w1"].signal(signal.SIGSTOP)
+        victim = found.workers["w1"]
+        victim.signal(signal.SIGSTOP)
         for witness in witnesses:
-            assert re.search(rf"WorkerLost: w1(#\w+)? is lost: {SILENT}", witness.get(DEADLINE)[1])
+            assert re.search(rf"WorkerLost: w1(#\w+)? is lost: {silent(victim)}", witness.get(DEADLINE)[1])
 
 
 def test_an_operation_with_a_worker_lost_long_ago_fails_at_once() -> None:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 
 import pytest
 
@@ -20,10 +18,9 @@ from .world import HOLDINGS, World, world
 def vanishing_driver(found: World) -> Iterator[subprocess.Popen[str]]:
     """A driver process that holds contexts on w0 and, unknowingly, on w1, where a backward of its stands still."""
     command = [sys.executable, "-m", "tests.faults.driver"]
-    orders = {"coordinator": found.coordinator_address, "settings": asdict(found.settings)}
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         try:
-            process.stdin.write(json.dumps(orders) + "\n")
+            process.stdin.write(found.coordinator_address + "\n")
             process.stdin.flush()
             found.gate.reached()
             process.stdin.write("reached\n")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import os
 import random
+import re
 import threading
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
@@ -383,8 +385,9 @@ def test_a_new_incarnation_replaces_the_old_one_which_stays_out(world: World) ->
 def test_silence_is_a_loss(world: World) -> None:
     a, b = world.pair(heartbeat=0.05, silence=0.4)
     b.link("a").beat = lambda progress, busy: None
-    assert a.receiver.loss()[1] == "silent for 0.4 s"
-    with pytest.raises(WorkerLost, match=r"b#.... is lost: silent for 0.4 s"):
+    silent = rf"silent for 0\.4 s; its process {os.getpid()} is stopped"
+    assert re.match(silent, a.receiver.loss()[1])
+    with pytest.raises(WorkerLost, match=rf"b#.... is lost: {silent}"):
         a.receiver.links[0].send(a_call(1))
 
 

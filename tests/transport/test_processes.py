@@ -93,7 +93,9 @@ def test_a_stopped_peer_is_lost_by_silence_and_finds_that_out_when_it_goes_on(ad
     with endpoint(silence=0.6) as here, peer("there", "listen", address) as (process, bound):
         link = here.connect("there", bound)
         process.send_signal(signal.SIGSTOP)
-        assert here.receiver.loss() == (link.peer, "silent for 0.6 s")
+        lost, reason = here.receiver.loss()
+        assert lost == link.peer
+        assert reason.startswith(f"silent for 0.6 s; its process {process.pid} is stopped")
         process.send_signal(signal.SIGCONT)
         again = here.connect("there", bound, timeout=DEADLINE)
         assert again.peer.incarnation == link.peer.incarnation

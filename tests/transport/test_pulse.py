@@ -21,7 +21,19 @@ def test_the_time_this_process_was_itself_stopped_is_not_held_against_its_peers(
     assert link.silent_for(later) < 30
     assert a.receiver.losses == []
     a._pulse._tick(later + 100, own_pause=0.0, beats=False)
-    assert a.receiver.losses == [(link.peer, "silent for 30 s")]
+    ((lost, reason),) = a.receiver.losses
+    assert lost == link.peer
+    assert reason.startswith(f"silent for 30 s; its process {link.peer.pid} is stopped")
+
+
+def test_silence_is_noticed_before_it_has_lasted_too_long(world: World) -> None:
+    a, _ = world.pair(heartbeat=10.0, silence=30.0)
+    link = a.link("b")
+    heard = time.monotonic() - link.silent_for(time.monotonic())
+    a._pulse._tick(heard + 28.5, own_pause=0.0, beats=False)
+    assert a.receiver.losses == []
+    a._pulse._tick(heard + 29.5, own_pause=0.0, beats=False)
+    assert [lost for lost, _ in a.receiver.losses] == [link.peer]
 
 
 def test_a_process_whose_ticks_all_come_late_beats_no_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
