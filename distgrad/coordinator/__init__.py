@@ -5,6 +5,7 @@ start no thread. The others do:
 
 server   the coordinator                                        <- start here
 client   a process that has joined a cluster to use it
+running  the job that a client trains; what it has made goes with it
 shards   built on workers, found by name, built anew when their worker was
 update   a step of an optimizer: on every owner, or on none
 states   what shards hold, read and written one by one or as a checkpoint

@@ -182,6 +182,7 @@ class Client:
         self._changed = threading.Condition()
         self._contexts = itertools.count()
         self._optimizers: dict[str, RemoteOptimizer] = {}
+        self._job = ""
         self.membership = Membership(self.process, on_event=self._member_changed)
         try:
             self.membership.join(coordinator, [], timeout)
@@ -254,7 +255,7 @@ class Client:
             seed: initial weights derive from it and the names of shard and parameters.
         """
         out: list[Any] = []
-        request = pb.Place(name=name, program=program, worker=worker, seed=seed)
+        request = pb.Place(name=name, program=program, worker=worker, seed=seed, job=self._job)
         request.config.CopyFrom(encode_value(dict(config or {}), out, "config"))
         self.process.ask(COORDINATOR, request, out)
         return PlacedShard(self, name)
@@ -293,6 +294,16 @@ class Client:
 
     # ---- training ----------------------------------------------------------------------------------------------------
 
+    def begin_job(self, name: str, steps: int) -> None:
+        """From now on this client trains a job, the only one on the cluster; what it places and optimizes goes when it
+        does.
+
+        Raises:
+            ConfigError: another client trains a job.
+        """
+        self.process.ask(COORDINATOR, pb.BeginJob(name=name, steps=steps))
+        self._job = name
+
     def optimizer(
         self, settings: Optimizer, shards: Sequence[ShardHandle], name: str = "", replicate: bool = False
     ) -> RemoteOptimizer:
@@ -306,7 +317,11 @@ class Client:
         name = name or f"{type(settings).__name__.lower()}{len(self._optimizers)}"
         out: list[Any] = []
         request = pb.CreateOptimizer(
-            name=name, shards=[shard.shard_name for shard in shards], kind=type(settings).__name__, replicate=replicate
+            name=name,
+            shards=[shard.shard_name for shard in shards],
+            kind=type(settings).__name__,
+            replicate=replicate,
+            job=self._job,
         )
         request.settings.CopyFrom(encode_value(settings.to_settings(), out, "settings"))
         reply, _ = self.process.ask(COORDINATOR, request, out)

@@ -19,6 +19,7 @@ from distgrad.worker.member import COORDINATOR
 from .journal import Journal
 from .membership import Member, Membership
 from .recovery import Recovery
+from .running import RunningJob
 from .shards import Shards
 from .states import States
 from .update import Updates
@@ -61,6 +62,7 @@ class Coordinator:
         self.updates = Updates(self.process, self.term, self.journal)
         self.states = States(self.process, self.shards, self.updates)
         self.recovery = Recovery(self.process, self.shards, self.updates, self.states)
+        self.running = RunningJob(self.process, self.shards, self.updates)
         self.process.on_lost.append(self._lost)
         self.process.requests.update(
             {
@@ -68,6 +70,7 @@ class Coordinator:
                 pb.Join: self._join,
                 pb.ListMembers: self._list,
                 pb.FindShard: self._find,
+                pb.BeginJob: self._begin_job,
             }
         )
         orders: dict[type, Handler] = {
@@ -82,7 +85,7 @@ class Coordinator:
         }
         for body, handler in orders.items():
             self.process.serve(body, handler, Priority.CALL)
-        self.process.accept({"client"}, orders)
+        self.process.accept({"client"}, [*orders, pb.BeginJob])
         self.process.accept({"client", "worker"}, [pb.Join])
         self.process.accept({"worker"}, [pb.ChooseName])
 
@@ -139,6 +142,7 @@ class Coordinator:
             self._announce(changed)
         if changed is not None:  # it was a member, and never will be again
             self.process.gone(peer, error)
+        self.running.lost(peer)
 
     def declare_lost(self, name: str, incarnation: int, reason: str) -> None:
         """For whoever started the process and knows that it has ended: no need to wait for silence."""
@@ -159,11 +163,16 @@ class Coordinator:
 
     def _list(self, link: Link, body: pb.ListMembers, arrays: list[Any], reply: Reply) -> None:
         with self._lock:
-            reply(pb.Members(members=map(_describe, self._membership)))
+            members = [_describe(member) for member in self._membership]
+        reply(pb.Members(members=members, job=self.running.status()))
+
+    def _begin_job(self, link: Link, body: pb.BeginJob, arrays: list[Any], reply: Reply) -> None:
+        self.running.begin(link.peer, body, reply)
 
     # ---- shards ------------------------------------------------------------------------------------------------------
 
     def _place(self, body: pb.Place, arrays: list[Any]) -> tuple[Any, list[Any]]:
+        self.running.makes(body.job, shard=body.name)
         config = decode_value(body.config, arrays)
         return self.shards.place(body.name, body.program, config, body.seed, body.worker), []
 
@@ -181,6 +190,7 @@ class Coordinator:
     # ---- optimizers --------------------------------------------------------------------------------------------------
 
     def _create_optimizer(self, body: pb.CreateOptimizer, arrays: list[Any]) -> tuple[Any, list[Any]]:
+        self.running.makes(body.job, optimizer=body.name)
         workers = {shard: self.shards.worker(shard) for shard in body.shards}
         version = self.updates.create(
             body.name, workers, body.kind, decode_value(body.settings, arrays), body.replicate

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -149,7 +149,7 @@ class Shards:
             loaded, _ = self._process.ask(placement.worker, load, out)
         except BaseException as error:
             with self._lock:
-                del self._builds[placement.shard]
+                self._builds.pop(placement.shard, None)
             build.found.set_error(error)
             raise
         build.found.set_result(
@@ -161,6 +161,17 @@ class Shards:
                 methods=loaded.methods,
             )
         )
+
+    def remove(self, shards: Iterable[str]) -> None:
+        """Forgets shards and has their workers let go of them; does not wait for that."""
+        with self._lock:
+            held = [placement for placement in self._placements if placement.shard in set(shards)]
+            for placement in held:
+                self._placements.remove(placement.shard)
+                self._builds.pop(placement.shard, None)
+        for worker in {placement.worker for placement in held}:
+            names = [placement.shard for placement in held if placement.worker == worker]
+            self._process.request(worker, pb.UnloadShards(names=names))
 
     # ---- finding -----------------------------------------------------------------------------------------------------
 
@@ -202,6 +213,10 @@ class Shards:
     def __iter__(self) -> Iterator[Placement]:
         with self._lock:
             return iter(list(self._placements))
+
+    def __contains__(self, shard: object) -> bool:
+        with self._lock:
+            return shard in self._placements
 
     def __len__(self) -> int:
         return len(self._placements)

@@ -16,7 +16,7 @@ from __future__ import annotations
 import logging
 import math
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -179,6 +179,15 @@ class Updates:
             term=self._term,
         )
         self._process.ask(worker, adopt, out)
+
+    def remove(self, names: Collection[str]) -> None:
+        """Forgets optimizers, and the journal's records of their steps, once the updates under way have ended."""
+        with self.paused():
+            with self._lock:
+                self._groups = {name: group for name, group in self._groups.items() if name not in names}
+            if self._journal is not None:
+                with self._deciding:
+                    self._journal.compact(lambda decision: decision.optimizer not in names)
 
     def of(self, shard: str) -> str:
         """The optimizer a shard is under; empty when under none."""

@@ -89,6 +89,11 @@ class Host:
         self.shards[name] = Hosted(name, shard, program, config, seed)
         return self.shards[name]
 
+    def unload(self, name: str) -> None:
+        """Lets go of a shard and of what its optimizer keeps for it; nothing happens when it is not there."""
+        if (hosted := self.shards.get(name)) is not None:
+            self._release(hosted)
+
     def _release(self, hosted: Hosted) -> None:
         """Forgets a shard."""
         del self.shards[hosted.name]

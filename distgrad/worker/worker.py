@@ -66,6 +66,7 @@ class Worker:
         self.process.requests[pb.Shutdown] = self._shutdown
         orders: dict[type, Handler] = {
             pb.LoadShard: self._load,
+            pb.UnloadShards: self._unload,
             pb.Adopt: self._adopt,
             pb.Prepare: self._prepare,
             pb.Commit: self._commit,
@@ -113,6 +114,11 @@ class Worker:
     def _load(self, body: pb.LoadShard, arrays: list[Any]) -> tuple[Any, list[Any]]:
         hosted = self.host.load(body.name, body.program, decode_value(body.config, arrays), body.seed, body.anew)
         return _describe(hosted), []
+
+    def _unload(self, body: pb.UnloadShards, arrays: list[Any]) -> tuple[Any, list[Any]]:
+        for name in body.names:
+            self.host.unload(name)
+        return pb.Empty(), []
 
     def _adopt(self, body: pb.Adopt, arrays: list[Any]) -> tuple[Any, list[Any]]:
         self.host.adopt(body, decode_value(body.settings, arrays))

@@ -26,19 +26,21 @@ from distgrad.wire.v1 import tensor_pb2 as distgrad_dot_wire_dot_v1_dot_tensor__
 from distgrad.wire.v1 import worker_pb2 as distgrad_dot_wire_dot_v1_dot_worker__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"distgrad/wire/v1/coordinator.proto\x12\x0b\x64istgrad.v1\x1a\x1d\x64istgrad/wire/v1/tensor.proto\x1a\x1d\x64istgrad/wire/v1/worker.proto\"\x0c\n\nChooseName\"\x1a\n\nNameChosen\x12\x0c\n\x04name\x18\x01 \x01(\t\"&\n\x04Join\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08programs\x18\x02 \x03(\t\"J\n\x06Joined\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04term\x18\x02 \x01(\x04\x12$\n\x07members\x18\x03 \x03(\x0b\x32\x13.distgrad.v1.Member\"v\n\x06Member\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\x06\x12\x0c\n\x04role\x18\x03 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x04 \x01(\t\x12\x0b\n\x03pid\x18\x05 \x01(\r\x12\r\n\x05state\x18\x06 \x01(\t\x12\x0e\n\x06reason\x18\x07 \x01(\t\"2\n\x0bMemberEvent\x12#\n\x06member\x18\x01 \x01(\x0b\x32\x13.distgrad.v1.Member\"\r\n\x0bListMembers\"/\n\x07Members\x12$\n\x07members\x18\x01 \x03(\x0b\x32\x13.distgrad.v1.Member\"h\n\x05Place\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07program\x18\x02 \x01(\t\x12\x0e\n\x06worker\x18\x03 \x01(\t\x12\"\n\x06\x63onfig\x18\x04 \x01(\x0b\x32\x12.distgrad.v1.Value\x12\x0c\n\x04seed\x18\x05 \x01(\x04\"\x19\n\tFindShard\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x95\x01\n\nShardFound\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07program\x18\x02 \x01(\t\x12\x0e\n\x06worker\x18\x03 \x01(\t\x12.\n\nparameters\x18\x04 \x03(\x0b\x32\x1a.distgrad.v1.ParameterInfo\x12(\n\x07methods\x18\x05 \x03(\x0b\x32\x17.distgrad.v1.MethodInfo\"v\n\x0f\x43reateOptimizer\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06shards\x18\x02 \x03(\t\x12\x0c\n\x04kind\x18\x03 \x01(\t\x12$\n\x08settings\x18\x04 \x01(\x0b\x32\x12.distgrad.v1.Value\x12\x11\n\treplicate\x18\x05 \x01(\x08\"1\n\x10OptimizerCreated\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x04\"\x83\x01\n\nUpdateStep\x12\x11\n\toptimizer\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x04\x12\x10\n\x08\x63ontexts\x18\x03 \x03(\t\x12\x11\n\tclip_norm\x18\x05 \x01(\x01\x12\x1a\n\rlearning_rate\x18\x06 \x01(\x01H\x00\x88\x01\x01\x42\x10\n\x0e_learning_rate\"9\n\x07Updated\x12\x0f\n\x07version\x18\x01 \x01(\x04\x12\x0c\n\x04norm\x18\x02 \x01(\x01\x12\x0f\n\x07\x61pplied\x18\x03 \x01(\x08\"<\n\x04Save\x12\x11\n\tdirectory\x18\x01 \x01(\t\x12!\n\x05\x65xtra\x18\x02 \x01(\x0b\x32\x12.distgrad.v1.Value\"$\n\x05Saved\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\r\n\x05\x62ytes\x18\x02 \x01(\x04\")\n\x07Restore\x12\x11\n\tdirectory\x18\x01 \x01(\t\x12\x0b\n\x03job\x18\x02 \x01(\t\"\xa3\x01\n\x08Restored\x12\x0c\n\x04path\x18\x01 \x01(\t\x12!\n\x05\x65xtra\x18\x02 \x01(\x0b\x32\x12.distgrad.v1.Value\x12\x35\n\x08versions\x18\x03 \x03(\x0b\x32#.distgrad.v1.Restored.VersionsEntry\x1a/\n\rVersionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"R\n\x07Recover\x12\x11\n\tdirectory\x18\x01 \x01(\t\x12\x0b\n\x03job\x18\x02 \x01(\t\x12\x10\n\x08patience\x18\x03 \x01(\x01\x12\x15\n\rstandby_after\x18\x04 \x01(\x01\"\xca\x01\n\tRecovered\x12\x36\n\x08versions\x18\x01 \x03(\x0b\x32$.distgrad.v1.Recovered.VersionsEntry\x12#\n\x06source\x18\x02 \x01(\x0e\x32\x13.distgrad.v1.Source\x12\x0c\n\x04path\x18\x03 \x01(\t\x12!\n\x05\x65xtra\x18\x04 \x01(\x0b\x32\x12.distgrad.v1.Value\x1a/\n\rVersionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01*s\n\x06Source\x12\x16\n\x12SOURCE_UNSPECIFIED\x10\x00\x12\x11\n\rSOURCE_OWNERS\x10\x01\x12\x13\n\x0fSOURCE_REPLICAS\x10\x02\x12\x15\n\x11SOURCE_CHECKPOINT\x10\x03\x12\x12\n\x0eSOURCE_INITIAL\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"distgrad/wire/v1/coordinator.proto\x12\x0b\x64istgrad.v1\x1a\x1d\x64istgrad/wire/v1/tensor.proto\x1a\x1d\x64istgrad/wire/v1/worker.proto\"\x0c\n\nChooseName\"\x1a\n\nNameChosen\x12\x0c\n\x04name\x18\x01 \x01(\t\"&\n\x04Join\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08programs\x18\x02 \x03(\t\"J\n\x06Joined\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04term\x18\x02 \x01(\x04\x12$\n\x07members\x18\x03 \x03(\x0b\x32\x13.distgrad.v1.Member\"v\n\x06Member\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\x06\x12\x0c\n\x04role\x18\x03 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x04 \x01(\t\x12\x0b\n\x03pid\x18\x05 \x01(\r\x12\r\n\x05state\x18\x06 \x01(\t\x12\x0e\n\x06reason\x18\x07 \x01(\t\"2\n\x0bMemberEvent\x12#\n\x06member\x18\x01 \x01(\x0b\x32\x13.distgrad.v1.Member\"\r\n\x0bListMembers\"T\n\x07Members\x12$\n\x07members\x18\x01 \x03(\x0b\x32\x13.distgrad.v1.Member\x12#\n\x03job\x18\x02 \x01(\x0b\x32\x16.distgrad.v1.JobStatus\"\'\n\x08\x42\x65ginJob\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05steps\x18\x02 \x01(\x04\"\xbb\x01\n\tJobStatus\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07trainer\x18\x02 \x01(\t\x12\x0c\n\x04step\x18\x03 \x01(\x04\x12\r\n\x05steps\x18\x04 \x01(\x04\x12\x0f\n\x07seconds\x18\x05 \x01(\x01\x12\x32\n\x06shards\x18\x06 \x03(\x0b\x32\".distgrad.v1.JobStatus.ShardsEntry\x1a-\n\x0bShardsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"u\n\x05Place\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07program\x18\x02 \x01(\t\x12\x0e\n\x06worker\x18\x03 \x01(\t\x12\"\n\x06\x63onfig\x18\x04 \x01(\x0b\x32\x12.distgrad.v1.Value\x12\x0c\n\x04seed\x18\x05 \x01(\x04\x12\x0b\n\x03job\x18\x06 \x01(\t\"\x19\n\tFindShard\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x95\x01\n\nShardFound\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07program\x18\x02 \x01(\t\x12\x0e\n\x06worker\x18\x03 \x01(\t\x12.\n\nparameters\x18\x04 \x03(\x0b\x32\x1a.distgrad.v1.ParameterInfo\x12(\n\x07methods\x18\x05 \x03(\x0b\x32\x17.distgrad.v1.MethodInfo\"\x83\x01\n\x0f\x43reateOptimizer\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06shards\x18\x02 \x03(\t\x12\x0c\n\x04kind\x18\x03 \x01(\t\x12$\n\x08settings\x18\x04 \x01(\x0b\x32\x12.distgrad.v1.Value\x12\x11\n\treplicate\x18\x05 \x01(\x08\x12\x0b\n\x03job\x18\x06 \x01(\t\"1\n\x10OptimizerCreated\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x04\"\x83\x01\n\nUpdateStep\x12\x11\n\toptimizer\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x04\x12\x10\n\x08\x63ontexts\x18\x03 \x03(\t\x12\x11\n\tclip_norm\x18\x05 \x01(\x01\x12\x1a\n\rlearning_rate\x18\x06 \x01(\x01H\x00\x88\x01\x01\x42\x10\n\x0e_learning_rate\"9\n\x07Updated\x12\x0f\n\x07version\x18\x01 \x01(\x04\x12\x0c\n\x04norm\x18\x02 \x01(\x01\x12\x0f\n\x07\x61pplied\x18\x03 \x01(\x08\"<\n\x04Save\x12\x11\n\tdirectory\x18\x01 \x01(\t\x12!\n\x05\x65xtra\x18\x02 \x01(\x0b\x32\x12.distgrad.v1.Value\"$\n\x05Saved\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\r\n\x05\x62ytes\x18\x02 \x01(\x04\")\n\x07Restore\x12\x11\n\tdirectory\x18\x01 \x01(\t\x12\x0b\n\x03job\x18\x02 \x01(\t\"\xa3\x01\n\x08Restored\x12\x0c\n\x04path\x18\x01 \x01(\t\x12!\n\x05\x65xtra\x18\x02 \x01(\x0b\x32\x12.distgrad.v1.Value\x12\x35\n\x08versions\x18\x03 \x03(\x0b\x32#.distgrad.v1.Restored.VersionsEntry\x1a/\n\rVersionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"R\n\x07Recover\x12\x11\n\tdirectory\x18\x01 \x01(\t\x12\x0b\n\x03job\x18\x02 \x01(\t\x12\x10\n\x08patience\x18\x03 \x01(\x01\x12\x15\n\rstandby_after\x18\x04 \x01(\x01\"\xca\x01\n\tRecovered\x12\x36\n\x08versions\x18\x01 \x03(\x0b\x32$.distgrad.v1.Recovered.VersionsEntry\x12#\n\x06source\x18\x02 \x01(\x0e\x32\x13.distgrad.v1.Source\x12\x0c\n\x04path\x18\x03 \x01(\t\x12!\n\x05\x65xtra\x18\x04 \x01(\x0b\x32\x12.distgrad.v1.Value\x1a/\n\rVersionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01*s\n\x06Source\x12\x16\n\x12SOURCE_UNSPECIFIED\x10\x00\x12\x11\n\rSOURCE_OWNERS\x10\x01\x12\x13\n\x0fSOURCE_REPLICAS\x10\x02\x12\x15\n\x11SOURCE_CHECKPOINT\x10\x03\x12\x12\n\x0eSOURCE_INITIAL\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'distgrad.wire.v1.coordinator_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_JOBSTATUS_SHARDSENTRY']._loaded_options = None
+  _globals['_JOBSTATUS_SHARDSENTRY']._serialized_options = b'8\001'
   _globals['_RESTORED_VERSIONSENTRY']._loaded_options = None
   _globals['_RESTORED_VERSIONSENTRY']._serialized_options = b'8\001'
   _globals['_RECOVERED_VERSIONSENTRY']._loaded_options = None
   _globals['_RECOVERED_VERSIONSENTRY']._serialized_options = b'8\001'
-  _globals['_SOURCE']._serialized_start=1754
-  _globals['_SOURCE']._serialized_end=1869
+  _globals['_SOURCE']._serialized_start=2049
+  _globals['_SOURCE']._serialized_end=2164
   _globals['_CHOOSENAME']._serialized_start=113
   _globals['_CHOOSENAME']._serialized_end=125
   _globals['_NAMECHOSEN']._serialized_start=127
@@ -54,35 +56,41 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTMEMBERS']._serialized_start=443
   _globals['_LISTMEMBERS']._serialized_end=456
   _globals['_MEMBERS']._serialized_start=458
-  _globals['_MEMBERS']._serialized_end=505
-  _globals['_PLACE']._serialized_start=507
-  _globals['_PLACE']._serialized_end=611
-  _globals['_FINDSHARD']._serialized_start=613
-  _globals['_FINDSHARD']._serialized_end=638
-  _globals['_SHARDFOUND']._serialized_start=641
-  _globals['_SHARDFOUND']._serialized_end=790
-  _globals['_CREATEOPTIMIZER']._serialized_start=792
-  _globals['_CREATEOPTIMIZER']._serialized_end=910
-  _globals['_OPTIMIZERCREATED']._serialized_start=912
-  _globals['_OPTIMIZERCREATED']._serialized_end=961
-  _globals['_UPDATESTEP']._serialized_start=964
-  _globals['_UPDATESTEP']._serialized_end=1095
-  _globals['_UPDATED']._serialized_start=1097
-  _globals['_UPDATED']._serialized_end=1154
-  _globals['_SAVE']._serialized_start=1156
-  _globals['_SAVE']._serialized_end=1216
-  _globals['_SAVED']._serialized_start=1218
-  _globals['_SAVED']._serialized_end=1254
-  _globals['_RESTORE']._serialized_start=1256
-  _globals['_RESTORE']._serialized_end=1297
-  _globals['_RESTORED']._serialized_start=1300
-  _globals['_RESTORED']._serialized_end=1463
-  _globals['_RESTORED_VERSIONSENTRY']._serialized_start=1416
-  _globals['_RESTORED_VERSIONSENTRY']._serialized_end=1463
-  _globals['_RECOVER']._serialized_start=1465
-  _globals['_RECOVER']._serialized_end=1547
-  _globals['_RECOVERED']._serialized_start=1550
-  _globals['_RECOVERED']._serialized_end=1752
-  _globals['_RECOVERED_VERSIONSENTRY']._serialized_start=1416
-  _globals['_RECOVERED_VERSIONSENTRY']._serialized_end=1463
+  _globals['_MEMBERS']._serialized_end=542
+  _globals['_BEGINJOB']._serialized_start=544
+  _globals['_BEGINJOB']._serialized_end=583
+  _globals['_JOBSTATUS']._serialized_start=586
+  _globals['_JOBSTATUS']._serialized_end=773
+  _globals['_JOBSTATUS_SHARDSENTRY']._serialized_start=728
+  _globals['_JOBSTATUS_SHARDSENTRY']._serialized_end=773
+  _globals['_PLACE']._serialized_start=775
+  _globals['_PLACE']._serialized_end=892
+  _globals['_FINDSHARD']._serialized_start=894
+  _globals['_FINDSHARD']._serialized_end=919
+  _globals['_SHARDFOUND']._serialized_start=922
+  _globals['_SHARDFOUND']._serialized_end=1071
+  _globals['_CREATEOPTIMIZER']._serialized_start=1074
+  _globals['_CREATEOPTIMIZER']._serialized_end=1205
+  _globals['_OPTIMIZERCREATED']._serialized_start=1207
+  _globals['_OPTIMIZERCREATED']._serialized_end=1256
+  _globals['_UPDATESTEP']._serialized_start=1259
+  _globals['_UPDATESTEP']._serialized_end=1390
+  _globals['_UPDATED']._serialized_start=1392
+  _globals['_UPDATED']._serialized_end=1449
+  _globals['_SAVE']._serialized_start=1451
+  _globals['_SAVE']._serialized_end=1511
+  _globals['_SAVED']._serialized_start=1513
+  _globals['_SAVED']._serialized_end=1549
+  _globals['_RESTORE']._serialized_start=1551
+  _globals['_RESTORE']._serialized_end=1592
+  _globals['_RESTORED']._serialized_start=1595
+  _globals['_RESTORED']._serialized_end=1758
+  _globals['_RESTORED_VERSIONSENTRY']._serialized_start=1711
+  _globals['_RESTORED_VERSIONSENTRY']._serialized_end=1758
+  _globals['_RECOVER']._serialized_start=1760
+  _globals['_RECOVER']._serialized_end=1842
+  _globals['_RECOVERED']._serialized_start=1845
+  _globals['_RECOVERED']._serialized_end=2047
+  _globals['_RECOVERED_VERSIONSENTRY']._serialized_start=1711
+  _globals['_RECOVERED_VERSIONSENTRY']._serialized_end=1758
 # @@protoc_insertion_point(module_scope)

@@ -79,24 +79,59 @@ class ListMembers(_message.Message):
     def __init__(self) -> None: ...
 
 class Members(_message.Message):
-    __slots__ = ("members",)
+    __slots__ = ("members", "job")
     MEMBERS_FIELD_NUMBER: _ClassVar[int]
+    JOB_FIELD_NUMBER: _ClassVar[int]
     members: _containers.RepeatedCompositeFieldContainer[Member]
-    def __init__(self, members: _Optional[_Iterable[_Union[Member, _Mapping]]] = ...) -> None: ...
+    job: JobStatus
+    def __init__(self, members: _Optional[_Iterable[_Union[Member, _Mapping]]] = ..., job: _Optional[_Union[JobStatus, _Mapping]] = ...) -> None: ...
+
+class BeginJob(_message.Message):
+    __slots__ = ("name", "steps")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    STEPS_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    steps: int
+    def __init__(self, name: _Optional[str] = ..., steps: _Optional[int] = ...) -> None: ...
+
+class JobStatus(_message.Message):
+    __slots__ = ("name", "trainer", "step", "steps", "seconds", "shards")
+    class ShardsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    TRAINER_FIELD_NUMBER: _ClassVar[int]
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    STEPS_FIELD_NUMBER: _ClassVar[int]
+    SECONDS_FIELD_NUMBER: _ClassVar[int]
+    SHARDS_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    trainer: str
+    step: int
+    steps: int
+    seconds: float
+    shards: _containers.ScalarMap[str, str]
+    def __init__(self, name: _Optional[str] = ..., trainer: _Optional[str] = ..., step: _Optional[int] = ..., steps: _Optional[int] = ..., seconds: _Optional[float] = ..., shards: _Optional[_Mapping[str, str]] = ...) -> None: ...
 
 class Place(_message.Message):
-    __slots__ = ("name", "program", "worker", "config", "seed")
+    __slots__ = ("name", "program", "worker", "config", "seed", "job")
     NAME_FIELD_NUMBER: _ClassVar[int]
     PROGRAM_FIELD_NUMBER: _ClassVar[int]
     WORKER_FIELD_NUMBER: _ClassVar[int]
     CONFIG_FIELD_NUMBER: _ClassVar[int]
     SEED_FIELD_NUMBER: _ClassVar[int]
+    JOB_FIELD_NUMBER: _ClassVar[int]
     name: str
     program: str
     worker: str
     config: _tensor_pb2.Value
     seed: int
-    def __init__(self, name: _Optional[str] = ..., program: _Optional[str] = ..., worker: _Optional[str] = ..., config: _Optional[_Union[_tensor_pb2.Value, _Mapping]] = ..., seed: _Optional[int] = ...) -> None: ...
+    job: str
+    def __init__(self, name: _Optional[str] = ..., program: _Optional[str] = ..., worker: _Optional[str] = ..., config: _Optional[_Union[_tensor_pb2.Value, _Mapping]] = ..., seed: _Optional[int] = ..., job: _Optional[str] = ...) -> None: ...
 
 class FindShard(_message.Message):
     __slots__ = ("name",)
@@ -119,18 +154,20 @@ class ShardFound(_message.Message):
     def __init__(self, name: _Optional[str] = ..., program: _Optional[str] = ..., worker: _Optional[str] = ..., parameters: _Optional[_Iterable[_Union[_worker_pb2.ParameterInfo, _Mapping]]] = ..., methods: _Optional[_Iterable[_Union[_worker_pb2.MethodInfo, _Mapping]]] = ...) -> None: ...
 
 class CreateOptimizer(_message.Message):
-    __slots__ = ("name", "shards", "kind", "settings", "replicate")
+    __slots__ = ("name", "shards", "kind", "settings", "replicate", "job")
     NAME_FIELD_NUMBER: _ClassVar[int]
     SHARDS_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
     SETTINGS_FIELD_NUMBER: _ClassVar[int]
     REPLICATE_FIELD_NUMBER: _ClassVar[int]
+    JOB_FIELD_NUMBER: _ClassVar[int]
     name: str
     shards: _containers.RepeatedScalarFieldContainer[str]
     kind: str
     settings: _tensor_pb2.Value
     replicate: bool
-    def __init__(self, name: _Optional[str] = ..., shards: _Optional[_Iterable[str]] = ..., kind: _Optional[str] = ..., settings: _Optional[_Union[_tensor_pb2.Value, _Mapping]] = ..., replicate: bool = ...) -> None: ...
+    job: str
+    def __init__(self, name: _Optional[str] = ..., shards: _Optional[_Iterable[str]] = ..., kind: _Optional[str] = ..., settings: _Optional[_Union[_tensor_pb2.Value, _Mapping]] = ..., replicate: bool = ..., job: _Optional[str] = ...) -> None: ...
 
 class OptimizerCreated(_message.Message):
     __slots__ = ("name", "version")

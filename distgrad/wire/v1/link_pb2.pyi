@@ -167,7 +167,7 @@ class Heartbeat(_message.Message):
     def __init__(self, progress: _Optional[int] = ..., busy: _Optional[int] = ...) -> None: ...
 
 class Request(_message.Message):
-    __slots__ = ("id", "fetch", "release", "finish", "enlist", "read_gradients", "statistics", "read_graph", "load_shard", "read_state", "write_state", "prepare", "commit", "withdraw", "adopt", "shutdown", "check_state", "take_snapshot", "replicate", "mirror", "pin", "read_replica", "read_standing", "join", "choose_name", "place", "find_shard", "list_members", "create_optimizer", "update_step", "save", "restore", "recover")
+    __slots__ = ("id", "fetch", "release", "finish", "enlist", "read_gradients", "statistics", "read_graph", "load_shard", "read_state", "write_state", "prepare", "commit", "withdraw", "adopt", "shutdown", "check_state", "take_snapshot", "replicate", "mirror", "pin", "read_replica", "read_standing", "unload_shards", "join", "choose_name", "begin_job", "place", "find_shard", "list_members", "create_optimizer", "update_step", "save", "restore", "recover")
     ID_FIELD_NUMBER: _ClassVar[int]
     FETCH_FIELD_NUMBER: _ClassVar[int]
     RELEASE_FIELD_NUMBER: _ClassVar[int]
@@ -191,8 +191,10 @@ class Request(_message.Message):
     PIN_FIELD_NUMBER: _ClassVar[int]
     READ_REPLICA_FIELD_NUMBER: _ClassVar[int]
     READ_STANDING_FIELD_NUMBER: _ClassVar[int]
+    UNLOAD_SHARDS_FIELD_NUMBER: _ClassVar[int]
     JOIN_FIELD_NUMBER: _ClassVar[int]
     CHOOSE_NAME_FIELD_NUMBER: _ClassVar[int]
+    BEGIN_JOB_FIELD_NUMBER: _ClassVar[int]
     PLACE_FIELD_NUMBER: _ClassVar[int]
     FIND_SHARD_FIELD_NUMBER: _ClassVar[int]
     LIST_MEMBERS_FIELD_NUMBER: _ClassVar[int]
@@ -224,8 +226,10 @@ class Request(_message.Message):
     pin: _worker_pb2.Pin
     read_replica: _worker_pb2.ReadReplica
     read_standing: _worker_pb2.ReadStanding
+    unload_shards: _worker_pb2.UnloadShards
     join: _coordinator_pb2.Join
     choose_name: _coordinator_pb2.ChooseName
+    begin_job: _coordinator_pb2.BeginJob
     place: _coordinator_pb2.Place
     find_shard: _coordinator_pb2.FindShard
     list_members: _coordinator_pb2.ListMembers
@@ -234,7 +238,7 @@ class Request(_message.Message):
     save: _coordinator_pb2.Save
     restore: _coordinator_pb2.Restore
     recover: _coordinator_pb2.Recover
-    def __init__(self, id: _Optional[int] = ..., fetch: _Optional[_Union[_worker_pb2.Fetch, _Mapping]] = ..., release: _Optional[_Union[_worker_pb2.Release, _Mapping]] = ..., finish: _Optional[_Union[_worker_pb2.Finish, _Mapping]] = ..., enlist: _Optional[_Union[_worker_pb2.Enlist, _Mapping]] = ..., read_gradients: _Optional[_Union[_worker_pb2.ReadGradients, _Mapping]] = ..., statistics: _Optional[_Union[_worker_pb2.Statistics, _Mapping]] = ..., read_graph: _Optional[_Union[_worker_pb2.ReadGraph, _Mapping]] = ..., load_shard: _Optional[_Union[_worker_pb2.LoadShard, _Mapping]] = ..., read_state: _Optional[_Union[_worker_pb2.ReadState, _Mapping]] = ..., write_state: _Optional[_Union[_worker_pb2.WriteState, _Mapping]] = ..., prepare: _Optional[_Union[_worker_pb2.Prepare, _Mapping]] = ..., commit: _Optional[_Union[_worker_pb2.Commit, _Mapping]] = ..., withdraw: _Optional[_Union[_worker_pb2.Withdraw, _Mapping]] = ..., adopt: _Optional[_Union[_worker_pb2.Adopt, _Mapping]] = ..., shutdown: _Optional[_Union[_worker_pb2.Shutdown, _Mapping]] = ..., check_state: _Optional[_Union[_worker_pb2.CheckState, _Mapping]] = ..., take_snapshot: _Optional[_Union[_worker_pb2.TakeSnapshot, _Mapping]] = ..., replicate: _Optional[_Union[_worker_pb2.Replicate, _Mapping]] = ..., mirror: _Optional[_Union[_worker_pb2.Mirror, _Mapping]] = ..., pin: _Optional[_Union[_worker_pb2.Pin, _Mapping]] = ..., read_replica: _Optional[_Union[_worker_pb2.ReadReplica, _Mapping]] = ..., read_standing: _Optional[_Union[_worker_pb2.ReadStanding, _Mapping]] = ..., join: _Optional[_Union[_coordinator_pb2.Join, _Mapping]] = ..., choose_name: _Optional[_Union[_coordinator_pb2.ChooseName, _Mapping]] = ..., place: _Optional[_Union[_coordinator_pb2.Place, _Mapping]] = ..., find_shard: _Optional[_Union[_coordinator_pb2.FindShard, _Mapping]] = ..., list_members: _Optional[_Union[_coordinator_pb2.ListMembers, _Mapping]] = ..., create_optimizer: _Optional[_Union[_coordinator_pb2.CreateOptimizer, _Mapping]] = ..., update_step: _Optional[_Union[_coordinator_pb2.UpdateStep, _Mapping]] = ..., save: _Optional[_Union[_coordinator_pb2.Save, _Mapping]] = ..., restore: _Optional[_Union[_coordinator_pb2.Restore, _Mapping]] = ..., recover: _Optional[_Union[_coordinator_pb2.Recover, _Mapping]] = ...) -> None: ...
+    def __init__(self, id: _Optional[int] = ..., fetch: _Optional[_Union[_worker_pb2.Fetch, _Mapping]] = ..., release: _Optional[_Union[_worker_pb2.Release, _Mapping]] = ..., finish: _Optional[_Union[_worker_pb2.Finish, _Mapping]] = ..., enlist: _Optional[_Union[_worker_pb2.Enlist, _Mapping]] = ..., read_gradients: _Optional[_Union[_worker_pb2.ReadGradients, _Mapping]] = ..., statistics: _Optional[_Union[_worker_pb2.Statistics, _Mapping]] = ..., read_graph: _Optional[_Union[_worker_pb2.ReadGraph, _Mapping]] = ..., load_shard: _Optional[_Union[_worker_pb2.LoadShard, _Mapping]] = ..., read_state: _Optional[_Union[_worker_pb2.ReadState, _Mapping]] = ..., write_state: _Optional[_Union[_worker_pb2.WriteState, _Mapping]] = ..., prepare: _Optional[_Union[_worker_pb2.Prepare, _Mapping]] = ..., commit: _Optional[_Union[_worker_pb2.Commit, _Mapping]] = ..., withdraw: _Optional[_Union[_worker_pb2.Withdraw, _Mapping]] = ..., adopt: _Optional[_Union[_worker_pb2.Adopt, _Mapping]] = ..., shutdown: _Optional[_Union[_worker_pb2.Shutdown, _Mapping]] = ..., check_state: _Optional[_Union[_worker_pb2.CheckState, _Mapping]] = ..., take_snapshot: _Optional[_Union[_worker_pb2.TakeSnapshot, _Mapping]] = ..., replicate: _Optional[_Union[_worker_pb2.Replicate, _Mapping]] = ..., mirror: _Optional[_Union[_worker_pb2.Mirror, _Mapping]] = ..., pin: _Optional[_Union[_worker_pb2.Pin, _Mapping]] = ..., read_replica: _Optional[_Union[_worker_pb2.ReadReplica, _Mapping]] = ..., read_standing: _Optional[_Union[_worker_pb2.ReadStanding, _Mapping]] = ..., unload_shards: _Optional[_Union[_worker_pb2.UnloadShards, _Mapping]] = ..., join: _Optional[_Union[_coordinator_pb2.Join, _Mapping]] = ..., choose_name: _Optional[_Union[_coordinator_pb2.ChooseName, _Mapping]] = ..., begin_job: _Optional[_Union[_coordinator_pb2.BeginJob, _Mapping]] = ..., place: _Optional[_Union[_coordinator_pb2.Place, _Mapping]] = ..., find_shard: _Optional[_Union[_coordinator_pb2.FindShard, _Mapping]] = ..., list_members: _Optional[_Union[_coordinator_pb2.ListMembers, _Mapping]] = ..., create_optimizer: _Optional[_Union[_coordinator_pb2.CreateOptimizer, _Mapping]] = ..., update_step: _Optional[_Union[_coordinator_pb2.UpdateStep, _Mapping]] = ..., save: _Optional[_Union[_coordinator_pb2.Save, _Mapping]] = ..., restore: _Optional[_Union[_coordinator_pb2.Restore, _Mapping]] = ..., recover: _Optional[_Union[_coordinator_pb2.Recover, _Mapping]] = ...) -> None: ...
 
 class Reply(_message.Message):
     __slots__ = ("id", "error", "empty", "fetched", "gradients_read", "graph_read", "counts", "finished", "shard_loaded", "state_read", "prepared", "joined", "name_chosen", "shard_found", "members", "optimizer_created", "updated", "saved", "restored", "standing", "recovered")

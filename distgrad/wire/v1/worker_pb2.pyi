@@ -387,6 +387,12 @@ class LoadShard(_message.Message):
     anew: bool
     def __init__(self, name: _Optional[str] = ..., program: _Optional[str] = ..., config: _Optional[_Union[_tensor_pb2.Value, _Mapping]] = ..., seed: _Optional[int] = ..., anew: bool = ...) -> None: ...
 
+class UnloadShards(_message.Message):
+    __slots__ = ("names",)
+    NAMES_FIELD_NUMBER: _ClassVar[int]
+    names: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, names: _Optional[_Iterable[str]] = ...) -> None: ...
+
 class ShardLoaded(_message.Message):
     __slots__ = ("parameters", "methods")
     PARAMETERS_FIELD_NUMBER: _ClassVar[int]

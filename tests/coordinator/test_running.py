@@ -1,0 +1,114 @@
+"""A job on a cluster that stays: one at a time, and nothing is left of it when its client has gone."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from distgrad.coordinator.client import Client
+from distgrad.errors import ConfigError, ContextError
+from distgrad.wire import pb
+
+from .cluster import PROGRAMS, Cluster, cluster, place, trained
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Iterator[Cluster]:
+    with cluster(PROGRAMS, "w0", "w1", journal=tmp_path / "journal") as (made, _):
+        yield made
+
+
+def train(made: Cluster, steps: int = 2) -> Client:
+    """A client that trains a job of two shards and has taken all steps but one."""
+    trainer = made.client("trainer")
+    trainer.begin_job("points", steps + 1)
+    trained(trainer, place(trainer, "a", "w0"), place(trainer, "b", "w1"), steps=steps)
+    return trainer
+
+
+def status(client: Client) -> pb.JobStatus:
+    reply, _ = client.process.ask("coordinator", pb.ListMembers())
+    return reply.job
+
+
+def test_everybody_can_see_what_runs_and_how_far_it_has_come(made: Cluster) -> None:
+    onlooker = made.client("onlooker")
+    assert status(onlooker) == pb.JobStatus()
+    train(made)
+    job = status(onlooker)
+    assert (job.name, job.trainer, job.step, job.steps) == ("points", "trainer", 2, 3)
+    assert dict(job.shards) == {"a": "w0", "b": "w1"}
+
+
+def test_nothing_is_left_of_a_job_whose_client_has_gone(made: Cluster) -> None:
+    trainer = train(made)
+    assert len(made.coordinator.journal) == 2
+    made.leave(trainer)
+    after = made.client("next")
+    after.begin_job("other", 1)
+    assert len(made.coordinator.shards) == len(made.coordinator.journal) == 0
+    assert made.coordinator.updates.versions() == {}
+    for name, worker in made.workers.items():
+        place(after, f"on-{name}", name)  # workers do one thing after the other
+        assert (list(worker.host.shards), worker.host.owners) == ([f"on-{name}"], {})
+
+
+def test_the_same_job_can_be_trained_again_with_the_same_bits(made: Cluster) -> None:
+    states = []
+    for _ in range(2):
+        trainer = train(made)
+        states.append(trainer.read_state("a"))
+        made.leave(trainer)
+    first, second = states
+    assert first["parameters"]["linear.weight"].tobytes() == second["parameters"]["linear.weight"].tobytes()
+    assert first["optimizer"].keys() == second["optimizer"].keys()
+
+
+def test_a_second_job_is_refused_while_one_runs(made: Cluster) -> None:
+    train(made)
+    with pytest.raises(ConfigError, match=r"job 'points' is being trained here by trainer, .*use another cluster"):
+        made.client("late").begin_job("other", 1)
+
+
+def test_of_several_that_wait_for_the_end_of_a_job_one_is_let_in(made: Cluster) -> None:
+    made.leave(train(made))
+    clients = [made.client(f"next{number}") for number in range(3)]
+    outcomes: list[str] = []
+
+    def begin(client: Client) -> None:
+        try:
+            client.begin_job("other", 1)
+            outcomes.append("begun")
+        except ConfigError:
+            outcomes.append("refused")
+
+    threads = [threading.Thread(target=begin, args=[client]) for client in clients]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(outcomes) == ["begun", "refused", "refused"]
+
+
+def test_what_others_have_placed_stays_and_is_not_taken_for_the_jobs(made: Cluster) -> None:
+    other = made.client("other")
+    kept = place(other, "a", "w0")
+    trainer = made.client("trainer")
+    trainer.begin_job("points", 1)
+    with pytest.raises(ConfigError, match="shard 'a' of job 'points' cannot be placed: somebody else has placed one"):
+        place(trainer, "a", "w0")
+    place(trainer, "b", "w0")
+    made.leave(trainer)
+    made.client("next").begin_job("next", 1)
+    assert kept.state_dict().keys() == {"linear.weight", "linear.bias"}  # asked of w0, which has let go of b by then
+    assert list(made.workers["w0"].host.shards) == ["a"]
+
+
+def test_what_is_placed_in_the_name_of_a_job_that_has_ended_is_refused(made: Cluster) -> None:
+    late = train(made)
+    late._job = "another"
+    with pytest.raises(ContextError, match="job 'another' has ended here, or never began"):
+        place(late, "c", "w0")
