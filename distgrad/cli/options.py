@@ -11,7 +11,8 @@ from typing import Any
 
 import click
 
-from distgrad.transport.settings import TLS, TransportSettings
+from distgrad.transport.settings import TLS, Lossy, TransportSettings
+from distgrad.wire.encodings import ENCODINGS
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -56,6 +57,18 @@ _LINKS = (
         envvar="DISTGRAD_INSECURE",
         help="Leave this machine without TLS, over a network you trust.",
     ),
+    click.option(
+        "--lossy-values",
+        type=click.Choice(ENCODINGS),
+        envvar="DISTGRAD_LOSSY_VALUES",
+        help="Send large arrays of floats to other processes with fewer digits.",
+    ),
+    click.option(
+        "--lossy-gradients",
+        type=click.Choice(ENCODINGS),
+        envvar="DISTGRAD_LOSSY_GRADIENTS",
+        help="Send gradients so; what is left out of one is added to the next.",
+    ),
 )
 
 health_option = click.option(
@@ -81,13 +94,17 @@ def link_options(command: Callable[..., Any]) -> Callable[..., Any]:
         tls_key: Path | None,
         tls_server_name: str,
         insecure: bool,
+        lossy_values: str | None,
+        lossy_gradients: str | None,
         **others: Any,
     ) -> Any:
         tls = None
         if tls_authority or tls_certificate or tls_key:
             tls = TLS(certificate=tls_certificate, key=tls_key, authority=tls_authority, server_name=tls_server_name)
         token = token_file.read_text().strip() if token_file else os.environ.get("DISTGRAD_TOKEN", "")
-        return command(settings=TransportSettings(cluster=cluster, token=token, tls=tls, insecure=insecure), **others)
+        lossy = Lossy(values=lossy_values or "", gradients=lossy_gradients or "")
+        settings = TransportSettings(cluster=cluster, token=token, tls=tls, insecure=insecure, lossy=lossy)
+        return command(settings=settings, **others)
 
     decorated: Callable[..., Any] = with_settings
     for option in reversed(_LINKS):

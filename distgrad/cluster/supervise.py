@@ -104,6 +104,7 @@ class _Run:
             token=secrets.token_hex(16),
             silence=job.limits.silence_seconds,
             max_transfer_bytes=job.limits.transfer_bytes,
+            lossy=job.cluster.lossy,
         )
 
     def follow(self, report: Callable[[Event], None]) -> None:

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from distgrad.optim import Optimizer, from_settings, schedules
+from distgrad.transport.settings import Lossy
+from distgrad.wire.encodings import ENCODINGS
 
 from .schedule import SCHEDULES
 from .stages import Stage, parse_stage
@@ -39,6 +41,7 @@ Seed = Annotated[int, Check("from 0 to 2**64 - 1", lambda value: 0 <= value < 2*
 Name = Annotated[str, Check("a letter, then letters, digits, '-' or '_'", _LETTERS.fullmatch)]
 Program = Annotated[str, Check('"FILE.py:NAME" with FILE.py in the folder of programs', _PROGRAM.fullmatch)]
 ScheduleName = Annotated[str, Check(f"one of {', '.join(SCHEDULES)}", SCHEDULES.__contains__)]
+Encoding = Annotated[str, Check(f"{', '.join(ENCODINGS)}, or empty", ("", *ENCODINGS).__contains__)]
 NotEmpty = Check("at least one", bool)
 OneStage = Annotated[Stage, Parse('"SHARD.METHOD" or "SHARD.METHOD(ARGUMENT, ...)"', parse_stage)]
 Stages = tuple[OneStage, ...]
@@ -52,6 +55,8 @@ class ClusterSpec:
         workers: their names; w0, w1, ... when the file gives a number.
         programs: the folder of shard programs.
         blas_threads: threads for matrix products, in each process.
+        lossy_values, lossy_gradients: "bf16", "fp16" or "int8": large arrays of floats travel between workers that this
+            job starts with fewer digits (`dg.Lossy`); empty: as they are.
     """
 
     workers: Annotated[
@@ -59,6 +64,12 @@ class ClusterSpec:
     ]
     programs: Path
     blas_threads: Positive = 1
+    lossy_values: Encoding = ""
+    lossy_gradients: Encoding = ""
+
+    @property
+    def lossy(self) -> Lossy:
+        return Lossy(values=self.lossy_values, gradients=self.lossy_gradients)
 
 
 @dataclass(frozen=True)

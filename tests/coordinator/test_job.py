@@ -198,6 +198,11 @@ def test_relative_paths_start_from_the_file_wherever_it_is_read_from(
             "small.toml:23  optimizer.clip_norm = -1: expected a number, at least 0",
         ),
         ("[optimizer]\nkind", "[optimiser]\nkind", "small.toml  optimizer: missing; expected a table"),
+        (
+            "workers = 2",
+            'workers = 2\nlossy_gradients = "zip"',
+            'small.toml:6  cluster.lossy_gradients = "zip": expected text in quotes, bf16, fp16, int8, or empty',
+        ),
         ("[data]", "[checkpoint]\n[data]", "small.toml:24  checkpoint.every: missing; expected an integer, at least 1"),
     ],
 )
@@ -288,6 +293,8 @@ def test_the_description_shows_every_value_with_its_origin(path: Path) -> None:
         "cluster.workers": '["w0", "w1"]  # small.toml:5',
         "cluster.programs": f'"{path.parent / "programs"}"  # small.toml:6',
         "cluster.blas_threads": "1  # default",
+        "cluster.lossy_values": '""  # default',
+        "cluster.lossy_gradients": '""  # default',
         "shard.a.name": '"a"  # small.toml:9',
         "shard.a.program": '"mlp.py:Stage"  # small.toml:10',
         "shard.a.worker": "none  # default",
