@@ -133,10 +133,7 @@ class Trainer:
     # ---- before ------------------------------------------------------------------------------------------------------
 
     def _place(self) -> None:
-        for spec in self._job.shards:
-            self._shards[spec.name] = self._client.place(
-                spec.name, spec.program, spec.worker or "", spec.config, self._job.seed
-            )
+        self._shards.update(place_shards(self._client, self._job))
         self._report({"event": "placed", "shards": list(self._shards), "steps": self._job.steps})
 
     def _begin(self, batches: Batches) -> int:
@@ -202,6 +199,14 @@ class Trainer:
 
     def _bytes_sent(self) -> int:
         return sum(worker.counts.get("bytes_sent", 0) for worker in self._client.workers)
+
+
+def place_shards(client: Client, job: Job) -> dict[str, PlacedShard]:
+    """Builds the shards of a job, each on the worker it names; returns handles by name."""
+    return {
+        spec.name: client.place(spec.name, spec.program, spec.worker or "", spec.config, job.seed)
+        for spec in job.shards
+    }
 
 
 def _record(step: int, loss: float, measured: Measured | None, rate: float, learning_rate: float) -> StepMetrics:
