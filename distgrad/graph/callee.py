@@ -230,8 +230,14 @@ class _Arrived:
         """Fetches the references among the arguments and finds the function. Done when the call can run, or cannot."""
         call = self.call
         try:
+            arguments = decode_value(call.arguments, self._arrays)
             keywords = decode_value(call.keywords, self._arrays) if call.HasField("keywords") else {}
-            self._trees = decode_value(call.arguments, self._arrays), keywords
+            if not (isinstance(arguments, tuple) and isinstance(keywords, dict)):
+                raise WireError(
+                    f"the arguments of {_label(call)} must be a tuple and a dict, found {type(arguments).__name__} and "
+                    f"{type(keywords).__name__}"
+                )
+            self._trees = arguments, keywords
             self.urgency = urgency_from_wire(call.urgency, USUAL.call)
             found = resolve(call)
             names = references(self._trees)

@@ -1,7 +1,7 @@
 """Peers that send what no peer should: bytes, broken frames, and frames that are whole and mean nothing.
 
-`Target` is a worker in this process whose only way in is a port that the caller feeds, frame by frame, in its own
-thread: fast enough for hypothesis and for a fuzzer. `Stranger` speaks over any lane to any listener.
+A `Target` is a worker or coordinator in this process whose only way in is a port that the caller feeds, frame by frame,
+in its own thread: fast enough for hypothesis and for a fuzzer. A `Stranger` speaks over any lane to any listener.
 """
 
 from __future__ import annotations
@@ -14,8 +14,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from distgrad.graph.process import LEASE
-from distgrad.transport.interfaces import Identity, Lane, Port
+from google.protobuf.descriptor import Descriptor
+from google.protobuf.message_factory import GetMessageClass
+
+from distgrad.coordinator.server import Coordinator
+from distgrad.graph.process import LEASE, Process
+from distgrad.transport.interfaces import Lane, Port
 from distgrad.transport.settings import TransportSettings
 from distgrad.wire import pb
 from distgrad.worker.worker import Worker
@@ -39,63 +43,72 @@ def hello(settings: TransportSettings, role: int = pb.ROLE_WORKER, name: str = "
 # ---- frames ----------------------------------------------------------------------------------------------------------
 
 
+# What fields of these names usually say; others say "a", 1, true, or hold one message that is filled likewise.
+USUAL: dict[str, Any] = {
+    "context": f"{OWNER}/0",
+    "contexts": f"{OWNER}/0",
+    "id": f"{OWNER}/0",
+    "owner": "driver",
+    "initiator": "driver",
+    "process": "w0",
+    "met": "w0",
+    "worker": "w0",
+    "method": "forward",
+    "name": "z",
+    "program": "gated.py:Gated",
+    "kind": "SGD",
+    "state": "alive",
+    "role": "worker",
+    "direction": pb.DIRECTION_RESULT,
+    "reason": pb.REASON_CLOSED,
+}
+ARRAY = pb.Array(dtype="float64", shape=[1, SIZE], size=8 * SIZE)
+
+
 def ordinary_frames() -> list[bytes]:
     """One frame of each kind as a peer may send it, for mutations to begin with."""
-    context = pb.ContextId(id=f"{OWNER}/0", owner="driver", owner_incarnation=1)
-    inference = pb.ContextId(id=f"{OWNER}/inference", owner="driver", owner_incarnation=1)
-    ref = pb.RefId(owner="w0", context=context.id, path=[0])
-    edge = pb.EdgeId(path=[0], direction=pb.DIRECTION_RESULT)
-    header = pb.Pass(context=context, path=[1], initiator="driver")
-    header.roots.add(process="w0").roots.add(ref=ref)
-    leaf = pb.Value(leaf=pb.Leaf(array=0))
-    arguments = pb.Value(tuple=pb.Values(items=[leaf]))
-    error = pb.Error(kind="RemoteError", message="m", worker="w9", method="a.b", original="ValueError")
-    bodies: list[Any] = [
-        pb.Call(context=context, path=[0], shard="a", method="forward", record=True, depth=1, arguments=arguments),
-        pb.Call(context=inference, path=[0], shard="a", method="forward", depth=1, arguments=arguments),
-        pb.Done(context=context.id, path=[0], error=error),
-        pb.Start(header=header, seeds=[leaf]),
-        pb.Gradients(header=header, gradients=[pb.EdgeGradient(edge=edge, gradient=leaf)]),
-        pb.PassAck(context=context.id, path=[1], waiting=1, met=["w0"], count=1),
-        pb.Mark(header=header, reached=[edge], begin=True),
-        pb.Resume(header=header),
-        pb.Abort(context=context.id, path=[1], error=error),
-        pb.MemberEvent(member=pb.Member(name="w7", incarnation=7, role="worker", state="alive")),
-        pb.Drop(refs=[ref]),
-        pb.Cancel(context=context.id, path=[0]),
-        pb.Fetch(ref=ref, edge=edge),
-        pb.Release(context=context.id),
-        pb.Finish(context=context.id, path=[1]),
-        pb.ReadGradients(context=context.id, shard="a"),
-        pb.Statistics(),
-        pb.LoadShard(name="z", program="gated.py:Gated", seed=1),
-        pb.ReadState(shard="a"),
-        pb.WriteState(shard="a", version=1, state=leaf),
-        pb.Prepare(term=1, optimizer="o", version=1, contexts=[context.id]),
-        pb.Commit(term=1, optimizer="o", version=1, clip_factor=1.0, learning_rate=0.1),
-        pb.Withdraw(term=1, optimizer="o", version=1),
-        pb.Adopt(optimizer="o", shards=["a"], kind="SGD", version=0, term=1),
-        pb.Heartbeat(progress=1, busy=1),
-        pb.Goodbye(reason=pb.REASON_CLOSED, message="bye"),
-        pb.Chunk(transfer=1, total=64, offset=0),
-    ]
-    return [_frame(body).SerializeToString() for body in bodies]
+    frames = []
+    for field in pb.Frame.DESCRIPTOR.oneofs_by_name["body"].fields:
+        if field.name == "request":
+            requests = pb.Request.DESCRIPTOR.oneofs_by_name["body"].fields
+            frames += [_frame(request=pb.Request(id=1, **{r.name: filled(r.message_type)})) for r in requests]
+        elif field.name not in ("hello", "welcome"):
+            frames.append(_frame(**{field.name: filled(field.message_type)}))
+    inference = filled(pb.Call.DESCRIPTOR)
+    inference.context.id = f"{OWNER}/inference"
+    return [frame.SerializeToString() for frame in (*frames, _frame(call=inference))]
 
 
-def _frame(body: Any) -> pb.Frame:
-    """A frame of a message, as a request where it is one."""
-    frame = pb.Frame(sequence=1, arrays=[pb.Array(dtype="float64", shape=[1, SIZE], size=8 * SIZE)], payload=bytes(64))
-    place: Any = frame
-    if not _field_for(frame, body):
-        place = frame.request
-        place.id = 1
-    getattr(place, _field_for(place, body)).CopyFrom(body)
-    return frame
+def _frame(**body: Any) -> pb.Frame:
+    return pb.Frame(sequence=1, arrays=[ARRAY], payload=bytes(64), **body)
 
 
-def _field_for(message: Any, body: Any) -> str:
-    fields = message.DESCRIPTOR.oneofs_by_name["body"].fields
-    return next((field.name for field in fields if field.message_type.name == type(body).__name__), "")
+def filled(kind: Descriptor) -> Any:
+    """A message whose fields say what is usual."""
+    if kind is pb.Value.DESCRIPTOR:
+        return pb.Value(tuple=pb.Values(items=[pb.Value(leaf=pb.Leaf(array=0))]))
+    message = GetMessageClass(kind)()
+    for field in kind.fields:
+        oneof = field.containing_oneof
+        if (oneof is not None and oneof.fields[0] is not field) or field.message_type is kind:
+            continue
+        if field.message_type is None:
+            value = USUAL.get(field.name)
+            usual = value if isinstance(value, str) == (field.cpp_type == field.CPPTYPE_STRING) else None
+            value = usual or {field.CPPTYPE_STRING: "a", field.CPPTYPE_BOOL: True}.get(field.cpp_type, 1)
+            if field.type == field.TYPE_BYTES:
+                value = b"a"
+            if field.is_repeated:
+                getattr(message, field.name).append(value)
+            else:
+                setattr(message, field.name, value)
+        elif field.message_type.GetOptions().map_entry:
+            continue
+        elif field.is_repeated:
+            getattr(message, field.name).append(filled(field.message_type))
+        else:
+            getattr(message, field.name).CopyFrom(filled(field.message_type))
+    return message
 
 
 def mutated(frame: bytes, seed: int) -> bytes:
@@ -134,7 +147,7 @@ def numbered(frames: Sequence[bytes]) -> Iterator[bytes]:
         yield frame.SerializeToString()
 
 
-# ---- a worker whose port is fed --------------------------------------------------------------------------------------
+# ---- a process whose port is fed -------------------------------------------------------------------------------------
 
 
 class _StillLane:
@@ -166,41 +179,40 @@ class _OnePort:
 
 
 class Target:
-    """A worker with a shard `a`. Frames are served in the caller's thread."""
+    """A process in this one. Frames are served in the caller's thread."""
+
+    process: Process
 
     def __init__(self) -> None:
         self.settings = TransportSettings.for_tests()
-        self._lanes = _OnePort()
-        self.worker = Worker("w0", "memory:nowhere", PROGRAMS, self.settings, "memory:w0", lanes=self._lanes)
-        self.process = self.worker.process
-        self.process.listen("memory:w0")
-        self.worker.host.load("a", "gated.py:Gated", {"size": SIZE, "gate": ""}, 0)
-        self._owners = itertools.count()
+        self.lanes = _OnePort()
+        self._visitors = itertools.count()
         self.complaints = _Complaints()
         logging.getLogger("distgrad").addHandler(self.complaints)
 
+    def works(self) -> bool:
+        """Whether it does what it is for."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        logging.getLogger("distgrad").removeHandler(self.complaints)
+
     def visit(self, frames: Sequence[bytes], role: int = pb.ROLE_WORKER) -> str:
         """A stranger is let in, sends these frames, and goes; returns why its link ended while it was there."""
-        port = self._lanes.accept()
+        return self.knock([hello(self.settings, role), *frames])
+
+    def knock(self, frames: Sequence[bytes]) -> str:
+        """A stranger sends these frames, the first of which should be a Hello, and goes."""
+        port = self.lanes.accept()
         port.plugged(_StillLane())
-        port.received(hello(self.settings, role))
-        owner = f"{next(self._owners):0{len(OWNER)}x}".encode()
+        owner = f"{next(self._visitors):0{len(OWNER)}x}".encode()
         for frame in frames:
             port.received(frame.replace(OWNER.encode(), owner))
-        said = self._drain(port)
+        said = _last_words(port)
         port.broken("the stranger goes")
-        link = self.process.endpoint.link("stranger")
-        if link is not None:
+        for link in self.process.endpoint.links():
             self.process.endpoint.lose(link, "the stranger has gone")
         return said
-
-    def _drain(self, port: Port) -> str:
-        """What the port has to say; the text of its goodbye."""
-        while (pieces := port.take()) is not None:
-            frame = pb.Frame.FromString(b"".join(pieces))
-            if frame.HasField("goodbye"):
-                return frame.goodbye.message
-        return ""
 
     def assert_unharmed(self) -> None:
         """It has forgotten the stranger, complained of no error of its own, and works."""
@@ -214,14 +226,57 @@ class Target:
                 break
             assert time.monotonic() < deadline, f"still there: {held}, {running}"
         assert self.process.endpoint.links() == []
-        assert self.process.executor.failures == 0
-        assert self.complaints.heard == []
-        function = self.worker.host.shards["a"].shard.forward
-        assert function([[1.0] * SIZE]).shape == (1, SIZE)
+        assert self.complaints.taken() == []
+        assert self.works()
+
+
+def _last_words(port: Port) -> str:
+    """The text of the goodbye that a port has to say, if any."""
+    while (pieces := port.take()) is not None:
+        frame = pb.Frame.FromString(b"".join(pieces))
+        if frame.HasField("goodbye"):
+            return frame.goodbye.message
+    return ""
+
+
+class WorkerTarget(Target):
+    """A worker with a shard `a`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.worker = Worker("w0", "memory:nowhere", PROGRAMS, self.settings, "memory:w0", lanes=self.lanes)
+        self.process = self.worker.process
+        self.process.listen("memory:w0")
+
+    def visit(self, frames: Sequence[bytes], role: int = pb.ROLE_WORKER) -> str:
+        if "a" not in self.worker.host.shards:  # a coordinator may have it unloaded
+            self.worker.host.load("a", "gated.py:Gated", {"size": SIZE, "gate": ""}, 0)
+        return super().visit(frames, role)
+
+    def works(self) -> bool:
+        a = self.worker.host.shards.get("a")
+        return a is None or bool(a.shard.forward([[1.0] * SIZE]).shape == (1, SIZE))
 
     def close(self) -> None:
-        logging.getLogger("distgrad").removeHandler(self.complaints)
+        super().close()
         self.worker.close()
+
+
+class CoordinatorTarget(Target):
+    """A coordinator without members."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.coordinator = Coordinator(self.settings, "memory:coordinator", lanes=self.lanes)
+        self.process = self.coordinator.process
+        self.coordinator.start()
+
+    def works(self) -> bool:
+        return not self.coordinator.workers()
+
+    def close(self) -> None:
+        super().close()
+        self.coordinator.close()
 
 
 class _Complaints(logging.Handler):
@@ -234,26 +289,33 @@ class _Complaints(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         self.heard.append(self.format(record))
 
+    def taken(self) -> list[str]:
+        """What was heard since the last time; so that one visitor's trouble is not blamed on the next."""
+        heard, self.heard = self.heard, []
+        return heard
+
 
 # ---- a stranger on a real lane ---------------------------------------------------------------------------------------
 
 
+# No frame: whoever gets it ends the lane and says why.
+GARBAGE = b"\xff\xff"
+
+
 class Stranger:
-    """Implements `Port`: sends frames as they are, and notes what comes back."""
+    """Implements `Port`: sends frames as they are, and garbage at the end, and hears what comes back."""
+
+    finished = False
 
     def __init__(self, frames: Sequence[bytes]) -> None:
-        self._frames = list(frames)
+        self._frames = [*frames, GARBAGE]
         self._answers: queue.SimpleQueue[pb.Frame | str] = queue.SimpleQueue()
-        self._lane: Lane | None = None
 
     def plugged(self, lane: Lane) -> None:
-        self._lane = lane
         lane.wake()
 
     def take(self) -> list[bytes] | None:
         return [self._frames.pop(0)] if self._frames else None
-
-    finished = False
 
     def received(self, frame: Any, payload: memoryview | None = None) -> None:
         self._answers.put(pb.Frame.FromString(bytes(frame)))
@@ -264,28 +326,9 @@ class Stranger:
     def broken(self, reason: str) -> None:
         self._answers.put(reason)
 
-    def send(self, frame: bytes) -> None:
-        assert self._lane is not None
-        self._frames.append(frame)
-        self._lane.wake()
-
-    def answer(self) -> pb.Frame | str:
-        """The next frame, or why the lane has ended."""
-        return self._answers.get(timeout=DEADLINE)
-
     def end(self) -> str:
-        """Why the link or the lane ended, in the listener's words when there were any."""
+        """Why the lane ended, in the listener's words when there were any."""
         goodbye = ""
-        while isinstance(answer := self.answer(), pb.Frame):
+        while isinstance(answer := self._answers.get(timeout=DEADLINE), pb.Frame):
             goodbye = answer.goodbye.message or goodbye
         return goodbye or answer
-
-    def leave(self) -> None:
-        assert self._lane is not None
-        self._lane.close()
-
-
-def identity_of(frame: bytes) -> Identity:
-    """Who says hello."""
-    identity = pb.Frame.FromString(frame).hello.identity
-    return Identity(identity.name, identity.incarnation, "worker")
