@@ -18,11 +18,11 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 _LINKS = (
     click.option(
-        "--cluster",
+        "--cluster-name",
         metavar="NAME",
         default="distgrad",
         show_default=True,
-        envvar="DISTGRAD_CLUSTER",
+        envvar="DISTGRAD_CLUSTER_NAME",
         help="Name of the cluster.",
     ),
     click.option(
@@ -87,7 +87,7 @@ def link_options(command: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(command)
     def with_settings(
         *,
-        cluster: str,
+        cluster_name: str,
         token_file: Path | None,
         tls_authority: Path | None,
         tls_certificate: Path | None,
@@ -103,7 +103,7 @@ def link_options(command: Callable[..., Any]) -> Callable[..., Any]:
             tls = TLS(certificate=tls_certificate, key=tls_key, authority=tls_authority, server_name=tls_server_name)
         token = token_file.read_text().strip() if token_file else os.environ.get("DISTGRAD_TOKEN", "")
         lossy = Lossy(values=lossy_values or "", gradients=lossy_gradients or "")
-        settings = TransportSettings(cluster=cluster, token=token, tls=tls, insecure=insecure, lossy=lossy)
+        settings = TransportSettings(cluster=cluster_name, token=token, tls=tls, insecure=insecure, lossy=lossy)
         return command(settings=settings, **others)
 
     decorated: Callable[..., Any] = with_settings

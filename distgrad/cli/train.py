@@ -7,14 +7,23 @@ from pathlib import Path
 import click
 from rich.console import Console
 
+from distgrad.cluster.attach import train_on_cluster
 from distgrad.cluster.supervise import Training
 from distgrad.cluster.supervise import train as run
 from distgrad.show.progress import DISPLAYS
+from distgrad.transport.settings import TransportSettings
+
+from .options import link_options
 
 
 @click.command()
 @click.argument("job", type=click.Path(path_type=Path))
 @click.option("--workers", metavar="N", type=int, help="Train on N workers instead of those the file names.")
+@click.option(
+    "--cluster",
+    metavar="HOST:PORT",
+    help="Train on workers that have joined this coordinator, instead of on this machine.",
+)
 @click.option("--resume", is_flag=True, help="Continue from the newest checkpoint.")
 @click.option("--fresh", is_flag=True, help="Begin anew, removing the checkpoints of an earlier run.")
 @click.option(
@@ -22,13 +31,25 @@ from distgrad.show.progress import DISPLAYS
 )
 @click.option("--quiet", "display", flag_value="quiet", help="Print the last line only.")
 @click.option("--json", "display", flag_value="json", help="Print events, a JSON object a line.")
+@link_options
 def train(
-    job: Path, workers: int | None, resume: bool, fresh: bool, overrides: tuple[str, ...], display: str | None
+    job: Path,
+    workers: int | None,
+    cluster: str | None,
+    resume: bool,
+    fresh: bool,
+    overrides: tuple[str, ...],
+    display: str | None,
+    settings: TransportSettings,
 ) -> None:
-    """Trains the job in the file JOB on worker processes of this machine."""
+    """Trains the job in the file JOB on worker processes of this machine, or of a cluster. The options for links, from
+    --cluster-name to --insecure, are for a cluster."""
     if resume and fresh:
         raise click.UsageError("--resume continues an earlier run and --fresh removes it: choose one")
     training = Training(job, overrides, workers, resume, fresh)
     console = Console()
     with DISPLAYS[display or ("bar" if console.is_terminal else "plain")](console) as show:
-        run(training, show)
+        if cluster:
+            train_on_cluster(training, cluster, settings, show)
+        else:
+            run(training, show)

@@ -3,6 +3,8 @@
 local       worker processes on this machine, for as long as a block lasts
 connect     a cluster that runs elsewhere
 supervise   a job on this machine: its coordinator and workers started, watched and ended
+attach      a job on workers that are no children of this process
+environment what launchers tell the processes they start
 foreground  one process of a cluster over several machines, until a signal ends it
 children    processes that never outlive the one that started them
 directory   where their sockets are

@@ -71,7 +71,7 @@ class Child:
 
     def begin(self, orders: Orders) -> None:
         """Gives the process its orders. One that has died meanwhile says so by an event."""
-        self._write(json.dumps(asdict(orders)).encode() + b"\n")
+        self._write(json.dumps(asdict(orders), default=str).encode() + b"\n")
 
     def ask_to_stop(self) -> None:
         """Asks the process to end in order. Does not wait."""

@@ -6,13 +6,15 @@ from __future__ import annotations
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from distgrad.errors import ConfigError
 from distgrad.worker.child import Orders, Parent
 
+from .assignment import on_members
 from .checkpoint import latest_checkpoint, remove_checkpoints
 from .client import Client
-from .job import open_job
+from .job import Job, open_job
 from .server import Coordinator
 from .trainer import Trainer
 
@@ -26,6 +28,7 @@ class TrainingOrders(Orders):
         overrides, workers: see `open_job`.
         resume: continue from the newest checkpoint.
         fresh: begin anew even where an earlier run has left checkpoints, and remove them.
+        coordinator: address of a cluster that runs elsewhere, to train on; empty: this process coordinates one.
     """
 
     job: str
@@ -33,6 +36,7 @@ class TrainingOrders(Orders):
     workers: int | None = None
     resume: bool = False
     fresh: bool = False
+    coordinator: str = ""
 
 
 def train(parent: Parent, orders: TrainingOrders) -> None:
@@ -40,20 +44,55 @@ def train(parent: Parent, orders: TrainingOrders) -> None:
     # Everything here may be killed at any moment without harm, so an order to stop needs no more ceremony than that.
     parent.attend(lambda reason: os._exit(0))
     job = open_job(orders.job, orders.overrides, orders.workers)
+    if orders.coordinator:
+        _train_elsewhere(parent, orders, job)
+    else:
+        _train_here(parent, orders, job)
+
+
+def _train_here(parent: Parent, orders: TrainingOrders, job: Job) -> None:
+    """Coordinates a cluster of its own."""
     journal = job.checkpoint.directory / "journal" if job.checkpoint else None
     with Coordinator(orders.settings, orders.listen, journal) as coordinator:
         if job.checkpoint and not orders.resume:
-            _begin_anew(coordinator, job.checkpoint.directory, orders.fresh)
-        parent.tell("listening", address=coordinator.process.identity.address)
-        with Client(orders.listen, orders.settings, "trainer") as client, parent.reporting("training"):
+            _begin_anew(job.checkpoint.directory, orders.fresh)
+            if coordinator.journal is not None:
+                coordinator.journal.compact(keep=lambda decision: False)
+        address = coordinator.process.identity.address
+        parent.tell("listening", address=address)
+        with Client(address, orders.settings, "trainer") as client, parent.reporting("training"):
             client.wait_for_workers(job.cluster.workers, job.limits.join_seconds)
             result = Trainer(client, job, report=lambda event: parent.tell(**event), resume=orders.resume).run()
             parent.tell("done", **asdict(result))
 
 
-def _begin_anew(coordinator: Coordinator, directory: Path, fresh: bool) -> None:
-    """Makes sure that nothing of an earlier run is taken for this one's. The journal's lock is held: no other run is
-    under way here."""
+def _train_elsewhere(parent: Parent, orders: TrainingOrders, job: Job) -> None:
+    """Trains as a client of a cluster that was there before and stays."""
+
+    def report(event: dict[str, Any]) -> None:
+        if event["event"] == "saved" and not Path(event["checkpoint"]).exists():
+            raise ConfigError(
+                f"the coordinator has written checkpoint {event['checkpoint']}, and it is not to be seen on this "
+                "machine: train on the coordinator's, or keep checkpoint.directory where both see it (--set "
+                "checkpoint.directory=...)"
+            )
+        parent.tell(**event)
+
+    with Client(orders.coordinator, orders.settings, orders.name) as client, parent.reporting("training"):
+        client.begin_job(job.name, job.steps)
+        if job.checkpoint and not orders.resume:
+            _begin_anew(job.checkpoint.directory, orders.fresh)
+        parent.tell("listening", address="")
+        members = client.assign_workers(job.cluster.workers, job.limits.join_seconds)
+        for name, member in members.items():
+            report({"event": "ready", "worker": name, "member": member.name, "process": member.pid})
+        moved = on_members(job, {name: member.name for name, member in members.items()})
+        result = Trainer(client, moved, report=report, resume=orders.resume).run()
+        parent.tell("done", **asdict(result))
+
+
+def _begin_anew(directory: Path, fresh: bool) -> None:
+    """Makes sure that nothing of an earlier run is taken for this one's. No other run is under way here."""
     earlier = latest_checkpoint(directory)
     if earlier is not None and not fresh:
         raise ConfigError(
@@ -61,5 +100,3 @@ def _begin_anew(coordinator: Coordinator, directory: Path, fresh: bool) -> None:
             f"remove it and begin anew with --fresh, or keep it and use --set checkpoint.directory=..."
         )
     remove_checkpoints(directory)
-    if coordinator.journal is not None:
-        coordinator.journal.compact(keep=lambda decision: False)

@@ -25,6 +25,8 @@ from distgrad.transport.settings import TransportSettings
 from distgrad.wire import decode_value, encode_value, pb
 from distgrad.worker.member import COORDINATOR, Membership
 
+from .assignment import assign_workers
+from .names import natural_order
 from .recovery import Recovered
 
 P = ParamSpec("P")
@@ -206,6 +208,12 @@ class Client:
             for w in workers
         ]
 
+    @property
+    def job(self) -> pb.JobStatus | None:
+        """The job that is trained on the cluster now; None when there is none."""
+        reply, _ = self.process.ask(COORDINATOR, pb.ListMembers())
+        return reply.job if reply.HasField("job") else None
+
     def counts(self, process: str) -> dict[str, int]:
         """How many contexts, values, edges, links, ... a process holds now, and what it has of its system's."""
         reply, _ = self.process.ask(process, pb.Statistics())
@@ -223,18 +231,43 @@ class Client:
         Raises:
             Timeout: some have not come; says which.
         """
+        self._wait_until_none(lambda: [name for name in names if name not in self._living()], timeout, check)
+
+    def assign_workers(self, names: Sequence[str], timeout: float) -> dict[str, pb.Member]:
+        """The members that stand for the workers a job names, once there are enough: see `assignment`.
+
+        Raises:
+            Timeout: some are missing; says which, and who is there.
+            WorkerLost: the coordinator is gone.
+        """
 
         def missing() -> list[str]:
-            alive = {name for name, member in self.membership.members.items() if member.state == "alive"}
-            return [name for name in names if name not in alive]
+            assigned = assign_workers(names, self._living())
+            return [name for name in names if name not in assigned]
 
+        self._wait_until_none(missing, timeout, self._check_coordinator)
+        living = self._living()
+        return {name: living[member] for name, member in assign_workers(names, living).items()}
+
+    def _living(self) -> dict[str, pb.Member]:
+        members = dict(self.membership.members)
+        return {name: it for name, it in members.items() if it.state == "alive" and it.role == "worker"}
+
+    def _check_coordinator(self) -> None:
+        if (error := self.membership.ended.error) is not None:
+            raise error
+
+    def _wait_until_none(self, missing: Callable[[], list[str]], timeout: float, check: Callable[[], None]) -> None:
         deadline = time.monotonic() + timeout
         with self._changed:
             while absent := missing():
                 check()
                 left = deadline - time.monotonic()
                 if left <= 0:
-                    raise Timeout(f"{', '.join(absent)} did not join within {timeout:g} s")
+                    here = ", ".join(sorted(self._living(), key=natural_order)) or "none"
+                    raise Timeout(
+                        f"{', '.join(absent)} did not join within {timeout:g} s; workers that are here: {here}"
+                    )
                 self._changed.wait(min(left, CHECK_EVERY))
 
     def _member_changed(self, member: pb.Member) -> None:

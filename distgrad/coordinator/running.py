@@ -64,7 +64,7 @@ class RunningJob:
             held = self._job
             if held is None:
                 self._job = _Job(body.name, body.steps, trainer, time.monotonic())
-            elif not self._ending and held.trainer != trainer:
+            elif held.trainer != trainer and not self._ending and self._is_connected(held.trainer):
                 raise ConfigError(
                     f"job {held.name!r} is being trained here by {held.trainer.name}, since "
                     f"{time.monotonic() - held.began:.0f} s: wait for its end, or use another cluster"
@@ -73,6 +73,11 @@ class RunningJob:
             reply(pb.Empty())
         else:
             held.gone.add_callback(lambda _: self._begin_after(trainer, body, reply))
+
+    def _is_connected(self, trainer: Identity) -> bool:
+        """Whether a trainer is there; one whose connection broke is about to be lost, or back."""
+        link = self._process.endpoint.link(trainer.name)
+        return link is not None and link.connected
 
     def _begin_after(self, trainer: Identity, body: pb.BeginJob, reply: Reply) -> None:
         try:

@@ -1,4 +1,4 @@
-"""Who is in a cluster, as a table."""
+"""Who is in a cluster, as a table, and what it does."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from distgrad.coordinator.client import WorkerStatus
+from distgrad.wire import pb
 
 _COUNTS = ("contexts", "values", "calls", "links", "system_threads", "descriptors", "memory_bytes")
 _HEADINGS = {"system_threads": "threads", "memory_bytes": "memory"}
@@ -36,6 +37,22 @@ def members_table(workers: Iterable[WorkerStatus]) -> Table:
         counts = [_count(name, worker.counts) for name in _COUNTS]
         table.add_row(worker.name, state, str(worker.pid), worker.address, *counts)
     return table
+
+
+def print_job(job: pb.JobStatus | None) -> None:
+    """Prints how far the job has come that runs on a cluster, and where its shards are."""
+    print(job_line(job))
+
+
+def job_line(job: pb.JobStatus | None) -> str:
+    """What `print_job` prints."""
+    if job is None:
+        return "no job runs"
+    where = ", ".join(f"{shard} on {worker}" for shard, worker in sorted(job.shards.items())) or "none yet"
+    return (
+        f"job {job.name}: step {job.step} of {job.steps} after {job.seconds:.0f} s, trained by {job.trainer}; shards: "
+        f"{where}"
+    )
 
 
 def _count(name: str, counts: Mapping[str, int]) -> str:

@@ -109,7 +109,8 @@ def _line(event: Event) -> str:
         case "job":
             return str(event["text"])
         case "ready":
-            return f"worker {event['worker']} is ready (process {event['process']})"
+            member = f"{event['member']}, " if "member" in event else ""
+            return f"worker {event['worker']} is ready ({member}process {event['process']})"
         case "placed":
             return f"shards placed: {', '.join(event['shards'])}"
         case "resumed":

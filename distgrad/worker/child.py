@@ -22,9 +22,10 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Self
 
-from distgrad.transport.settings import Lossy, TransportSettings
+from distgrad.transport.settings import TLS, Lossy, TransportSettings
 from distgrad.wire import error_to_pb
 
 STOP = b"stop\n"
@@ -41,7 +42,7 @@ class Orders:
         name: of the process in the cluster.
         listen: address for links from others.
         directory: where sockets are; it belongs to the parent and is removed with it.
-        settings: of links. Without TLS: parent and children are on one machine.
+        settings: of links.
     """
 
     name: str
@@ -54,6 +55,9 @@ class Orders:
         """Orders as `dataclasses.asdict` and JSON have made them."""
         settings = {**plain["settings"], "client_tokens": tuple(plain["settings"]["client_tokens"])}
         settings["lossy"] = Lossy(**settings["lossy"])
+        if settings["tls"] is not None:
+            files = {name: path and Path(path) for name, path in settings["tls"].items() if name != "server_name"}
+            settings["tls"] = TLS(**files, server_name=settings["tls"]["server_name"])
         return cls(**{**plain, "settings": TransportSettings(**settings)})
 
 

@@ -137,9 +137,10 @@ def coordinator() -> Iterator[str]:
 def test_status_shows_the_workers(capsys: pytest.CaptureFixture[str], coordinator: str, token: Path) -> None:
     code, out, errors = run(capsys, "status", coordinator, "--token-file", str(token))
     assert (code, errors) == (0, "")
-    heading, worker = (line.split() for line in out.splitlines())
+    heading, worker, job = (line.split() for line in out.splitlines())
     assert heading[:4] == ["worker", "state", "process", "address"]
     assert worker[:2] == ["w0", "alive"]
+    assert " ".join(job) == "no job runs"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,154 @@
+"""A job trained on workers that are no children of this process. One process of its own trains: it is started, watched
+and ended here, as `supervise` does with all of them. Nothing is computed in this process."""
+
+from __future__ import annotations
+
+import queue
+import secrets
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from distgrad.coordinator.checkpoint import remove_leftovers
+from distgrad.coordinator.child import TrainingOrders
+from distgrad.coordinator.job import Job, describe, open_job
+from distgrad.errors import DistgradError, WorkerLost
+from distgrad.transport.settings import TransportSettings
+
+from .children import Child, Children, Event, failure, how_it_ended
+from .directory import run_directory
+from .signals import Interrupted, ending_signals
+from .supervise import Training, _log_directory
+
+Report = Callable[[Event], None]
+Message = signal.Signals | DistgradError | tuple[Child, Event]
+
+TRAINER = "trainer"
+
+
+def train_on_cluster(training: Training, coordinator: str, settings: TransportSettings, report: Report) -> None:
+    """Trains a job on the workers that have joined a coordinator elsewhere, or are about to.
+
+    Arguments:
+        coordinator: its address.
+        settings: of links; the same secrets as the cluster's.
+        report: told of what happens, as by `supervise.train`.
+
+    Raises:
+        WorkerLost: a worker, the coordinator or the trainer ended.
+        Timeout: the job has more workers than have joined in time; says which are missing.
+        Interrupted: Ctrl-C, or another signal to end.
+        DistgradError: the job cannot be trained, for example ConfigError or RemoteError.
+    """
+    with attached(training, TRAINER, report) as run:
+        run.begin(name=f"{TRAINER}-{secrets.token_hex(3)}", listen="", settings=settings, coordinator=coordinator)
+        run.follow()
+
+
+@contextmanager
+def attached(training: Training, name: str, report: Report) -> Iterator[Attached]:
+    """The one process that trains, to be begun in the block. At the end nothing of it is left.
+
+    Arguments:
+        name: of that process.
+    """
+    heard: queue.SimpleQueue[Message] = queue.SimpleQueue()
+    with ending_signals(heard.put), run_directory() as directory:
+        job = open_job(training.file, training.overrides, training.workers)
+        report({"event": "job", "text": describe(job)})
+        logs = _log_directory(job, directory)
+        with Children(logs, job.cluster.blas_threads, lambda child, event: heard.put((child, event))) as children:
+            run = Attached(training, job, children.start(name, "distgrad.coordinator"), str(directory), heard, report)
+            try:
+                yield run
+            finally:
+                children.stop()
+                if job.checkpoint is not None and run.listening:
+                    remove_leftovers(job.checkpoint.directory)
+
+
+class Attached:
+    """The process that trains, from its orders to its end.
+
+    Attributes:
+        job: the job as it will run.
+        listening: whether nobody but this run writes checkpoints of the job by now.
+    """
+
+    def __init__(
+        self,
+        training: Training,
+        job: Job,
+        child: Child,
+        directory: str,
+        heard: queue.SimpleQueue[Message],
+        report: Report,
+    ) -> None:
+        self.job = job
+        self.listening = False
+        self._training = training
+        self._child = child
+        self._directory = directory
+        self._heard = heard
+        self._report = report
+        self._checkpoint = ""
+
+    def begin(self, **orders: Any) -> None:
+        """Gives the process its orders: those of `TrainingOrders` that do not follow from the training."""
+        training = self._training
+        self._child.begin(
+            TrainingOrders(
+                directory=self._directory,
+                job=str(training.file.resolve()),
+                overrides=training.overrides,
+                workers=training.workers,
+                resume=training.resume,
+                fresh=training.fresh,
+                **orders,
+            )
+        )
+
+    def fail(self, error: DistgradError) -> None:
+        """Ends the run with an error found elsewhere. May be called from any thread."""
+        self._heard.put(error)
+
+    def follow(self, listening: Callable[[str], None] = lambda address: None) -> None:
+        """Returns when the training is done, and its process has ended.
+
+        Arguments:
+            listening: called with the address at which the process listens, if it coordinates.
+        """
+        done = False
+        while True:
+            message = self._heard.get()
+            if isinstance(message, signal.Signals):
+                raise Interrupted(message.name)
+            if isinstance(message, DistgradError):
+                raise message
+            event = message[1]
+            self._checkpoint = event.get("checkpoint", self._checkpoint)
+            match event["event"]:
+                case "failed":
+                    raise self._with_advice(failure(event))
+                case "exited" if not done:
+                    raise self._lost()
+                case "exited":
+                    return
+                case "listening":
+                    self.listening = True
+                    listening(event["address"])
+                case kind:
+                    self._report(event)
+                    done = kind == "done"
+
+    def _lost(self) -> DistgradError:
+        lines = [f"the {self._child.name} is lost: {how_it_ended(self._child)}"]
+        if tail := self._child.tail():
+            lines.append(f"the end of its log, {self._child.log}:\n{tail}")
+        return self._with_advice(WorkerLost("\n".join(lines)))
+
+    def _with_advice(self, error: DistgradError) -> DistgradError:
+        if self._checkpoint and isinstance(error, WorkerLost):
+            return WorkerLost(f"{error}\nthe newest checkpoint is {self._checkpoint}: continue with --resume")
+        return error
