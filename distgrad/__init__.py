@@ -30,6 +30,7 @@ LAZY: dict[str, str] = {
     "optim": "distgrad.optim",
     "Shard": "distgrad.worker.shard:Shard",
     "remote": "distgrad.worker.shard:remote",
+    "served": "distgrad.service.served:served",
     "LocalCluster": "distgrad.cluster.local:LocalCluster",
     "connect": "distgrad.cluster.connect:connect",
     "Lossy": "distgrad.transport.settings:Lossy",
@@ -91,5 +92,6 @@ if TYPE_CHECKING:
     from distgrad import optim as optim
     from distgrad.cluster.connect import connect as connect
     from distgrad.cluster.local import LocalCluster as LocalCluster
+    from distgrad.service.served import served as served
     from distgrad.worker.shard import Shard as Shard
     from distgrad.worker.shard import remote as remote

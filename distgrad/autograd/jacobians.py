@@ -158,6 +158,17 @@ def _by_rows(pullback: Function, outputs: list[Any], shape: tree.Structure, vect
     return tree.unflatten(shape, rows)
 
 
+def jacobian_of_pullback(pullback: Function, value: Any) -> Any:
+    """The Jacobian of a real function of one argument, from what `vjp` has returned, without running it again."""
+    outputs, shape = tree.flatten(value)
+    _check_real(outputs, pullback)
+    with tape.outermost():
+        try:
+            return _by_rows(pullback, outputs, shape, vectorize=True, single=True)
+        except CannotTravel:  # it calls other processes, where a whole batch does not go
+            return _by_rows(pullback, outputs, shape, vectorize=False, single=True)
+
+
 def _move_first_axis_to_the_end(x: Any) -> Any:
     return ops().moveaxis(x, source=0, destination=-1) if isinstance(x, Tensor) else np.moveaxis(x, 0, -1)
 

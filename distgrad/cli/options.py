@@ -14,7 +14,7 @@ import click
 from distgrad.transport.settings import TLS, Lossy, TransportSettings
 from distgrad.wire.encodings import ENCODINGS
 
-_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 _LINKS = (
     click.option(
@@ -27,23 +27,23 @@ _LINKS = (
     ),
     click.option(
         "--token-file",
-        type=_FILE,
+        type=FILE,
         envvar="DISTGRAD_TOKEN_FILE",
         help="File with the cluster's token.  [default: the token in DISTGRAD_TOKEN]",
     ),
     click.option(
         "--tls-authority",
-        type=_FILE,
+        type=FILE,
         envvar="DISTGRAD_TLS_AUTHORITY",
         help="Certificates that vouch for peers, in PEM.",
     ),
     click.option(
         "--tls-certificate",
-        type=_FILE,
+        type=FILE,
         envvar="DISTGRAD_TLS_CERTIFICATE",
         help="Certificate of this process, in PEM.",
     ),
-    click.option("--tls-key", type=_FILE, envvar="DISTGRAD_TLS_KEY", help="Its key."),
+    click.option("--tls-key", type=FILE, envvar="DISTGRAD_TLS_KEY", help="Its key."),
     click.option(
         "--tls-server-name",
         metavar="NAME",

@@ -15,11 +15,14 @@ from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from distgrad.errors import DistgradError
 from distgrad.wire import error_from_pb, pb
-from distgrad.worker.child import STOP, Orders
+from distgrad.worker.child import STOP
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 Event = dict[str, Any]
 Heard = Callable[["Child", Event], None]
@@ -69,9 +72,13 @@ class Child:
         self._thread.start()
         self._pid.result()
 
-    def begin(self, orders: Orders) -> None:
+    def begin(self, orders: DataclassInstance) -> None:
         """Gives the process its orders. One that has died meanwhile says so by an event."""
-        self._write(json.dumps(asdict(orders), default=str).encode() + b"\n")
+        self.say(asdict(orders))
+
+    def say(self, plain: dict[str, Any]) -> None:
+        """Says something more to a process that listens; see `Parent.attend`."""
+        self._write(json.dumps(plain, default=str).encode() + b"\n")
 
     def ask_to_stop(self) -> None:
         """Asks the process to end in order. Does not wait."""
@@ -188,6 +195,10 @@ class Children:
 
     def get(self, name: str) -> Child | None:
         return self._children.get(name)
+
+    def forget(self, name: str) -> None:
+        """A child that has ended is of no interest any more."""
+        self._children.pop(name, None)
 
     def stop(self) -> None:
         """Ends all children, within two seconds: by asking, then by SIGTERM, then by SIGKILL."""

@@ -49,7 +49,7 @@ class Stream:
         """Makes the stream ready. Raises OSError when that cannot be."""
         self._connect()
         if self.socket.family == socket.AF_UNIX:
-            _require_same_user(self.socket)
+            require_same_user(self.socket)
         else:
             self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.socket.settimeout(None)
@@ -173,7 +173,7 @@ class TlsStream(Stream):
             _wait(self.socket, wanted)
 
 
-def _require_same_user(connected: socket.socket) -> None:
+def require_same_user(connected: socket.socket) -> None:
     """Refuses a Unix socket whose other side belongs to another user; the system vouches for that."""
     if not hasattr(socket, "SO_PEERCRED"):
         return

@@ -15,7 +15,7 @@ from google.protobuf.message import Message
 from distgrad.errors import WireError
 
 from . import pb
-from .frames import SMALL, Buffer, join_frame, parse, split_message, tag, take_out, varint
+from .frames import SMALL, Buffer, join_frame, parse, read_varint, split_message, tag, take_out, varint
 
 # pb.StreamRequest or pb.StreamResponse.
 S = TypeVar("S", bound=Message)
@@ -75,7 +75,7 @@ def decode_exchange(kind: type[S], buffer: Buffer, beside: bool = False) -> Exch
         raise WireError(f"a {kind.DESCRIPTOR.name} with {len(contents)} bodies that are known here, expected one")
     ((number, content),) = contents.items()
     name = names[number]
-    message, payload, size = split_message(_TYPES[kind][name], content, beside)
+    message, payload, size = split_message(BODIES[kind][name], content, beside)
     if beside and (payload or size != missing):
         raise WireError(f"a {kind.DESCRIPTOR.name} says that {missing} bytes are elsewhere, its body {size}")
     return Exchange(parse(kind, rest), name, message, payload, size or len(payload))
@@ -97,6 +97,31 @@ def _decode_small(kind: type[S], buffer: Buffer) -> Exchange[S]:
     return Exchange(stream, name, message, memoryview(payload), len(payload))
 
 
+def split_id(encoded: bytes) -> tuple[int, bytes]:
+    """The id of a response that `encode_exchange` has written, and what is behind it. Raises WireError."""
+    if encoded[:1] != _ID_TAG:
+        return 0, encoded
+    number, position = read_varint(memoryview(encoded), 1)
+    return number, encoded[position:]
+
+
+def body_of(rest: bytes) -> tuple[bytes, int]:
+    """The bytes of the body in what `split_id` has left, and how many bytes of its payload are not among them.
+
+    Raises WireError."""
+    view = memoryview(rest)
+    _, position = read_varint(view, 0)
+    length, position = read_varint(view, position)
+    return rest[position:], length - (len(rest) - position)
+
+
+def with_id(number: int, rest: bytes) -> bytes:
+    """A message from an id and what was behind another."""
+    return _ID_TAG + varint(number) + rest
+
+
+# Field 1, a varint.
+_ID_TAG = b"\x08"
 # Bodies without arrays.
 BARE = frozenset({"cancel", "close_session", "failure"})
 
@@ -108,7 +133,8 @@ def _table(kind: Any) -> dict[str, Any]:
 _FIELDS: dict[Any, dict[str, Any]] = {kind: _table(kind) for kind in (pb.StreamRequest, pb.StreamResponse)}
 _NUMBERS = {kind: {name: field.number for name, field in fields.items()} for kind, fields in _FIELDS.items()}
 _NAMES = {kind: {number: name for name, number in numbers.items()} for kind, numbers in _NUMBERS.items()}
-_TYPES = {
+# Types of the bodies by their names.
+BODIES: dict[Any, dict[str, Any]] = {
     kind: {name: getattr(pb, field.message_type.name) for name, field in fields.items()}
     for kind, fields in _FIELDS.items()
 }

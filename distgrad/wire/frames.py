@@ -178,7 +178,7 @@ def take_out(
     end = len(view)
     while position < end:
         start = position
-        key, position = _read_varint(view, position)
+        key, position = read_varint(view, position)
         field, kind = key >> 3, key & 7
         position, length = _skip(view, position, kind)
         taken = kind == _LENGTH_DELIMITED and field in fields
@@ -221,10 +221,10 @@ def _skip(view: memoryview, position: int, kind: int) -> tuple[int, int]:
     """Where a field's content ends, perhaps behind the view, and its length when it is length-delimited."""
     length = 0
     if kind == _LENGTH_DELIMITED:
-        length, position = _read_varint(view, position)
+        length, position = read_varint(view, position)
         position += length
     elif kind == 0:
-        _, position = _read_varint(view, position)
+        _, position = read_varint(view, position)
     elif kind in (1, 5):
         position += 8 if kind == 1 else 4
     else:
@@ -232,7 +232,8 @@ def _skip(view: memoryview, position: int, kind: int) -> tuple[int, int]:
     return position, length
 
 
-def _read_varint(view: memoryview, position: int) -> tuple[int, int]:
+def read_varint(view: memoryview, position: int) -> tuple[int, int]:
+    """A number, and where it ends. Raises WireError."""
     number = shift = 0
     for _ in range(10):
         if position >= len(view):

@@ -1,6 +1,7 @@
 """A process that was started by another one: what the two say to each other, from the child's side.
 
-    standard input     the child's orders, one line of JSON; later perhaps a line "stop". Its end: the parent is gone.
+    standard input     the child's orders, one line of JSON; later perhaps others, and at last a line "stop". Its end
+                       without that: the parent is gone.
     standard output    events, a line of JSON each: {"event": "ready", ...}, {"event": "failed", ...}
     standard error     the log, for people; what programs print goes there too
 
@@ -122,11 +123,19 @@ class Parent:
             self._failed = True
             raise
 
-    def attend(self, stop: Callable[[str], None]) -> None:
-        """From now on calls `stop` with the reason, in a thread, when the parent says so or is gone."""
+    def attend(self, stop: Callable[[str], None], hear: Callable[[dict[str, Any]], None] | None = None) -> None:
+        """From now on calls `stop` with the reason, in a thread, when the parent says so or is gone.
+
+        Arguments:
+            hear: called in that thread with whatever else the parent says (`Child.say`).
+        """
 
         def listen() -> None:
-            if self._orders.readline() == STOP:
+            line = self._orders.readline()
+            while hear is not None and line not in (b"", STOP):
+                hear(json.loads(line))
+                line = self._orders.readline()
+            if line == STOP:
                 stop("told to stop")
             else:
                 # Nobody else is left to do it; all children try at the same time.

@@ -1,0 +1,31 @@
+"""The gradient service: values and derivatives of functions, for whoever reaches the server.
+
+    the server                                            <- start at `server`
+server       listens with gRPC, and puts together what answers there
+foreground   until a signal ends it
+grpc_door    gRPC's methods
+local_door   clients on the server's machine
+local        Unix sockets of the server
+access       who may do what; the audit
+desk         where requests arrive, however they came
+requests     requests checked before any work
+tasks        requests on their way, and the queue they wait in
+sessions     linearisations that are kept
+pool         the processes that run requests
+payloads     where the arrays of a request are meanwhile
+transfers    what is too large for one message
+metrics      numbers for Prometheus
+settings     how the service behaves
+
+    a process of the pool
+process      takes requests from the server
+evaluator    decodes them, computes, makes responses
+encoding     requests and responses <-> Python values
+functions    what is served
+products     values and products of derivatives
+
+    both
+served       what the author of a function says about it
+specs        what arguments and results must look like
+failures     why a request got no answer
+"""

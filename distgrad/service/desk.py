@@ -1,0 +1,345 @@
+"""Where requests arrive, however they came: checked, queued, given to the pool's processes, and answered.
+
+For the thread of the event loop; nothing here waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from difflib import get_close_matches
+from typing import Any, Protocol
+
+from distgrad.errors import WireError
+from distgrad.transport.local_messages import INLINE, LocalMessage
+from distgrad.wire import pb
+from distgrad.wire.exchanges import decode_exchange, split_id
+
+from .failures import Code, Refused
+from .functions import Description
+from .local import LocalListener
+from .pool import Pool, Process
+from .requests import Point, batch_key, check_request, read_headers
+from .sessions import Session, Sessions
+from .settings import ServiceSettings
+from .tasks import Client, FairQueue, Outcome, Payload, Reply, Task
+
+SWEEP = 1.0
+# What a client is told to wait, in seconds, when there is no room: at least, at most.
+SHORTEST_WAIT, LONGEST_WAIT = 0.05, 5.0
+
+logger = logging.getLogger("distgrad.service")
+
+
+class Observer(Protocol):
+    """Who counts."""
+
+    def ended(self, function: str, body: str, code: Code, seconds: float) -> None:
+        """A request has ended."""
+
+
+class Desk:
+    """The one place where requests wait.
+
+    Attributes:
+        functions: descriptions by name; empty until a process is ready.
+    """
+
+    def __init__(
+        self,
+        settings: ServiceSettings,
+        targets: Sequence[str],
+        listener: LocalListener,
+        observer: Observer,
+        health: Callable[[bool], None],
+    ) -> None:
+        """
+        Arguments:
+            health: called when requests can be served, and when no longer.
+        """
+        self.functions: dict[str, Description] = {}
+        self.settings = settings
+        self.sessions = Sessions(settings, self._forget, time.monotonic)
+        self.pool = Pool(settings, targets, listener, self._replied, self._changed)
+        self._observer = observer
+        self._health = health
+        self._loop = asyncio.get_running_loop()
+        self._queue = FairQueue()
+        self._numbers = itertools.count(1)
+        self._held: Counter[str] = Counter()
+        self._points: dict[Task, tuple[Description, Point]] = {}
+        self._requests = 0
+        self._mean_seconds = 0.01
+        self._draining = False
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._sweeping = self._loop.call_later(SWEEP, self._sweep)
+
+    async def start(self) -> None:
+        """Starts the pool; returns when it serves. Raises what keeps its processes from starting."""
+        self.pool.start()
+        self.functions = await self.pool.ready
+        self._tell_health()
+
+    # ---- requests ----------------------------------------------------------------------------------------------------
+
+    def describe(self, name: str) -> Description:
+        """Raises Refused when there is no such function."""
+        if name not in self.functions:
+            close = get_close_matches(name, self.functions, 1)
+            hint = f" (did you mean {close[0]!r}?)" if close else ""
+            raise Refused(
+                Code.NOT_FOUND, f"there is no function {name!r}{hint}; served are {', '.join(sorted(self.functions))}"
+            )
+        return self.functions[name]
+
+    def submit(
+        self,
+        client: Client,
+        body: str,
+        message: Any,
+        payload: Payload,
+        timeout: float | None,
+        done: Callable[[Outcome], None],
+    ) -> Task:
+        """Takes a request in; `done` is called once, later or at once, when it has ended. Then its payload is released.
+
+        Arguments:
+            body: its name on a stream.
+            message: without payload.
+            timeout: seconds after which it is given up.
+
+        Raises:
+            Refused: it does not fit, or there is no room; `done` is not called, and the payload is the caller's.
+        """
+        self._require_room(client, payload)
+        session = self._session(client, body, message)
+        function = session.function if session is not None else self.describe(message.function)
+        headers = read_headers(message, payload.size)
+        point = check_request(function, body, message, headers, session.point if session is not None else None)
+        batch = None
+        if function.batchable and session is None and payload.inline is not None and body != "linearize":
+            batch = batch_key(function, body, message, point, headers)
+        if body == "linearize":
+            self.sessions.reserve(client)
+        task = Task(
+            next(self._numbers),
+            client,
+            function.name,
+            body,
+            message,
+            payload,
+            batch,
+            session.process if session is not None else None,
+            session.name if session is not None else "",
+            done,
+            time.monotonic(),
+        )
+        if body == "linearize":
+            self._points[task] = function, point
+        if timeout is not None:
+            task.deadline = self._loop.call_later(max(timeout, 0), self._expire, task, timeout)
+        self.sessions.use(task.session, 1)
+        self._held[client.name] += 1
+        self._requests += 1
+        self._idle.clear()
+        self._queue.put(task)
+        self._dispatch()
+        return task
+
+    def close_session(self, client: Client, name: str) -> None:
+        """Raises Refused when there is no such session."""
+        self.sessions.close(self.sessions.find(name, client))
+
+    def give_up(self, task: Task, failure: pb.Failure | None = None) -> None:
+        """Nobody wants the answer to a request any more. It ends soon, with that failure or its answer."""
+        if task.given_up is not None:
+            return
+        task.given_up = failure or Refused(Code.CANCELLED, "the request was cancelled").to_pb()
+        if not task.running:
+            self._queue.remove(task)
+            self._end(task, task.given_up)
+            return
+        process = next(process for process in self.pool if task.number in process.tasks)
+        process.give_up(task)
+        self._loop.call_later(self.settings.grace, self._lose_patience, process, task)
+
+    def _expire(self, task: Task, timeout: float) -> None:
+        self.give_up(task, Refused(Code.DEADLINE_EXCEEDED, f"not ready within {timeout:g} s").to_pb())
+
+    def _lose_patience(self, process: Process, task: Task) -> None:
+        if task.number in process.tasks:
+            logger.warning("%s does not heed that a request was given up, and is killed", process)
+            process.kill()
+
+    def _require_room(self, client: Client, payload: Payload) -> None:
+        if self._draining:
+            raise Refused(Code.UNAVAILABLE, "the server ends", retry_after=1.0)
+        settings = self.settings
+        if payload.size > settings.max_request_bytes:
+            raise Refused(
+                Code.RESOURCE_EXHAUSTED,
+                f"a request with {payload.size} bytes of arrays, {settings.max_request_bytes} are allowed",
+            )
+        for found, limit, what in (
+            (self._queue.waiting, settings.max_queued, "requests wait"),
+            (self._held[client.name], settings.max_queued_per_client, f"requests of {client.name} are under way"),
+        ):
+            if found >= limit:
+                wait = self._queue.waiting * self._mean_seconds / settings.workers
+                raise Refused(
+                    Code.RESOURCE_EXHAUSTED,
+                    f"{found} {what}, and no more are taken",
+                    retry_after=min(max(wait, SHORTEST_WAIT), LONGEST_WAIT),
+                )
+
+    def _session(self, client: Client, body: str, message: Any) -> Session | None:
+        name = getattr(message, "session", "") if body != "linearize" else ""
+        return self.sessions.find(name, client) if name else None
+
+    # ---- the pool ----------------------------------------------------------------------------------------------------
+
+    def _dispatch(self) -> None:
+        """Gives idle processes what waits. A request that is alone is not kept waiting for others to join it."""
+        if not self._queue.waiting:
+            return
+        for process in self.pool:
+            if not process.idle:
+                continue
+            task = self._queue.take(process)
+            if task is None:
+                continue
+            tasks = [task]
+            if task.batch is not None:
+                tasks += self._queue.take_alike(task.batch, self.settings.max_batch - 1)
+            process.run(tasks)
+
+    def _replied(self, process: Process, messages: list[LocalMessage]) -> None:
+        for message in messages:
+            number, encoded = split_id(message.encoded)
+            task = process.tasks.pop(number, None)
+            if task is None:  # the answer to `forget`
+                self._drop(message.descriptor)
+                continue
+            try:
+                outcome = self._outcome(process, task, message, encoded)
+            except WireError as error:
+                logger.error("%s sent nonsense: %s", process, error)
+                outcome = Refused(Code.INTERNAL, f"the process that ran the request sent nonsense: {error}").to_pb()
+            self._end(task, outcome)
+        self._dispatch()
+
+    def _outcome(self, process: Process, task: Task, message: LocalMessage, encoded: bytes) -> Outcome:
+        if task.body == "linearize" or encoded[:1] == _FAILURE_TAG:
+            response = decode_exchange(pb.StreamResponse, message.encoded, message.where != INLINE)
+            if response.body == "failure":
+                failed: pb.Failure = response.message
+                return task.given_up if task.given_up and failed.code == Code.CANCELLED else failed
+            function, point = self._points.pop(task)
+            self.sessions.opened(response.message.session, task.client, process, function, point)
+        return Reply(task.body, encoded, message.where, message.descriptor)
+
+    def _drop(self, descriptor: int) -> None:
+        if descriptor >= 0:
+            os.close(descriptor)
+
+    def _changed(self, process: Process, ready: bool) -> None:
+        if not ready:
+            self._lost(process)
+        self._tell_health()
+        self._dispatch()
+
+    def _lost(self, process: Process) -> None:
+        """What it ran is run again elsewhere, unless that has happened too often; its sessions are gone."""
+        self.sessions.lost(process)
+        tasks, process.tasks = process.tasks, {}
+        for task in [*self._queue.bound_to(process), *tasks.values()]:
+            task.running = False
+            if task.given_up is not None:
+                self._end(task, task.given_up)
+            elif task.process is not None:
+                lost = "the process that kept the session was lost, and the session with it: linearize again"
+                self._end(task, Refused(Code.ABORTED, lost).to_pb())
+            elif task.attempts >= self.settings.attempts:
+                lost = f"the process that ran the request was lost, {task.attempts} times"
+                self._end(task, Refused(Code.UNAVAILABLE, lost, retry_after=1.0).to_pb())
+            else:
+                self._queue.put(task, first=True)
+
+    def _end(self, task: Task, outcome: Outcome) -> None:
+        if task.deadline is not None:
+            task.deadline.cancel()
+        if self._points.pop(task, None) is not None:
+            self.sessions.abandoned(task.client)
+        self.sessions.use(task.session, -1)
+        self._held[task.client.name] -= 1
+        if not self._held[task.client.name]:
+            del self._held[task.client.name]
+            if not self._held:
+                self._idle.set()
+        seconds = time.monotonic() - task.began
+        self._mean_seconds += 0.1 * (seconds - self._mean_seconds)
+        code = Code(outcome.code) if isinstance(outcome, pb.Failure) else Code.OK
+        self._observer.ended(task.function, task.body, code, seconds)
+        task.done(outcome)
+        task.payload.release()
+
+    def _forget(self, session: Session) -> None:
+        session.process.forget(session.name)
+
+    def _sweep(self) -> None:
+        self.sessions.sweep()
+        self._sweeping = self._loop.call_later(SWEEP, self._sweep)
+
+    # ---- looks and ends ----------------------------------------------------------------------------------------------
+
+    @property
+    def serving(self) -> bool:
+        return not self._draining and bool(self.functions) and any(process.ready for process in self.pool)
+
+    def _tell_health(self) -> None:
+        self._health(self.serving)
+
+    def counts(self) -> dict[str, int]:
+        """Numbers for operators."""
+        processes = list(self.pool)
+        return {
+            "requests": self._requests,
+            "queued": self._queue.waiting,
+            "running": sum(len(process.tasks) for process in processes),
+            "clients": len(self._held),
+            "sessions": len(self.sessions),
+            "workers": sum(process.ready for process in processes),
+            "workers_lost": self.pool.lost,
+        }
+
+    async def drain(self) -> bool:
+        """Takes no more requests, and waits for those under way; False when some were not ready in time."""
+        self._draining = True
+        self._tell_health()
+        try:
+            async with asyncio.timeout(self.settings.drain):
+                await self._idle.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    async def close(self) -> None:
+        """Ends the pool. Requests under way end as UNAVAILABLE."""
+        self._draining = True
+        self._sweeping.cancel()
+        gone = Refused(Code.UNAVAILABLE, "the server ends").to_pb()
+        tasks = [*self._queue.all(), *(task for process in self.pool for task in process.tasks.values())]
+        for process in self.pool:
+            process.tasks = {}
+        await self.pool.close()
+        for task in tasks:
+            self._end(task, gone)
+
+
+_FAILURE_TAG = pb.StreamResponse(failure=pb.Failure()).SerializeToString()[:1]

@@ -1,0 +1,178 @@
+"""What a process of the pool does with requests: decodes them, computes, makes responses. Knows nothing of sockets."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from distgrad.autograd import tree
+from distgrad.autograd.vmap import vmap
+from distgrad.errors import DistgradError, GradientError, WireError
+from distgrad.wire import pb
+from distgrad.wire.frames import Buffer
+
+from .encoding import arrays_of, decoded_arguments, question_from, response
+from .failures import Code, Refused, raised
+from .functions import Served, ServedFunction
+from .products import Answer, Evaluation, Linearisation, Question, explained
+from .requests import bound, chosen
+from .specs import converted, outline_of
+
+
+class Work(NamedTuple):
+    """One request.
+
+    Attributes:
+        body: its name on a stream.
+        message: without its payload.
+    """
+
+    body: str
+    message: Any
+    payload: memoryview
+
+
+class Result(NamedTuple):
+    """The response: its body's name, the message without its payload, and the payload's pieces and their size."""
+
+    body: str
+    message: Any
+    pieces: Sequence[Buffer] = ()
+    size: int = 0
+
+
+class _Asked(NamedTuple):
+    """A request decoded."""
+
+    function: ServedFunction
+    evaluation: Evaluation
+    question: Question
+
+
+class Evaluator:
+    """Answers requests, one or several at a time.
+
+    Attributes:
+        sessions: linearisations that are kept, by session.
+    """
+
+    def __init__(self, served: Served, lease_seconds: float) -> None:
+        self.sessions: dict[str, tuple[ServedFunction, Linearisation]] = {}
+        self._served = served
+        self._lease_seconds = lease_seconds
+
+    def answer(self, work: Work) -> Result:
+        """One response; whatever goes wrong is a failure in it."""
+        return self._guarded(work, lambda: self._answer(work))
+
+    def answer_together(self, works: Sequence[Work]) -> list[Result]:
+        """The responses to requests that are alike, computed as one where that can be done."""
+        if len(works) > 1:
+            try:
+                return self._together([self._asked(work) for work in works])
+            except (DistgradError, ValueError, TypeError, ArithmeticError):
+                # Perhaps one of them alone: what is wrong, and with which, is found by taking them one by one.
+                return [self.answer(work) for work in works]
+        return [self.answer(work) for work in works]
+
+    # ---- one
+
+    def _answer(self, work: Work) -> Result:
+        if work.body == "close_session":
+            self.sessions.pop(work.message.session, None)
+            return Result("close_session", pb.CloseSessionResponse())
+        if work.body == "linearize":
+            return self._linearize(work)
+        asked = self._asked(work)
+        return Result(work.body, *response(work.body, asked.evaluation.answer(asked.question), {}))
+
+    def _linearize(self, work: Work) -> Result:
+        asked = self._asked(work, copy=True)
+        kept = Linearisation(asked.evaluation.call, asked.evaluation.arguments, asked.evaluation.names)
+        answer = kept.answer(asked.question)
+        session = secrets.token_urlsafe(24)
+        made = response("linearize", answer, {"session": session, "lease_seconds": self._lease_seconds})
+        self.sessions[session] = asked.function, kept
+        return Result("linearize", *made)
+
+    def _asked(self, work: Work, copy: bool = False) -> _Asked:
+        message = work.message
+        arrays = arrays_of(message, work.payload)
+        question = question_from(work.body, message, arrays)
+        if getattr(message, "session", "") and work.body != "linearize":
+            function, kept = self._session(message.session)
+            fewer = getattr(message, "with_respect_to", ())
+            return _Asked(function, kept.but(fewer) if fewer else kept, question)
+        function = self._function(message.function)
+        if copy or function.keeps:  # beyond the request its memory is the client's again
+            arrays = [array.copy() for array in arrays]
+        sent = bound(function.description, decoded_arguments(message, arrays))
+        arguments = {name: converted(function.description.takes[name], value) for name, value in sent.items()}
+        names: Sequence[str] = ()
+        if work.body != "evaluate":
+            outlines = {name: outline_of(value) for name, value in arguments.items()}
+            names = chosen(function.description, getattr(message, "with_respect_to", ()), outlines)
+        return _Asked(function, Evaluation(function.call, arguments, names), question)
+
+    def _function(self, name: str) -> ServedFunction:
+        if name not in self._served.functions:
+            raise Refused(Code.NOT_FOUND, f"there is no function {name!r}")
+        return self._served.functions[name]
+
+    def _session(self, session: str) -> tuple[ServedFunction, Linearisation]:
+        if session not in self.sessions:
+            raise Refused(Code.NOT_FOUND, "there is no such session: it was closed, or its lease has ended")
+        return self.sessions[session]
+
+    def _guarded(self, work: Work, answer: Callable[[], Result]) -> Result:
+        name = getattr(work.message, "function", "") or "the session's function"
+        try:
+            with np.errstate(all="ignore"):  # NaN and infinities are values as others
+                return answer()
+        except Refused as refusal:
+            return Result("failure", refusal.to_pb())
+        except GradientError as error:
+            return Result("failure", explained(error, name).to_pb())
+        except WireError as error:
+            message = f"{name} returned what cannot travel: {error}"
+            return Result("failure", Refused(Code.INTERNAL, message).to_pb())
+        except (Exception, SystemExit) as error:
+            return Result("failure", raised(error, name, self._served.folders).to_pb())
+
+    # ---- several at a time
+
+    def _together(self, asked: Sequence[_Asked]) -> list[Result]:
+        """One computation for all, by a new first axis. Raises when there is none."""
+        first = asked[0]
+        leaves, structure = [], None
+        for each in asked:
+            found, shape = tree.flatten((each.evaluation.arguments, _directions(each.question)))
+            if structure is not None and shape != structure:
+                raise GradientError("requests of different structure")
+            leaves.append(found)
+            structure = shape
+        stacked = [np.stack(column) for column in zip(*leaves, strict=True)]
+
+        def one(*row: Any) -> Any:
+            arguments, directions = tree.unflatten(structure, row)  # type: ignore[arg-type]
+            evaluation = Evaluation(first.evaluation.call, arguments, first.evaluation.names)
+            return evaluation.answer(Question(first.question.body, with_value=first.question.with_value, **directions))
+
+        with np.errstate(all="ignore"):
+            answers = vmap(one)(*stacked)
+        return [
+            Result(first.question.body, *response(first.question.body, _row(answers, k), {})) for k in range(len(asked))
+        ]
+
+
+def _directions(question: Question) -> dict[str, Any]:
+    names = ("cotangents", "tangents", "second_tangents", "vectors")
+    return {name: list(getattr(question, name)) for name in names}
+
+
+def _row(answers: Answer, k: int) -> Answer:
+    found: Answer = tree.map(lambda leaf: np.asarray(leaf)[k], answers)
+    return found

@@ -1,0 +1,171 @@
+"""The server: listens with gRPC, and puts together what answers there."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import resource
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from typing import Any, Self
+
+import grpc
+
+from distgrad.errors import LinkError
+from distgrad.transport.health import Health
+
+from .access import Access, Tokens
+from .desk import Desk
+from .grpc_door import SERVICE, GrpcDoor
+from .local import LocalListener
+from .local_door import LocalDoor
+from .metrics import Metrics, NoMetrics
+from .settings import ServiceSettings
+
+# Seconds that calls under way have to end when the server does, after draining.
+GRACE = 1.0
+
+logger = logging.getLogger("distgrad.service")
+
+
+class Server:
+    """Serves functions of programs.
+
+        async with Server(["models.py:rosenbrock"], ServiceSettings(workers=2), "localhost:7500") as server:
+            ...
+            await server.drain()
+
+    Arguments:
+        targets: "[NAME=]FILE.py:FUNCTION" or "[NAME=]FILE.py:CLASS".
+        listen: HOST:PORT; port 0 for a free one.
+        metrics: port for Prometheus on the loopback interface; None for none, 0 for a free one.
+
+    Attributes:
+        address: where it listens.
+        metrics_port: where Prometheus is answered; None for nowhere.
+
+    Raises:
+        ConfigError: the address is open to others and the settings do not guard it.
+        LinkError: it cannot listen there.
+        ProgramError: what is to be served cannot be loaded.
+    """
+
+    def __init__(
+        self, targets: Sequence[str], settings: ServiceSettings, listen: str, metrics: int | None = None
+    ) -> None:
+        settings.require_safe(listen)
+        self.address = ""
+        self.metrics_port: int | None = None
+        self._targets = targets
+        self._settings = settings
+        self._listen = listen
+        self._metrics = metrics
+        self._health = Health(SERVICE)
+        self._stack = AsyncExitStack()
+
+    async def start(self) -> None:
+        """Returns when it serves."""
+        try:
+            await self._start()
+        except BaseException:
+            await self.close()
+            raise
+
+    async def _start(self) -> None:
+        _raise_descriptor_limit()
+        settings = self._settings
+        access = Access(Tokens(settings.tokens) if settings.tokens is not None else None)
+        listener = LocalListener(asyncio.get_running_loop())
+        self._stack.callback(listener.close)
+        metrics: Metrics | NoMetrics = NoMetrics()
+        if self._metrics is not None:
+            metrics = Metrics(self._metrics, lambda: self.desk.counts())
+            self.metrics_port = metrics.port
+            self._stack.push_async_callback(asyncio.to_thread, metrics.close)
+        self.desk = Desk(settings, self._targets, listener, metrics, self._health.serves)
+        self._stack.push_async_callback(self.desk.close)
+        local = LocalDoor(self.desk, listener)
+        self._stack.callback(local.close)
+        door = GrpcDoor(self.desk, access, local, self._health)
+        self._stack.callback(door.close)
+        server = grpc.aio.server(options=self._options())
+        server.add_generic_rpc_handlers((door,))
+        _reflect(server)
+        # Health is answered, with "not yet", while the pool's processes start.
+        self.address = self._bind(server)
+        await server.start()
+        self._stack.push_async_callback(server.stop, GRACE)
+        await self.desk.start()
+
+    def _options(self) -> list[tuple[str, Any]]:
+        limit = self._settings.max_message_bytes
+        return [
+            ("grpc.max_receive_message_length", limit),
+            ("grpc.max_send_message_length", limit),
+            ("grpc.max_metadata_size", 16 * 1024),
+            ("grpc.max_concurrent_streams", self._settings.max_queued_per_client),
+            # Who does not finish TLS's or HTTP/2's handshake by then is cut off.
+            ("grpc.server_handshake_timeout_ms", 10_000),
+            # Peers that are gone without a word are noticed, and clients may ask as often.
+            ("grpc.keepalive_time_ms", 60_000),
+            ("grpc.keepalive_timeout_ms", 20_000),
+            ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+            ("grpc.so_reuseport", 0),
+        ]
+
+    def _bind(self, server: Any) -> str:
+        try:
+            port = self._add_port(server)
+        except RuntimeError as error:
+            raise LinkError(f"cannot listen at {self._listen}: {error}") from error
+        if not port:
+            raise LinkError(f"cannot listen at {self._listen}: the address is taken or not of this machine")
+        return f"{self._listen.rpartition(':')[0]}:{port}"
+
+    def _add_port(self, server: Any) -> int:
+        tls = self._settings.tls
+        if tls is None:
+            return int(server.add_insecure_port(self._listen))
+        assert tls.key is not None
+        assert tls.certificate is not None
+        pair = (tls.key.read_bytes(), tls.certificate.read_bytes())
+        authority = tls.authority.read_bytes() if tls.authority else None
+        credentials = grpc.ssl_server_credentials([pair], authority, require_client_auth=authority is not None)
+        return int(server.add_secure_port(self._listen, credentials))
+
+    @property
+    def functions(self) -> list[str]:
+        """Names of what is served."""
+        return sorted(self.desk.functions)
+
+    async def drain(self) -> bool:
+        """Takes no more requests, and waits for those under way; False when some were not ready in time."""
+        return await self.desk.drain()
+
+    async def close(self) -> None:
+        """Ends everything. Requests under way end as UNAVAILABLE."""
+        await self._stack.aclose()
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+
+def _reflect(server: Any) -> None:
+    """Lets clients ask what is served by gRPC's reflection, where the package for it is installed."""
+    try:
+        from grpc_reflection.v1alpha import reflection
+    except ImportError:
+        logger.info("no reflection: pip install 'distgrad[service]'")
+        return
+    reflection.enable_server_reflection((SERVICE, reflection.SERVICE_NAME), server)
+
+
+def _raise_descriptor_limit() -> None:
+    """Idle connections cost a descriptor each; the usual soft limit of 1024 is soon reached."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
