@@ -49,7 +49,7 @@ def test_a_run_shows_the_job_its_course_and_how_it_ended(complete: Run) -> None:
     assert "shards placed: stem, middle, head" in course
     assert "step 12/12  loss " in course
     last = course.splitlines()[-1]
-    assert last.startswith("done: test accuracy ")
+    assert last.startswith("done: held-out loss ")
     assert all(unit in last for unit in ("%", " s,", "steps/s", "MB sent by workers", "step-00000012"))
 
 

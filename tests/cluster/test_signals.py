@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import queue
 import signal
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -44,3 +45,24 @@ def test_what_is_ignored_stays_ignored() -> None:
         os.kill(os.getpid(), signal.SIGHUP)
         assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
     assert told == []
+
+
+def test_a_signal_is_told_while_the_main_thread_waits_and_is_not_woken_by_it() -> None:
+    heard: queue.SimpleQueue[signal.Signals] = queue.SimpleQueue()
+    waits = threading.Event()
+
+    def kill() -> None:
+        waits.wait(DEADLINE)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    with ending_signals(heard.put):
+        other = threading.Thread(target=kill)
+        other.start()
+        # The system hands the signal to the other thread, as it may at any time.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        try:
+            waits.set()
+            assert heard.get(timeout=DEADLINE) is signal.SIGTERM
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            other.join()
