@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextvars
 import threading
 import time
 from collections import deque
@@ -25,7 +24,7 @@ from .edges import EdgeId
 from .refs import Issued, Ref, Steps
 from .share import Called, Share, active
 from .urgency import USUAL, urgencies, urgency_from_wire
-from .values import Inward, in_words, parts, references
+from .values import Inward, in_words, references, references_in
 from .waiting import Promise, all_done
 
 if TYPE_CHECKING:
@@ -68,10 +67,7 @@ class Callee:
         except DistgradError as error:
             self._report(link, call, error)
             return
-        arrived = _Arrived(link, call, arrays, share, called)
-        caller = (call.context.id, path[:-1], call.shard)
-        with self._lock:
-            self._lines.setdefault(caller, deque()).append(arrived)
+        arrived = _Arrived(link, call, path, arrays, share, called)
         if call.depth > self.max_depth:
             arrived.ready.set_error(
                 ResourceExhausted(
@@ -81,9 +77,14 @@ class Callee:
             )
         else:
             arrived.gather(self._process, self._resolve)
-        if arrived.ready.done:
-            self._advance(caller)
-        else:
+        caller = (share.id, path[:-1], call.shard)
+        with self._lock:
+            at_once = caller not in self._lines and arrived.ready.done and arrived.ready.error is None
+            if at_once:
+                self._submit(arrived)
+            else:
+                self._lines.setdefault(caller, deque()).append(arrived)
+        if not at_once:
             arrived.ready.add_callback(lambda _: self._advance(caller))
 
     def _advance(self, caller: tuple[str, Path, str]) -> None:
@@ -108,9 +109,8 @@ class Callee:
         self._process.executor.submit(
             partial(self._run, arrived),
             *arrived.urgency,
-            context=contextvars.Context(),
-            cancelled=lambda error: self._fail(arrived, error),
-            kind=_label(arrived.call),
+            cancelled=partial(self._fail, arrived),
+            kind=arrived.called.label,
         )
 
     def _run(self, arrived: _Arrived) -> None:
@@ -120,17 +120,17 @@ class Callee:
         active.set(share)
         depth.set(call.depth)
         issued.set(made)
-        urgencies.set(USUAL._replace(call=arrived.urgency))
+        if arrived.urgency is not USUAL.call:
+            urgencies.set(USUAL._replace(call=arrived.urgency))
         args: Sequence[Any] = ()
         kwargs: Mapping[str, Any] = {}
         began = time.perf_counter()
         try:
             share.check_open()
             args, kwargs = arrived.arguments(self._process)
-            value = (checkpoint(self._completed) if call.recompute else self._completed)(
-                arrived.function, *args, **kwargs
-            )
-            forwarded = [(steps, leaf) for steps, leaf in parts(value) if isinstance(leaf, Ref)]
+            completed = checkpoint(self._completed) if call.recompute else self._completed
+            value = completed(arrived.function, *args, **kwargs)
+            forwarded = [] if isinstance(value, Tensor) else references_in(value)
         except BaseException as error:  # whatever user code raises belongs to the caller
             self._fail(arrived, error, in_words(args, kwargs))
             return
@@ -212,14 +212,29 @@ def _label(call: pb.Call) -> str:
 class _Arrived:
     """A call that came, while its arguments are gathered."""
 
-    def __init__(self, link: Link, call: pb.Call, arrays: list[Any], share: Share, called: Called) -> None:
+    __slots__ = (
+        "_arrays",
+        "_fetched",
+        "_trees",
+        "call",
+        "called",
+        "frame",
+        "function",
+        "link",
+        "ready",
+        "share",
+        "urgency",
+        "value",
+    )
+
+    def __init__(self, link: Link, call: pb.Call, path: Path, arrays: list[Any], share: Share, called: Called) -> None:
         self.link = link
         self.call = call
         self.share = share
         self.called = called
-        self.value = share.value(tuple(call.path))
+        self.value = share.value(path)
         self.ready: Promise[None] = Promise()
-        self.frame = Frame(tuple(call.path))
+        self.frame = Frame(path)
         self.function: Callable[..., Any] = _not_resolved
         self.urgency = USUAL.call
         self._arrays = arrays
@@ -249,7 +264,7 @@ class _Arrived:
         waits: list[Promise[Any]] = []
         if isinstance(found, Promise):
             waits.append(found)
-            found.add_callback(lambda p: setattr(self, "function", p.result()) if p.error is None else None)
+            found.add_callback(self._keep_function)
         else:
             self.function = found
         for number, name in names.items():
@@ -262,6 +277,10 @@ class _Arrived:
         else:
             self.ready.set_result(None)
         return self.ready
+
+    def _keep_function(self, found: Promise[Callable[..., Any]]) -> None:
+        if found.error is None:
+            self.function = found.result()
 
     def _keep(self, number: int, promise: Promise[Any]) -> None:
         if promise.error is None:

@@ -12,14 +12,14 @@ from distgrad.autograd.tape import Path
 from distgrad.autograd.tensor import Tensor
 from distgrad.errors import ContextError, DistgradError, WireError
 from distgrad.transport.interfaces import Link
-from distgrad.wire import RefName, decode_value, encode_value, error_from_pb, pb, ref_from_pb
+from distgrad.wire import RefName, decode_value, encode_into, error_from_pb, pb, ref_from_pb
 
 from .edges import EdgeId, Recv
 from .functional import next_path, opened
 from .refs import Issued, Outcome, Ref
 from .share import Share, active
 from .urgency import USUAL, urgencies, urgency_to_wire
-from .values import Outward, map_leaves
+from .values import Outward, leaves_of
 
 if TYPE_CHECKING:
     from .process import Process
@@ -54,9 +54,8 @@ class Caller:
             ContextClosed, WorkerLost: its context has been released, or has lost that worker.
             WireError: an argument cannot travel.
         """
-        leaves = _leaves((args, kwargs))
-        refs = [leaf for leaf in leaves if isinstance(leaf, Ref)]
-        share = self._share_of(refs, leaves)
+        leaves = leaves_of((args, kwargs))
+        share = self._share_of(leaves)
         share.check_open()
         mode = tape.mode.get()
         path = next_path(share, self._process)
@@ -70,10 +69,11 @@ class Caller:
         call.urgency.extend(urgency_to_wire(urgencies.get().call, USUAL.call))
         arrays: list[Any] = []
         outward = Outward(share, worker, partial(EdgeId, path, pb.DIRECTION_ARGUMENT) if record else None)
-        call.arguments.CopyFrom(encode_value(outward.pack(args), arrays, f"arguments of {label}"))
+        encode_into(call.arguments, outward.pack(args), arrays, f"arguments of {label}")
         if kwargs:
-            call.keywords.CopyFrom(encode_value(outward.pack(kwargs), arrays, f"keywords of {label}"))
-        outcome = Outcome(label, worker, [ref.outcome for ref in refs], comes=label in self._small)
+            encode_into(call.keywords, outward.pack(kwargs), arrays, f"keywords of {label}")
+        sources = [leaf.outcome for leaf in leaves if isinstance(leaf, Ref)]
+        outcome = Outcome(label, worker, sources, comes=label in self._small)
         incarnation = self._process.peers.incarnation(worker)
         ref = Ref(self._process, share, RefName(worker, share.id, path, (), incarnation), outcome)
         with share.lock:
@@ -82,30 +82,33 @@ class Caller:
         made = issued.get() or share.issued
         if made is not None:
             made.add(outcome)
-        call.forgotten.extend(self._process.forgotten(worker))
+        forgotten = self._process.forgotten(worker)
+        if forgotten:
+            call.forgotten.extend(forgotten)
         self._process.send(worker, call, arrays)
         return ref if outputs == 1 else tuple(ref[k] for k in range(outputs))
 
-    def _share_of(self, refs: list[Ref], leaves: list[Any]) -> Share:
+    def _share_of(self, leaves: list[Any]) -> Share:
         """The context a call belongs to: that of its Refs and of the tensors that came in one; else the active one;
         else none."""
         current = active.get()
-        shares = {id(ref.share): ref.share for ref in refs if ref.share.records}
+        found = current if current is not None and current.records else None
         for leaf in leaves:
-            if isinstance(leaf, Tensor) and isinstance(leaf.node, Recv):
-                shares[id(leaf.node.share)] = leaf.node.share
-        if current is not None and current.records:
-            shares[id(current)] = current
-        if len(shares) > 1:
-            names = " and ".join(sorted(share.id for share in shares.values()))
-            raise ContextError(
-                f"one call cannot belong to the contexts {names}: make it inside the context of its arguments, or "
-                "detach() what comes from another"
-            )
-        for share in shares.values():
-            return share
+            share = _recorded_in(leaf)
+            if share is None or share is found:
+                continue
+            if found is not None:
+                names = " and ".join(sorted((share.id, found.id)))
+                raise ContextError(
+                    f"one call cannot belong to the contexts {names}: make it inside the context of its arguments, or "
+                    "detach() what comes from another"
+                )
+            found = share
+        if found is not None:
+            return found
         share = opened(self._process) or current or self._process.inference
-        if not share.records and tape.mode.get().record and any(_moves(leaf) for leaf in leaves):
+        mode = tape.mode.get()
+        if mode.level and mode.record and not share.records and any(map(_moves, leaves)):
             raise ContextError(
                 "a function that is being differentiated calls a shard outside any context, so nothing would be "
                 "recorded: write `with cluster.context():` around it"
@@ -161,12 +164,13 @@ class Caller:
         return len(self._pending)
 
 
+def _recorded_in(leaf: Any) -> Share | None:
+    """The context that an argument belongs to."""
+    if isinstance(leaf, Ref):
+        return leaf.share if leaf.share.records else None
+    return leaf.node.share if isinstance(leaf, Tensor) and isinstance(leaf.node, Recv) else None
+
+
 def _moves(leaf: Any) -> bool:
-    """Whether a value depends on the variables of a transform that is going on."""
-    return type(leaf) is Tensor and leaf.requires_grad and tape.mode.get().level > 0
-
-
-def _leaves(tree: Any) -> list[Any]:
-    found: list[Any] = []
-    map_leaves(tree, found.append)
-    return found
+    """Whether a value may depend on the variables of a transform that is going on."""
+    return type(leaf) is Tensor and leaf.requires_grad

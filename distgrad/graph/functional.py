@@ -54,11 +54,11 @@ def next_path(share: Share, process: Process) -> Path:
 
 def opened(process: Process) -> Share | None:
     """The context that belongs to the outermost transform that runs here, opened at first use. None outside all."""
-    from .context import Context
-
     endings = tape.endings.get()
     if endings is None or not tape.mode.get().record:
         return None
+    from .context import Context
+
     context = endings.held.get(process)
     if context is None:
         context = endings.held[process] = Context(process)

@@ -6,6 +6,7 @@ import contextvars
 import itertools
 import logging
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from distgrad.transport.settings import TransportSettings
 
     from .callee import Resolve
+    from .refs import Outcome
 
 _log = logging.getLogger(__name__)
 
@@ -89,6 +91,7 @@ class Process:
         self.inference = self.shares.meet(self.context_id(INFERENCE.strip("/")))
         self.outside = Frame((), itertools.count().__next__)
         self._contexts = itertools.count()
+        self._held: dict[weakref.ref[Outcome], RefName] = {}
         self._forgotten: dict[str, deque[RefName]] = {}
         self._accepted: dict[type, frozenset[str]] = {}
         self.messages: dict[type, Callable[[Link, Any, list[Any]], None]] = {
@@ -180,8 +183,13 @@ class Process:
         edge = EdgeId(name.path, pb.DIRECTION_RESULT, 0) if recorded else None
         return self.fetcher.fetch(share, name, edge, mode.get().frame)
 
-    def forget(self, name: RefName) -> None:
-        """Nobody here refers to this value any more. Called by the garbage collector, so it only takes a note."""
+    def hold(self, outcome: Outcome, name: RefName) -> None:
+        """Remembers a value of a call made outside any context for as long as somebody here refers to it."""
+        self._held[weakref.ref(outcome, self._forget)] = name
+
+    def _forget(self, reference: weakref.ref[Outcome]) -> None:
+        """Nobody here refers to a value any more. Called by the garbage collector, so it only takes a note."""
+        name = self._held.pop(reference)
         self._forgotten.setdefault(name.owner, deque()).append(name)
 
     def forgotten(self, owner: str) -> list[pb.RefId]:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -127,7 +125,7 @@ class Issued:
     @property
     def all_ended(self) -> bool:
         """Whether all calls made so far have ended, well or not."""
-        return all(outcome.done.done for outcome in self)
+        return not self._open or all(outcome.done.done for outcome in self)
 
     def ended(self) -> Promise[None]:
         """Done, well or not, when all calls made so far have ended."""
@@ -137,8 +135,9 @@ class Issued:
 
     def raise_unseen(self) -> None:
         """Raises the error of the first call that failed and whose error nobody has seen; now it is seen."""
-        for outcome in self:
-            outcome.raise_unseen()
+        if self._open:
+            for outcome in self:
+                outcome.raise_unseen()
 
     def __iter__(self) -> Iterator[Outcome]:
         """Those that have not ended well, in order."""
@@ -161,7 +160,7 @@ class Ref:
         self._outcome = outcome
         self.name = name
         if not share.records and not name.steps:
-            weakref.finalize(outcome, process.forget, name).atexit = False
+            process.hold(outcome, name)
 
     # ---- where it is -------------------------------------------------------------------------------------------------
 
@@ -193,7 +192,7 @@ class Ref:
         for length in range(len(steps), -1, -1):
             origin = self._outcome.forwards.get(steps[:length])
             if origin is not None:
-                return replace(origin, steps=(*origin.steps, *steps[length:]))
+                return origin._replace(steps=(*origin.steps, *steps[length:]))
         return self.name
 
     def origins(self) -> dict[Steps, RefName]:
@@ -210,7 +209,7 @@ class Ref:
         """The item of the value, still on its owner."""
         if not isinstance(step, int | str):
             raise TypeError(f"a Ref is indexed by int or str, not by {type(step).__name__}; use .get()[...] for slices")
-        name = replace(self.name, steps=(*self.name.steps, step))
+        name = self.name._replace(steps=(*self.name.steps, step))
         return Ref(self._process, self._share, name, self._outcome)
 
     def __iter__(self) -> Iterator[Any]:

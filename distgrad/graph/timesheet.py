@@ -29,18 +29,17 @@ class Timesheet:
 
     def begin(self, kind: str) -> float:
         """The calling thread computes something of this kind from now on, and no more of another. Returns the time."""
-        self.pause()
-        self._add(kind, 1, 0.0)
+        now = self.pause()
         here = self._here
-        here.kind, here.since = kind, time.perf_counter()
-        return here.since
+        here.kind, here.runs, here.since = kind, 1, now
+        return now
 
     def pause(self) -> float:
         """The calling thread computes nothing from now on. Returns the time."""
         here, now = self._here, time.perf_counter()
         if here.since:
-            self._add(here.kind, 0, now - here.since)
-            here.since = 0.0
+            self._add(here.kind, here.runs, now - here.since)
+            here.runs, here.since = 0, 0.0
         return now
 
     def resume(self) -> None:
@@ -60,4 +59,5 @@ class Timesheet:
 
 class _Here(threading.local):
     kind = ""
+    runs = 0  # that are not in the sums
     since = 0.0  # 0: it computes nothing

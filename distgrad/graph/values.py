@@ -38,15 +38,38 @@ def map_leaves(tree: Any, change: Callable[[Any], Any]) -> Any:
     return change(tree)
 
 
-def parts(tree: Any, steps: tuple[int | str, ...] = ()) -> Iterator[tuple[tuple[int | str, ...], Any]]:
-    """The leaves of a tree, each with the steps that lead to it."""
+def leaves_of(tree: Any) -> list[Any]:
+    """What `map_leaves` changes, in order."""
+    found: list[Any] = []
+    _add_leaves(tree, found)
+    return found
+
+
+def _add_leaves(tree: Any, found: list[Any]) -> None:
+    kind = type(tree)
+    if kind is tuple or kind is list:
+        for item in tree:
+            _add_leaves(item, found)
+    elif kind is dict:
+        for item in tree.values():
+            _add_leaves(item, found)
+    else:
+        found.append(tree)
+
+
+def references_in(tree: Any) -> list[tuple[tuple[int | str, ...], Ref]]:
+    """The Refs in a tree, each with the steps that lead to it."""
+    return [(steps, leaf) for steps, leaf in _parts(tree) if isinstance(leaf, Ref)]
+
+
+def _parts(tree: Any, steps: tuple[int | str, ...] = ()) -> Iterator[tuple[tuple[int | str, ...], Any]]:
     kind = type(tree)
     if kind is tuple or kind is list:
         for k, item in enumerate(tree):
-            yield from parts(item, (*steps, k))
+            yield from _parts(item, (*steps, k))
     elif kind is dict:
         for key, item in tree.items():
-            yield from parts(item, (*steps, key))
+            yield from _parts(item, (*steps, key))
     else:
         yield steps, tree
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
 
 from distgrad.autograd.checkpoint import SNAPSHOTS
+from distgrad.autograd.scoped import Scoped
 from distgrad.autograd.tensor import Tensor
 from distgrad.errors import ConfigError
 
@@ -18,25 +18,16 @@ from .parameter import Buffer, Parameter
 _evaluating: ContextVar[bool] = ContextVar("distgrad_evaluating", default=False)
 
 
-def evaluating() -> AbstractContextManager[None]:
+def evaluating() -> Scoped[bool]:
     """Within its block every module works as in evaluation mode, whatever mode it was put into. What others do with
     the same modules meanwhile, in other threads or tasks, is not affected."""
-    return _entered(True)
+    return Scoped(_evaluating, True)
 
 
-@contextmanager
-def _entered(evaluated: bool) -> Iterator[None]:
-    token = _evaluating.set(evaluated)
-    try:
-        yield
-    finally:
-        _evaluating.reset(token)
-
-
-def _same_mode() -> Callable[[], AbstractContextManager[None]]:
+def _same_mode() -> Callable[[], Scoped[bool]]:
     """Lets a checkpointed function work in the same mode when it is run again."""
     evaluated = _evaluating.get()
-    return lambda: _entered(evaluated)
+    return lambda: Scoped(_evaluating, evaluated)
 
 
 SNAPSHOTS.append(_same_mode)

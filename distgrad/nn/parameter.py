@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from distgrad.autograd.checkpoint import SNAPSHOTS
+from distgrad.autograd.scoped import Scoped
 from distgrad.autograd.tensor import Tensor, variable
 from distgrad.errors import GradientError
 
@@ -82,19 +81,13 @@ def blended(value: Any, keep: float, addend: Any) -> Any:
 _staged: ContextVar[list[BufferUpdate] | None] = ContextVar("distgrad_staged_buffers", default=None)
 
 
-@contextmanager
-def staged_buffers() -> Iterator[list[BufferUpdate]]:
+def staged_buffers() -> Scoped[list[BufferUpdate]]:
     """Collects the changes of buffers that forward passes in its block make, instead of applying them.
 
     The owner applies them, in order, when the step commits, or drops them with the step. Until then every forward
     pass reads the old values.
     """
-    updates: list[BufferUpdate] = []
-    token = _staged.set(updates)
-    try:
-        yield updates
-    finally:
-        _staged.reset(token)
+    return Scoped(_staged, [])
 
 
 # A checkpointed function that runs again has changed its buffers already; what the second run stages is dropped.

@@ -14,13 +14,13 @@ with seed 0.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable
 from contextvars import ContextVar
 
 import numpy as np
 
 from distgrad.autograd.checkpoint import SNAPSHOTS
+from distgrad.autograd.scoped import Scoped
 
 Name = str | int
 
@@ -69,29 +69,18 @@ def from_key(key: int) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(key=key))
 
 
-@contextmanager
-def seeded(seed: int = 0, *names: Name) -> Iterator[Scope]:
+def seeded(seed: int = 0, *names: Name) -> Scoped[Scope]:
     """Within its block initial weights and dropout derive from `seed` and `names`. Scopes do not add up: the inner
     one counts.
     """
-    with _entered(Scope(seed, names)) as scope:
-        yield scope
+    return Scoped(_scope, Scope(seed, names))
 
 
-@contextmanager
-def _entered(scope: Scope) -> Iterator[Scope]:
-    token = _scope.set(scope)
-    try:
-        yield scope
-    finally:
-        _scope.reset(token)
-
-
-def _same_draws() -> Callable[[], AbstractContextManager[Scope]]:
+def _same_draws() -> Callable[[], Scoped[Scope]]:
     """Lets a checkpointed function draw the same again when it is run again."""
     scope = _scope.get()
     drawn = scope.drawn
-    return lambda: _entered(Scope(scope.seed, scope.names, drawn))
+    return lambda: Scoped(_scope, Scope(scope.seed, scope.names, drawn))
 
 
 SNAPSHOTS.append(_same_draws)

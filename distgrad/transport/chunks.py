@@ -14,7 +14,7 @@ from typing import NamedTuple
 from distgrad.errors import ResourceExhausted, WireError
 from distgrad.wire import pb
 from distgrad.wire.dtypes import Array, raw_bytes
-from distgrad.wire.frames import ALIGNMENT, Buffer, lay_out
+from distgrad.wire.frames import ALIGNMENT, Buffer, lay_out_arrays
 
 from .buffers import aligned, copy_into
 
@@ -23,15 +23,24 @@ class Outgoing(NamedTuple):
     """A frame ready to be numbered.
 
     Attributes:
+        rest: the bytes of its fields but numbers, padding and payload.
         pieces: of its payload.
         size: of the payload in bytes.
         weight: bytes of arrays in it, which counts for the window.
     """
 
-    frame: pb.Frame
+    rest: bytes
     pieces: Sequence[Buffer]
     size: int
     weight: int
+
+
+class _Message(NamedTuple):
+    """A message that has not left: its body, as a field of a frame, and its arrays, `size` bytes together."""
+
+    body: bytes
+    arrays: Sequence[Array]
+    size: int
 
 
 class Outbox:
@@ -42,21 +51,27 @@ class Outbox:
 
     def __init__(self, chunk_bytes: int) -> None:
         self._chunk_bytes = chunk_bytes
-        self._whole: deque[tuple[pb.Frame, Sequence[Array], int]] = deque()
-        self._in_order: deque[tuple[pb.Frame, Sequence[Array], int]] = deque()
+        self._whole: deque[_Message] = deque()
+        self._in_order: deque[_Message] = deque()
         self._streams: deque[Iterator[Outgoing]] = deque()
         self._orderly = False
         self._transfers = 0
 
-    def put(self, frame: pb.Frame, arrays: Sequence[Array]) -> None:
-        size = sum([array.nbytes for array in arrays]) if arrays else 0
+    def put(self, body: bytes, arrays: Sequence[Array], size: int, reply: bool = False) -> None:
+        """
+        Arguments:
+            body: as a field of a frame.
+            size: of all arrays in bytes.
+            reply: it may leave before others that were put earlier.
+        """
+        message = _Message(body, arrays, size)
         fits = size + ALIGNMENT * len(arrays) <= self._chunk_bytes
         if fits and not self._streams:
-            self._whole.append((frame, arrays, size))
-        elif frame.HasField("reply") and not fits and self._chunked(arrays):
-            self._streams.append(self._leave(frame, arrays, size))
+            self._whole.append(message)
+        elif reply and not fits and self._chunked(arrays):
+            self._streams.append(self._leave(message))
         else:
-            self._in_order.append((frame, arrays, size))
+            self._in_order.append(message)
             if not self._orderly:
                 self._orderly = True
                 self._streams.append(self._leave_in_order())
@@ -64,8 +79,11 @@ class Outbox:
     def next(self) -> Outgoing | None:
         """What leaves next; None when nothing is left."""
         if self._whole:
-            frame, arrays, size = self._whole.popleft()
-            return Outgoing(frame, *lay_out(frame, arrays), size)
+            body, arrays, weight = self._whole.popleft()
+            if not arrays:
+                return Outgoing(body, (), 0, 0)
+            headers, pieces, size = lay_out_arrays(arrays)
+            return Outgoing(body + headers, pieces, size, weight)
         while self._streams:
             stream = self._streams.popleft()
             outgoing = next(stream, None)
@@ -76,17 +94,19 @@ class Outbox:
 
     def _leave_in_order(self) -> Iterator[Outgoing]:
         while self._in_order:
-            yield from self._leave(*self._in_order.popleft())
+            yield from self._leave(self._in_order.popleft())
         self._orderly = False
 
-    def _leave(self, frame: pb.Frame, arrays: Sequence[Array], weight: int) -> Iterator[Outgoing]:
+    def _leave(self, message: _Message) -> Iterator[Outgoing]:
+        body, arrays, weight = message
         transfers = {}
         for index in self._chunked(arrays):
             self._transfers += 1
             transfers[index] = self._transfers
             weight -= arrays[index].nbytes
             yield from self._chunks(self._transfers, raw_bytes(arrays[index]))
-        yield Outgoing(frame, *lay_out(frame, arrays, transfers), weight)
+        headers, pieces, size = lay_out_arrays(arrays, transfers)
+        yield Outgoing(body + headers, pieces, size, weight)
 
     def _chunked(self, arrays: Sequence[Array]) -> list[int]:
         """Indices of the arrays that do not fit into the frame: the smallest stay, up to a chunk together."""
@@ -101,8 +121,8 @@ class Outbox:
     def _chunks(self, transfer: int, raw: memoryview) -> Iterator[Outgoing]:
         for offset in range(0, len(raw), self._chunk_bytes):
             piece = raw[offset : offset + self._chunk_bytes]
-            chunk = pb.Chunk(transfer=transfer, total=len(raw), offset=offset)
-            yield Outgoing(pb.Frame(chunk=chunk), [piece], len(piece), len(piece))
+            chunk = pb.Frame(chunk=pb.Chunk(transfer=transfer, total=len(raw), offset=offset))
+            yield Outgoing(chunk.SerializeToString(), [piece], len(piece), len(piece))
 
 
 class Assembler:

@@ -12,7 +12,16 @@ from typing import Any, Protocol
 from distgrad.errors import ResourceExhausted, WireError, WorkerLost
 from distgrad.wire import error_from_pb, error_to_pb, pb
 from distgrad.wire.dtypes import Array, in_c_order
-from distgrad.wire.frames import Buffer, join_frame, split_frame, view_arrays
+from distgrad.wire.frames import (
+    SMALL,
+    Buffer,
+    append_payload,
+    embedded,
+    frame_head,
+    split_frame,
+    tag,
+    view_arrays,
+)
 
 from .buffers import copied
 from .chunks import Assembler, Outbox
@@ -24,16 +33,18 @@ from .settings import TransportSettings
 logger = logging.getLogger("distgrad.transport")
 
 
-def _oneof(message: Any) -> dict[type, str]:
-    """The fields of a message's oneof `body`, by their messages' classes."""
+def _oneof(message: Any) -> dict[type, tuple[str, bytes]]:
+    """The fields of a message's oneof `body`, by their messages' classes: name and tag."""
     fields = message.DESCRIPTOR.oneofs_by_name["body"].fields
-    return {getattr(pb, field.message_type.name): field.name for field in fields}
+    return {getattr(pb, field.message_type.name): (field.name, tag(field.number)) for field in fields}
 
 
 _OWN = frozenset({"hello", "welcome", "goodbye", "heartbeat", "chunk", "request", "reply"})
-_FRAME_BODIES = {kind: name for kind, name in _oneof(pb.Frame).items() if name not in _OWN}
+_FRAME_BODIES = {kind: field for kind, field in _oneof(pb.Frame).items() if field[0] not in _OWN}
 _REQUEST_BODIES = _oneof(pb.Request)
 _REPLY_BODIES = _oneof(pb.Reply)
+_REQUEST_TAG = _oneof(pb.Frame)[pb.Request][1]
+_REPLY_TAG = _oneof(pb.Frame)[pb.Reply][1]
 _ARRAY_HEADER = 100  # bytes, generously, of an array's header in a frame
 _UNSEQUENCED = frozenset({None, "hello", "welcome", "goodbye", "heartbeat"})
 
@@ -98,6 +109,8 @@ class ProcessLink:
         self._room = threading.Condition(self._lock)
         self._plug: LinkPlug | None = None
         self._session: Session[list[Buffer]] = Session(acknowledge_after=max(settings.window_bytes // 4, 1))
+        # The other half is for the arrays that are not chunked, with the gaps between them.
+        self._max_body_bytes = settings.max_frame_bytes // 2
         self._outbox = Outbox(settings.chunk_bytes)
         self._assembler = Assembler(settings.max_transfer_bytes)
         self._requests: dict[int, Future[tuple[Any, list[Array]]]] = {}
@@ -116,14 +129,15 @@ class ProcessLink:
     # ---- Link, for those above ---------------------------------------------------------------------------------------
 
     def send(self, body: Any, arrays: Sequence[Array] = ()) -> None:
-        name = _FRAME_BODIES.get(type(body))
-        if name is None:
+        field = _FRAME_BODIES.get(type(body))
+        if field is None:
             raise WireError(f"a {type(body).__name__} is not sent by itself: see the body of pb.Frame")
-        self._post(pb.Frame(**{name: body}), arrays, waits=name != "gradients")
+        name, tag = field
+        self._post(embedded(tag, body.SerializeToString()), arrays, waits=name != "gradients")
 
     def request(self, body: Any, arrays: Sequence[Array] = ()) -> Future[tuple[Any, list[Array]]]:
-        name = _REQUEST_BODIES.get(type(body))
-        if name is None:
+        field = _REQUEST_BODIES.get(type(body))
+        if field is None:
             raise WireError(f"a {type(body).__name__} is not a request: see the body of pb.Request")
         future: Future[tuple[Any, list[Array]]] = Future()
         future.set_running_or_notify_cancel()
@@ -133,7 +147,8 @@ class ProcessLink:
             number = self._last_request
             self._requests[number] = future
         try:
-            self._post(pb.Frame(request=pb.Request(id=number, **{name: body})), arrays, waits=True)
+            request = pb.Request(id=number).SerializeToString() + embedded(field[1], body.SerializeToString())
+            self._post(embedded(_REQUEST_TAG, request), arrays)
         except BaseException:
             with self._lock:
                 self._requests.pop(number, None)
@@ -187,17 +202,16 @@ class ProcessLink:
 
     # ---- sending -----------------------------------------------------------------------------------------------------
 
-    def _post(self, frame: pb.Frame, arrays: Sequence[Array], waits: bool) -> None:
+    def _post(self, body: bytes, arrays: Sequence[Array], *, waits: bool = True, reply: bool = False) -> None:
+        """Sends a message, given its body as a field of a frame."""
         size = 0
         if arrays:
             arrays = [in_c_order(array) for array in arrays]
             size = sum([array.nbytes for array in arrays])
-        # The other half is for the arrays that are not chunked, with the gaps between them.
-        limit = self._settings.max_frame_bytes // 2
-        if frame.ByteSize() + _ARRAY_HEADER * len(arrays) > limit:
+        if len(body) + _ARRAY_HEADER * len(arrays) > self._max_body_bytes:
             raise ResourceExhausted(
-                f"a message of {frame.ByteSize()} bytes and {len(arrays)} array headers is larger than {limit}, "
-                "half of max_frame_bytes: send large text and bytes as uint8 arrays"
+                f"a message of {len(body)} bytes and {len(arrays)} array headers is larger than "
+                f"{self._max_body_bytes}, half of max_frame_bytes: send large text and bytes as uint8 arrays"
             )
         with self._lock:
             if waits and size and not getattr(self._owner.readers, "serving", False):
@@ -206,7 +220,7 @@ class ProcessLink:
                     self._room.wait()
             self._require_alive()
             self._in_flight += size
-            self._outbox.put(frame, arrays)
+            self._outbox.put(body, arrays, size, reply)
             plug = self._plug
         if plug is not None:
             plug.wake()
@@ -236,9 +250,10 @@ class ProcessLink:
         outgoing = self._outbox.next()
         if outgoing is None:
             return None
-        outgoing.frame.sequence = self._session.next_sequence
-        outgoing.frame.acknowledged = self._session.tell()
-        pieces = join_frame(outgoing.frame, outgoing.pieces, outgoing.size)
+        head = frame_head(self._session.next_sequence, self._session.tell(), outgoing.rest)
+        pieces = append_payload(head, outgoing.pieces, outgoing.size)
+        if outgoing.size <= SMALL:
+            pieces = [b"".join(pieces)]
         self._session.keep(pieces, outgoing.weight)
         return pieces
 
@@ -344,11 +359,12 @@ class ProcessLink:
     def _post_reply(self, number: int, method: str, body: Any, arrays: Sequence[Array]) -> None:
         if isinstance(body, BaseException):
             body, arrays = error_to_pb(body, self._me.name, method), ()
-        name = _REPLY_BODIES.get(type(body))
+        field = _REPLY_BODIES.get(type(body))
         try:
-            if name is None:
+            if field is None:
                 raise WireError(f"a {type(body).__name__} is not a reply: see the body of pb.Reply")
-            self._post(pb.Frame(reply=pb.Reply(id=number, **{name: body})), arrays, waits=True)
+            answer = pb.Reply(id=number).SerializeToString() + embedded(field[1], body.SerializeToString())
+            self._post(embedded(_REPLY_TAG, answer), arrays, reply=True)
         except (WireError, ResourceExhausted) as error:  # a reply that cannot travel must not leave the peer waiting
             self._post_reply(number, method, error, ())
 

@@ -44,6 +44,7 @@ class FrameWriter:
         self._slots = slots
         self._waiting: list[Buffer] | None = None  # a frame taken from the port that has no slot yet
         self._bytes: list[Buffer] = []  # packed, but not yet taken by the system
+        self._emptied = False  # the port had no other frame when these were packed
 
     def write(self, passing: bool) -> bool:
         """Writes until the port has no frame. False when something is left: the system takes no more now, or it is too
@@ -55,24 +56,31 @@ class FrameWriter:
         """
         room = IN_PASSING if passing else math.inf
         try:
-            while True:
+            while self._bytes or not self._emptied:
                 if not self._bytes:
                     if room <= 0:
                         return False
-                    packed = self._pack(passing)
-                    if not packed:
-                        return True
-                    room -= packed
-                self._bytes = _without(self._bytes, self._stream.send(self._bytes))
+                    room -= self._pack(passing)
+                else:
+                    self._bytes = _without(self._bytes, self._stream.send(self._bytes))
         except BlockingIOError:
             return False
+        self._emptied = False
+        if self._port.finished:
+            self._stream.finish()
+        return True
 
     def _pack(self, passing: bool) -> int:
-        """Packs a frame whose payload goes into a slot, or some others. Returns their size; 0 when there are none."""
+        """Packs a frame whose payload goes into a slot, or some others. Returns their size."""
         packed: list[Buffer] = []
         size = 0
-        while size < GATHERED and (frame := self._next()) is not None:
-            payload = sum(map(len, frame)) - len(frame[0])
+        while size < GATHERED:
+            frame = self._next()
+            if frame is None:
+                self._emptied = True
+                break
+            length = sum(map(len, frame))
+            payload = length - len(frame[0])
             if self._slots is not None and WORTH_A_SLOT < payload <= self._slots.slot_bytes:
                 if packed:  # let those go first
                     self._waiting = frame
@@ -84,12 +92,9 @@ class FrameWriter:
                 if passing:
                     self._waiting = frame
                     raise BlockingIOError("all slots are taken")
-            length = len(frame[0]) + payload
             packed.append(HEADER.pack(length, 0))
             packed += frame
             size += HEADER.size + length
-        if not packed and self._port.finished:
-            self._stream.finish()
         self._bytes = packed if size > GATHERED else [b"".join(packed)] if packed else []
         return size
 

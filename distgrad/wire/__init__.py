@@ -16,7 +16,17 @@ from .dtypes import normalise
 from .errors import Origin, error_from_pb, error_to_pb
 from .frames import decode_frame, encode_frame
 from .names import EdgeName, edge_from_pb, edge_to_pb
-from .values import Recorded, RefName, ShardName, decode_value, encode_value, ref_from_pb, ref_to_pb, same_data
+from .values import (
+    Recorded,
+    RefName,
+    ShardName,
+    decode_value,
+    encode_into,
+    encode_value,
+    ref_from_pb,
+    ref_to_pb,
+    same_data,
+)
 
 __all__ = [
     "EdgeName",
@@ -29,6 +39,7 @@ __all__ = [
     "edge_from_pb",
     "edge_to_pb",
     "encode_frame",
+    "encode_into",
     "encode_value",
     "error_from_pb",
     "error_to_pb",

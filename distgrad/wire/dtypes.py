@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import math
 import sys
 from typing import Any
 
@@ -124,12 +125,7 @@ def from_raw(raw: memoryview, name: str, shape: tuple[int, ...], offset: int, si
     Raises:
         WireError: the bytes are not there, or they are not what dtype and shape need.
     """
-    dtype = dtype_named(name)
-    if len(shape) > MAX_AXES:
-        raise WireError(f"an array with {len(shape)} axes arrived, NumPy's limit is {MAX_AXES}")
-    expected = dtype.itemsize
-    for length in shape:
-        expected *= length
+    dtype, expected = _kind(name, shape)
     if size != expected:
         raise WireError(f"array of dtype {name} and shape {shape} has {size} bytes, expected {expected}")
     if offset + size > len(raw):
@@ -147,5 +143,15 @@ def from_raw(raw: memoryview, name: str, shape: tuple[int, ...], offset: int, si
     if not flags.aligned:
         array = array.copy()
         flags = array.flags
-    flags.writeable = False
+    if flags.writeable:
+        flags.writeable = False
     return array
+
+
+@functools.lru_cache(1024)
+def _kind(name: str, shape: tuple[int, ...]) -> tuple[np.dtype[Any], int]:
+    """Element type and size in bytes of an array that arrives. Raises WireError when there can be none."""
+    dtype = dtype_named(name)
+    if len(shape) > MAX_AXES:
+        raise WireError(f"an array with {len(shape)} axes arrived, NumPy's limit is {MAX_AXES}")
+    return dtype, dtype.itemsize * math.prod(shape)

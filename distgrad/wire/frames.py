@@ -10,9 +10,12 @@ protobuf: any other implementation reads and writes it.
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Collection, Mapping, MutableMapping, Sequence
 from typing import Any, TypeVar
 
+import numpy as np
 from google.protobuf.message import DecodeError, Message
 
 from distgrad.errors import WireError
@@ -33,14 +36,14 @@ _LENGTH_DELIMITED = 2
 _GAPS = [bytes(n) for n in range(ALIGNMENT)]
 
 
+# The numbers below 128, and the same with the mark that more follows.
+_LAST = [bytes([n]) for n in range(0x80)]
+_MORE = [bytes([n | 0x80]) for n in range(0x80)]
+
+
 def varint(number: int) -> bytes:
     """A number as protobuf writes it."""
-    out = bytearray()
-    while number > 0x7F:
-        out.append(number & 0x7F | 0x80)
-        number >>= 7
-    out.append(number)
-    return bytes(out)
+    return _LAST[number] if number < 0x80 else _MORE[number & 0x7F] + varint(number >> 7)
 
 
 def tag(field: int) -> bytes:
@@ -48,8 +51,17 @@ def tag(field: int) -> bytes:
     return varint(field << 3 | _LENGTH_DELIMITED)
 
 
+def embedded(tag: bytes, content: bytes) -> bytes:
+    """A length-delimited field: a message within another, as its bytes."""
+    return b"".join((tag, varint(len(content)), content))
+
+
 _PAYLOAD_TAG = tag(_PAYLOAD_FIELD)
 _PADDING_TAG = tag(_PADDING_FIELD)
+_ARRAYS_TAG = tag(pb.Frame.DESCRIPTOR.fields_by_name["arrays"].number)
+# Both are numbers, not length-delimited.
+_SEQUENCE_TAG = varint(pb.Frame.DESCRIPTOR.fields_by_name["sequence"].number << 3)
+_ACKNOWLEDGED_TAG = varint(pb.Frame.DESCRIPTOR.fields_by_name["acknowledged"].number << 3)
 
 
 # ---- writing ---------------------------------------------------------------------------------------------------------
@@ -73,32 +85,60 @@ def lay_out(
     frame: Carrier, arrays: Sequence[Array], transfers: Mapping[int, int] | None = None
 ) -> tuple[list[Buffer], int]:
     """Writes the arrays' headers into `frame`; returns the pieces of its payload and their size together."""
+    headers, pieces, size = lay_out_arrays(arrays, transfers)
+    frame.MergeFromString(headers)
+    return pieces, size
+
+
+def lay_out_arrays(
+    arrays: Sequence[Array], transfers: Mapping[int, int] | None = None
+) -> tuple[bytes, list[Buffer], int]:
+    """The headers of arrays, as fields of the frame that carries them; the pieces of its payload, and their size
+    together."""
+    headers: list[bytes] = []
     pieces: list[Buffer] = []
     end = 0
     for index, array in enumerate(arrays):
         transfer = transfers.get(index, 0) if transfers else 0
         size = array.nbytes
-        header = frame.arrays.add(dtype=dtype_name(array.dtype), shape=array.shape, size=size, transfer=transfer)
         if transfer or not size:
+            headers.append(_header(array.dtype, array.shape, 0, transfer))
             continue
         offset = end + -end % ALIGNMENT
         if offset:
-            header.offset = offset
             pieces.append(_GAPS[offset - end])
+        headers.append(_header(array.dtype, array.shape, offset, 0))
         pieces.append(copied_bytes(array) if size <= SMALL else raw_bytes(array))
         end = offset + size
-    return pieces, end
+    return headers[0] if len(headers) == 1 else b"".join(headers), pieces, end
+
+
+@functools.lru_cache(1024)
+def _header(dtype: np.dtype[Any], shape: tuple[int, ...], offset: int, transfer: int) -> bytes:
+    """The header of one array, as a field of a frame. Most arrays are like others before them."""
+    size = dtype.itemsize * math.prod(shape)
+    header = pb.Array(dtype=dtype_name(dtype), shape=shape, offset=offset, size=size, transfer=transfer)
+    return embedded(_ARRAYS_TAG, header.SerializeToString())
 
 
 def join_frame(frame: Carrier, pieces: Sequence[Buffer], size: int) -> list[Buffer]:
     """The bytes of a frame whose payload is `pieces`, `size` bytes together."""
-    header = frame.SerializeToString()
+    return append_payload(frame.SerializeToString(), pieces, size)
+
+
+def frame_head(sequence: int, acknowledged: int, rest: bytes) -> bytes:
+    """A sequenced frame without payload, given its other fields: its body and the headers of its arrays."""
+    return b"".join((_SEQUENCE_TAG, varint(sequence), _ACKNOWLEDGED_TAG, varint(acknowledged), rest))
+
+
+def append_payload(head: bytes, pieces: Sequence[Buffer], size: int) -> list[Buffer]:
+    """The bytes of a frame, given those of all fields but padding and payload. The first piece is all but the payload."""
     if not size:
-        return [header]
+        return [head]
     payload = _PAYLOAD_TAG + varint(size)
     # One byte is the padding's own length.
-    padding = -(len(header) + len(_PADDING_TAG) + 1 + len(payload)) % ALIGNMENT
-    return [b"".join((header, _PADDING_TAG, varint(padding), _GAPS[padding], payload)), *pieces]
+    padding = -(len(head) + len(_PADDING_TAG) + 1 + len(payload)) % ALIGNMENT
+    return [b"".join((head, _PADDING_TAG, _LAST[padding], _GAPS[padding], payload)), *pieces]
 
 
 # ---- reading ---------------------------------------------------------------------------------------------------------
@@ -208,13 +248,21 @@ def view_arrays(
     """The arrays of a frame, as `decode_frame` gives them. Raises WireError."""
     arrays = []
     for header in frame.arrays:
+        name, shape, offset, size, transfer = _read_header(header.SerializeToString())
         raw = payload
-        if header.transfer:
-            if not transfers or header.transfer not in transfers:
-                raise WireError(f"a frame names transfer {header.transfer}, which is not complete or not known")
-            raw = transfers.pop(header.transfer)
-        arrays.append(from_raw(raw, header.dtype, tuple(header.shape), header.offset, header.size))
+        if transfer:
+            if not transfers or transfer not in transfers:
+                raise WireError(f"a frame names transfer {transfer}, which is not complete or not known")
+            raw = transfers.pop(transfer)
+        arrays.append(from_raw(raw, name, shape, offset, size))
     return arrays
+
+
+@functools.lru_cache(1024)
+def _read_header(encoded: bytes) -> tuple[str, tuple[int, ...], int, int, int]:
+    """What the header of an array says. Most are like others before them."""
+    header = pb.Array.FromString(encoded)
+    return header.dtype, tuple(header.shape), header.offset, header.size, header.transfer
 
 
 def _skip(view: memoryview, position: int, kind: int) -> tuple[int, int]:

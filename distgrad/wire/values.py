@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -21,15 +21,14 @@ MAX_DEPTH = 28
 _INTEGERS = range(-(2**63), 2**63)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Recorded:
     """An array, encoded perhaps, for which the sender's tape holds a send node: a gradient may come back."""
 
     array: Any
 
 
-@dataclass(frozen=True, slots=True)
-class RefName:
+class RefName(NamedTuple):
     """Names the value of a call, or an item within it: what a Ref is on the wire.
 
     Attributes:
@@ -80,14 +79,19 @@ def encode_value(tree: Any, arrays: list[Array], name: str = "value") -> pb.Valu
     Raises:
         WireError: something in the tree cannot travel; says what and where.
     """
-    count = len(arrays)
     value = pb.Value()
+    encode_into(value, tree, arrays, name)
+    return value
+
+
+def encode_into(value: pb.Value, tree: Any, arrays: list[Array], name: str = "value") -> None:
+    """As `encode_value`, into an empty message that is there already: a field of another."""
+    count = len(arrays)
     try:
         _encode(value, tree, arrays, MAX_DEPTH)
     except _Refusal as refusal:
         del arrays[count:]
         raise refusal.at(name) from None
-    return value
 
 
 def ref_to_pb(ref: RefName) -> pb.RefId:

@@ -10,25 +10,31 @@ from hypothesis import strategies as st
 from distgrad.errors import ResourceExhausted, WireError
 from distgrad.transport.chunks import Assembler, Outbox
 from distgrad.wire import pb
-from distgrad.wire.frames import join_frame, split_frame, view_arrays
+from distgrad.wire.frames import append_payload, split_frame, view_arrays
 
 CHUNK = 100
 LIMIT = 10**6
 
 
-def call(number: int) -> pb.Frame:
-    return pb.Frame(call=pb.Call(path=[number]))
+def put_call(outbox: Outbox, number: int, *arrays: np.ndarray) -> None:
+    body = pb.Frame(call=pb.Call(path=[number])).SerializeToString()
+    outbox.put(body, arrays, sum(array.nbytes for array in arrays))
 
 
-def reply(number: int) -> pb.Frame:
-    return pb.Frame(reply=pb.Reply(id=number))
+def put_reply(outbox: Outbox, number: int, *arrays: np.ndarray) -> None:
+    body = pb.Frame(reply=pb.Reply(id=number)).SerializeToString()
+    outbox.put(body, arrays, sum(array.nbytes for array in arrays), reply=True)
+
+
+def next_frame(outbox: Outbox) -> pb.Frame:
+    return pb.Frame.FromString(outbox.next().rest)
 
 
 def drain(outbox: Outbox) -> list[tuple[pb.Frame, memoryview, int]]:
     """Every frame that leaves, as it arrives, with its weight."""
     frames = []
     while (outgoing := outbox.next()) is not None:
-        encoded = b"".join(join_frame(outgoing.frame, outgoing.pieces, outgoing.size))
+        encoded = b"".join(append_payload(outgoing.rest, outgoing.pieces, outgoing.size))
         frames.append((*split_frame(encoded), outgoing.weight))
     return frames
 
@@ -38,7 +44,7 @@ def test_messages_leave_in_order_and_their_arrays_are_put_together_again(sizes: 
     outbox, assembler = Outbox(CHUNK), Assembler(LIMIT)
     sent = [[np.arange(size, dtype=np.uint8) for size in message] for message in sizes]
     for number, arrays in enumerate(sent):
-        outbox.put(call(number), arrays)
+        put_call(outbox, number, *arrays)
     got = []
     weight = 0
     for frame, payload, frame_weight in drain(outbox):
@@ -58,35 +64,35 @@ def test_messages_leave_in_order_and_their_arrays_are_put_together_again(sizes: 
 
 def test_an_outbox_may_be_filled_while_it_is_emptied() -> None:
     outbox = Outbox(CHUNK)
-    outbox.put(call(0), [])
-    assert outbox.next().frame.call.path == [0]
-    outbox.put(call(1), [])
-    assert outbox.next().frame.call.path == [1]
+    put_call(outbox, 0)
+    assert next_frame(outbox).call.path == [0]
+    put_call(outbox, 1)
+    assert next_frame(outbox).call.path == [1]
     assert outbox.next() is None
-    outbox.put(call(2), [])
-    assert outbox.next().frame.call.path == [2]
+    put_call(outbox, 2)
+    assert next_frame(outbox).call.path == [2]
 
 
 def test_replies_with_large_arrays_take_turns_with_messages() -> None:
     outbox = Outbox(CHUNK)
     for number in (1, 2):
-        outbox.put(reply(number), [np.zeros(3 * CHUNK, np.uint8)])
+        put_reply(outbox, number, np.zeros(3 * CHUNK, np.uint8))
     for number in range(3):
-        outbox.put(call(number), [])
+        put_call(outbox, number)
     kinds = [frame.WhichOneof("body") for frame, _, _ in drain(outbox)]
     assert kinds == ["chunk", "chunk", "call"] * 3 + ["reply", "reply"]
 
 
 def test_small_replies_keep_their_order_with_messages() -> None:
     outbox = Outbox(CHUNK)
-    outbox.put(call(0), [np.zeros(3 * CHUNK, np.uint8)])
-    outbox.put(reply(1), [np.zeros(3, np.uint8)])
+    put_call(outbox, 0, np.zeros(3 * CHUNK, np.uint8))
+    put_reply(outbox, 1, np.zeros(3, np.uint8))
     assert [frame.WhichOneof("body") for frame, _, _ in drain(outbox)] == ["chunk"] * 3 + ["call", "reply"]
 
 
 def test_the_smallest_arrays_stay_in_the_frame() -> None:
     outbox = Outbox(1000)
-    outbox.put(call(0), [np.zeros(990, np.uint8), np.zeros(5, np.uint8), np.zeros(0, np.uint8), np.zeros(7, np.uint8)])
+    put_call(outbox, 0, np.zeros(990, np.uint8), np.zeros(5, np.uint8), np.zeros(0, np.uint8), np.zeros(7, np.uint8))
     (chunk, _, _), (frame, _payload, weight) = drain(outbox)
     assert chunk.chunk.total == 990
     assert [array.transfer for array in frame.arrays] == [1, 0, 0, 0]
