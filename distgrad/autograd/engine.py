@@ -199,7 +199,7 @@ class Pass:
     @property
     def hurried(self) -> bool:
         """Whether something can run that may lead to a node another process waits for."""
-        return bool(self._ready or self._tasks)
+        return bool(self._tasks or (self._urgent and self._ready))
 
     def run_one(self) -> bool:
         """Runs one task, the most urgent first. False when there was none."""
@@ -211,6 +211,8 @@ class Pass:
             self._fillers.popleft()()
         else:
             return False
+        while self._urgent and self._ready:  # this only makes tasks
+            self._prepare(*self._ready.pop())
         return True
 
     def run(self) -> None:
