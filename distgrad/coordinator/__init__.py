@@ -9,7 +9,9 @@ running  the job that a client trains; what it has made goes with it
 shards   built on workers, found by name, built anew when their worker was
 update   a step of an optimizer: on every owner, or on none
 states   what shards hold, read and written one by one or as a checkpoint
-trainer  a job: forward, backward, update, and the rest
-batches  its examples, checked and cut into microbatches
+trainer  a job: step after step, evaluation and checkpoints
+step     one of its steps: forward, backward, update
+rounds   steps that several trainers take from one version, in turn
+batches  a job's examples, checked and cut into microbatches
 child    a coordinator that another process has started to train one job
 """

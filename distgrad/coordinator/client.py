@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
 import secrets
 import threading
 import time
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 
 import numpy as np
 
 from distgrad.autograd.tensor import Tensor
-from distgrad.errors import ConfigError, ContextClosed, Timeout
+from distgrad.errors import Timeout
 from distgrad.graph.context import Context
 from distgrad.graph.handles import ShardHandle
 from distgrad.graph.process import Process
@@ -26,26 +25,13 @@ from distgrad.wire import decode_value, encode_value, pb
 from distgrad.worker.member import COORDINATOR, Membership
 
 from .assignment import assign_workers
+from .coroutines import in_thread
 from .names import natural_order
+from .optimizer import RemoteOptimizer
 from .recovery import Recovered
-
-P = ParamSpec("P")
-R = TypeVar("R")
 
 # Seconds between the checks of `Client.wait_for_workers`.
 CHECK_EVERY = 0.05
-
-
-def _in_thread(method: Callable[P, R]) -> Callable[P, Coroutine[Any, Any, R]]:
-    """A method that waits, for coroutines."""
-
-    @functools.wraps(method)
-    async def call(*args: P.args, **kwargs: P.kwargs) -> R:
-        import asyncio
-
-        return await asyncio.to_thread(method, *args, **kwargs)
-
-    return call
 
 
 @dataclass(frozen=True)
@@ -86,81 +72,8 @@ class PlacedShard(ShardHandle):
         """Gives the shard's parameters and buffers new values: all of them, or, raising, none."""
         self._client.write_state(self.shard_name, state)
 
-    state_dict_async = _in_thread(state_dict)
-    load_state_dict_async = _in_thread(load_state_dict)
-
-
-class RemoteOptimizer:
-    """An optimizer of parameters that live on several workers. A step happens on every owner or on none.
-
-    Attributes:
-        version: number of steps taken.
-    """
-
-    def __init__(self, client: Client, name: str, settings: Optimizer, version: int) -> None:
-        self._client = client
-        self.name = name
-        self.settings = settings
-        self.version = version
-
-    def step(self, *contexts: Context, clip_norm: float = 0.0, learning_rate: float | None = None) -> StepResult:
-        """One update with the gradients of `contexts`, summed in this order. Waits for the calls made in them.
-
-        When it returns, the step was taken, on every owner that is there (unless a gradient was not finite: see
-        `StepResult`); when it raises, nobody has changed and `version` is as before. Only when the coordinator is lost
-        in the middle does nobody know.
-
-        Arguments:
-            clip_norm: gradients are scaled down so that their norm, all parameters together, is at most this; 0: never.
-            learning_rate: of this step; None: the optimizer's own.
-
-        Raises:
-            WorkerLost: an owner is gone.
-            ContextClosed: a context was left before; step inside its block.
-            ContextError: another client has taken this step.
-            RemoteError, ...: a call made in a context has failed and nobody has seen it yet.
-        """
-        if not contexts:
-            raise ConfigError("step() needs the contexts whose gradients to apply: step(ctx)")
-        for context in contexts:
-            if context.closed:
-                raise ContextClosed(f"{context!r} has released its gradients; call step() inside its `with` block")
-            context.wait()
-            context.settle()
-        request = pb.UpdateStep(
-            optimizer=self.name,
-            version=self.version + 1,
-            contexts=[context.id for context in contexts],
-            clip_norm=clip_norm,
-            learning_rate=learning_rate,  # absent when None
-        )
-        reply, _ = self._client.process.ask(COORDINATOR, request)
-        if reply.applied:
-            self.version = reply.version
-        return StepResult(reply.applied, reply.norm)
-
-    step_async = _in_thread(step)
-
-    def __repr__(self) -> str:
-        return f"<RemoteOptimizer {self.name}: {self.settings}, version {self.version}>"
-
-
-class StepResult:
-    """What a step did.
-
-    Attributes:
-        applied: False when a gradient was not finite, so that nobody has changed anything.
-        norm: Euclidean norm of all gradients, before clipping.
-    """
-
-    __slots__ = ("applied", "norm")
-
-    def __init__(self, applied: bool, norm: float) -> None:
-        self.applied = applied
-        self.norm = norm
-
-    def __repr__(self) -> str:
-        return f"StepResult(applied={self.applied}, norm={self.norm:.6g})"
+    state_dict_async = in_thread(state_dict)
+    load_state_dict_async = in_thread(load_state_dict)
 
 
 class Client:
@@ -422,13 +335,13 @@ class Client:
 
     # ---- for coroutines ----------------------------------------------------------------------------------------------
 
-    wait_for_workers_async = _in_thread(wait_for_workers)
-    place_async = _in_thread(place)
-    shard_async = _in_thread(shard)
-    optimizer_async = _in_thread(optimizer)
-    save_async = _in_thread(save)
-    restore_async = _in_thread(restore)
-    recover_async = _in_thread(recover)
+    wait_for_workers_async = in_thread(wait_for_workers)
+    place_async = in_thread(place)
+    shard_async = in_thread(shard)
+    optimizer_async = in_thread(optimizer)
+    save_async = in_thread(save)
+    restore_async = in_thread(restore)
+    recover_async = in_thread(recover)
 
     # ---- the end -----------------------------------------------------------------------------------------------------
 

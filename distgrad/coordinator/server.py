@@ -16,9 +16,10 @@ from distgrad.transport.settings import TransportSettings
 from distgrad.wire import decode_value, encode_value, pb
 from distgrad.worker.member import COORDINATOR
 
-from .journal import Journal
+from .journal import Decision, Journal
 from .membership import Member, Membership
 from .recovery import Recovery
+from .rounds import Rounds
 from .running import RunningJob
 from .shards import Shards
 from .states import States
@@ -60,6 +61,7 @@ class Coordinator:
         self.process = Process(Identity.new(COORDINATOR, "coordinator"), settings, lanes=lanes)
         self.shards = Shards(self.process, self._membership, self._lock)
         self.updates = Updates(self.process, self.term, self.journal)
+        self.rounds = Rounds(self.process, self._take_step)
         self.states = States(self.process, self.shards, self.updates)
         self.recovery = Recovery(self.process, self.shards, self.updates, self.states)
         self.running = RunningJob(self.process, self.shards, self.updates)
@@ -198,9 +200,11 @@ class Coordinator:
         return pb.OptimizerCreated(name=body.name, version=version), []
 
     def _update(self, body: pb.UpdateStep, arrays: list[Any]) -> tuple[Any, list[Any]]:
+        return self.rounds.step(body), []
+
+    def _take_step(self, body: pb.UpdateStep) -> Decision:
         rate = body.learning_rate if body.HasField("learning_rate") else None
-        update = self.updates.step(body.optimizer, body.version, list(body.contexts), body.clip_norm, rate)
-        return pb.Updated(version=update.version, norm=update.norm, applied=update.outcome == "commit"), []
+        return self.updates.step(body.optimizer, body.version, list(body.contexts), body.clip_norm, rate)
 
     # ---- checkpoints -------------------------------------------------------------------------------------------------
 

@@ -16,8 +16,9 @@ from distgrad.graph.context import Context
 from distgrad.graph.urgency import urgent
 
 from .batches import Microbatch
-from .client import Client, PlacedShard, RemoteOptimizer
+from .client import Client, PlacedShard
 from .job import Job
+from .optimizer import RemoteOptimizer
 from .schedule import SCHEDULES, Shape
 from .stages import run_stages
 

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 import distgrad as dg
-from distgrad.coordinator.client import Client, PlacedShard, RemoteOptimizer
+from distgrad.coordinator.client import Client, PlacedShard
+from distgrad.coordinator.optimizer import RemoteOptimizer
 from distgrad.coordinator.server import Coordinator
 from distgrad.transport.memory_lane import MemoryNetwork
 from distgrad.transport.settings import TransportSettings

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 import distgrad as dg
-from distgrad.coordinator.client import Client, StepResult
+from distgrad.coordinator.client import Client
+from distgrad.coordinator.optimizer import StepResult
 from distgrad.errors import (
     ConfigError,
     ContextClosed,

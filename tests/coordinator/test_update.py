@@ -16,8 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import distgrad as dg
-from distgrad.coordinator.client import Client, RemoteOptimizer, StepResult
+from distgrad.coordinator.client import Client
 from distgrad.coordinator.journal import Decision
+from distgrad.coordinator.optimizer import RemoteOptimizer, StepResult
 from distgrad.errors import ConfigError, ContextError, DistgradError, JournalError, PermissionDenied, WorkerLost
 from distgrad.wire import pb
 from distgrad.worker.ownership import Ownership

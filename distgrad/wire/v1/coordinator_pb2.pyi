@@ -178,28 +178,36 @@ class OptimizerCreated(_message.Message):
     def __init__(self, name: _Optional[str] = ..., version: _Optional[int] = ...) -> None: ...
 
 class UpdateStep(_message.Message):
-    __slots__ = ("optimizer", "version", "contexts", "clip_norm", "learning_rate")
+    __slots__ = ("optimizer", "version", "contexts", "clip_norm", "learning_rate", "turn", "turns", "loss")
     OPTIMIZER_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     CONTEXTS_FIELD_NUMBER: _ClassVar[int]
     CLIP_NORM_FIELD_NUMBER: _ClassVar[int]
     LEARNING_RATE_FIELD_NUMBER: _ClassVar[int]
+    TURN_FIELD_NUMBER: _ClassVar[int]
+    TURNS_FIELD_NUMBER: _ClassVar[int]
+    LOSS_FIELD_NUMBER: _ClassVar[int]
     optimizer: str
     version: int
     contexts: _containers.RepeatedScalarFieldContainer[str]
     clip_norm: float
     learning_rate: float
-    def __init__(self, optimizer: _Optional[str] = ..., version: _Optional[int] = ..., contexts: _Optional[_Iterable[str]] = ..., clip_norm: _Optional[float] = ..., learning_rate: _Optional[float] = ...) -> None: ...
+    turn: int
+    turns: int
+    loss: float
+    def __init__(self, optimizer: _Optional[str] = ..., version: _Optional[int] = ..., contexts: _Optional[_Iterable[str]] = ..., clip_norm: _Optional[float] = ..., learning_rate: _Optional[float] = ..., turn: _Optional[int] = ..., turns: _Optional[int] = ..., loss: _Optional[float] = ...) -> None: ...
 
 class Updated(_message.Message):
-    __slots__ = ("version", "norm", "applied")
+    __slots__ = ("version", "norm", "applied", "losses")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     NORM_FIELD_NUMBER: _ClassVar[int]
     APPLIED_FIELD_NUMBER: _ClassVar[int]
+    LOSSES_FIELD_NUMBER: _ClassVar[int]
     version: int
     norm: float
     applied: bool
-    def __init__(self, version: _Optional[int] = ..., norm: _Optional[float] = ..., applied: bool = ...) -> None: ...
+    losses: _containers.RepeatedScalarFieldContainer[float]
+    def __init__(self, version: _Optional[int] = ..., norm: _Optional[float] = ..., applied: bool = ..., losses: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class Save(_message.Message):
     __slots__ = ("directory", "extra")
