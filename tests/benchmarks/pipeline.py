@@ -15,7 +15,6 @@ import socket
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -25,10 +24,10 @@ import numpy as np
 
 import distgrad as dg
 from distgrad.coordinator.batches import Microbatch
-from distgrad.coordinator.job import Job, load_job
+from distgrad.coordinator.job import Job
 from distgrad.coordinator.schedule import SCHEDULES
 from distgrad.coordinator.step import Steps
-from distgrad.optim import from_settings
+from distgrad.coordinator.trainer import place_shards
 
 from .programs.pipeline import TOKENS, WIDTH, Block
 from .ratio import VARIABLES
@@ -74,27 +73,25 @@ def alone() -> Step:
     return step
 
 
-def job(folder: Path, name: str, workers: tuple[str, ...], schedule: str) -> Job:
-    """A job whose shards are NAME0, NAME1, ... on these workers."""
-    shards = [
-        f'{{ name = "{name}{k}", program = "pipeline.py:Block", worker = "{worker}" }}'
-        for k, worker in enumerate(workers)
-    ]
-    calls = [f'"{name}{k}.{"loss" if k == len(workers) - 1 else "forward"}"' for k in range(len(workers))]
-    file = folder / f"{name}.toml"
-    file.write_text(
-        f"""
-name = "{name}"
-steps = 1
-microbatches = {MICROBATCHES}
-cluster = {{ workers = {sorted(set(workers))}, programs = "{PROGRAMS}" }}
-shard = [{", ".join(shards)}]
-pipeline = {{ forward = [{", ".join(calls)}], schedule = "{schedule}" }}
-optimizer = {{ kind = "SGD", settings = {{ lr = {RATE} }} }}
-data = {{ program = "pipeline.py:Block" }}
-"""
+def job(schedule: str) -> Job:
+    """A job of four blocks, in a row or, interleaved, in rounds"""
+    places = IN_ROUNDS if schedule == "interleaved" else IN_A_ROW
+    names = [f"of-{schedule}-{k}" for k in range(STAGES)]
+    methods = ["forward"] * (STAGES - 1) + ["loss"]
+    return Job.of(
+        name=f"of-{schedule}",
+        steps=1,
+        microbatches=MICROBATCHES,
+        shard=[
+            {"name": name, "program": "pipeline.py:Block", "worker": worker}
+            for name, worker in zip(names, places, strict=True)
+        ],
+        pipeline={
+            "forward": [f"{name}.{method}" for name, method in zip(names, methods, strict=True)],
+            "schedule": schedule,
+        },
+        optimizer={"kind": "SGD", "settings": {"lr": RATE}},
     )
-    return load_job(file)
 
 
 class Ours:
@@ -103,9 +100,8 @@ class Ours:
     def __init__(self, stack: ExitStack, cluster: dg.LocalCluster, made: Job) -> None:
         self.cluster = cluster
         self.workers = made.cluster.workers
-        shards = {s.name: cluster.place(s.name, s.program, s.worker or "", s.config) for s in made.shards}
-        rule = from_settings(made.optimizer.kind, made.optimizer.settings)
-        optimizer = cluster.optimizer(rule, list(shards.values()), made.name)
+        shards = place_shards(cluster, made)
+        optimizer = cluster.optimizer(made.optimizer.rule(), list(shards.values()), made.name)
         self.steps = stack.enter_context(Steps(cluster, made, shards, optimizer))
         self.pieces = batch()
         self.taken = 0
@@ -209,12 +205,10 @@ def measure(rounds: int, only: list[str]) -> None:
     """Has everything take steps in turns, and prints what it came to. `only`: names to measure; empty: all."""
     dg.keep_freed_memory()
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         cluster = stack.enter_context(dg.LocalCluster(workers=2, programs=PROGRAMS))
         takers: dict[str, dict[str, Step]] = {"distgrad": {}, "torch": {}}
         for name in SCHEDULES:
-            workers = IN_ROUNDS if name == "interleaved" else IN_A_ROW
-            takers["distgrad"][name] = Ours(stack, cluster, job(folder, name.replace("1", "one"), workers, name))
+            takers["distgrad"][name] = Ours(stack, cluster, job(name))
         for name in SCHEDULES:
             port = free_port()
             takers["torch"][name] = Children(stack, *(f"pipelining {name} {rank} {port}" for rank in range(2)))
