@@ -234,7 +234,7 @@ class Pass:
             kind = type(gradient)
             if kind is Places:
                 gradient = node.complete(gradient, self._record)
-            elif kind is Rows and node.inputs:
+            elif kind is Rows and node.inputs and not node.same:
                 # Only the ends of the graph know what to do with rows.
                 gradient = gradient.dense()
             elif kind is Sliced:

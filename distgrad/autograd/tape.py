@@ -150,6 +150,8 @@ class Node:
     level: ClassVar[int] = 0
     # Whether the graph goes on in another process from here; see `differentiate`.
     abroad: ClassVar[bool] = False
+    # Whether its value is its input's, and its gradient goes on as it is, row-sparse ones included.
+    same: ClassVar[bool] = False
 
     def __init__(self, inputs: tuple[Node | None, ...], frame: Frame, shape: tuple[int, ...], dtype: Any) -> None:
         self.inputs = inputs
@@ -255,6 +257,7 @@ class Alias(Node):
     """
 
     __slots__ = ()
+    same = True
 
     def __init__(self, original: Node | None, frame: Frame, shape: tuple[int, ...], dtype: Any) -> None:
         super().__init__((original,), frame, shape, dtype)

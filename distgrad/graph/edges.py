@@ -51,6 +51,7 @@ class Send(Node):
     tensor."""
 
     __slots__ = ("edge", "peer")
+    same = True
 
     def __init__(self, source: Node, edge: EdgeId, peer: str) -> None:
         # Not numbered in its frame: a value may be fetched while its call runs on, and order must not come from when.

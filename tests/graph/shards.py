@@ -70,6 +70,10 @@ class Dense:
         with dg.no_grad():
             return self.w @ x
 
+    def needs_gradient(self, x: Any) -> Any:
+        """Whether the method's argument, and what is computed from it, would be differentiated."""
+        return [x.requires_grad, (x * 2.0).requires_grad, (self.w @ x).requires_grad]
+
     def weight(self) -> Any:
         return self.w
 
@@ -219,6 +223,28 @@ class Router:
         return owner.weight().get() @ (x * self.v)
 
 
+class Hooked:
+    """Its parameter has a hook, which notes what it sees."""
+
+    def __init__(self, seed: int = 0) -> None:
+        self.w = parameter(seed + 500, 3)
+        self.saw: list[Any] = []
+        self.w.register_hook(self._note)
+
+    def _note(self, gradient: Any) -> Any:
+        self.saw.append(np.array(gradient.data))
+        return gradient * 2.0
+
+    def forward(self, x: Any) -> Any:
+        return x * self.w
+
+    def weight(self) -> Any:
+        return self.w
+
+    def seen(self) -> Any:
+        return list(self.saw)
+
+
 class Counted:
     """A method of several operations that counts how often it runs, and calls on if it is to."""
 
@@ -249,10 +275,10 @@ class Table:
         self.table = parameter(seed + 300, 10, 3, dtype=dtype)
 
     def rows(self, indices: Any) -> Any:
-        return dg.ops.take(self.table, indices, axis=0)
+        return dg.ops.embedding(self.table, indices)
 
-    def identity_rows(self, table: Any, indices: Any) -> Any:
-        return dg.ops.take(table, indices, axis=0)
+    def rows_of(self, table: Any, indices: Any) -> Any:
+        return dg.ops.embedding(table, indices)
 
     def whole(self) -> Any:
         return self.table

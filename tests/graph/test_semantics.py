@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 
 import distgrad as dg
+from distgrad.autograd.rows import Rows
 from distgrad.errors import DistgradError, FreedGraphError, RemoteError
 
-from .shards import Counted, Dense, Router, Table
+from .shards import Counted, Dense, Hooked, Router, Table
 from .worlds import SPREAD, Factories, Program, agree, cluster_world
 
 PROGRAMS: dict[str, tuple[Factories, Program]] = {}
@@ -314,6 +315,27 @@ def no_grad_travels(w: Any) -> dict[str, Any]:
 
 
 @program(a=dense(1), b=dense(2))
+def requires_grad_travels(w: Any) -> dict[str, Any]:
+    x, a, b = w.variable("x", X), w.shard("a"), w.shard("b")
+    found = {"outside": a.needs_gradient(x).get()}
+    with w.context() as ctx:
+        for name, value in {
+            "variable": x,
+            "constant": X,
+            "detached": x.detach(),
+            "reference": b.forward(x),
+            "reference to a constant": b.constant(x),
+            "reference that was fetched": b.forward(X).get(),
+            "identity of a constant": b.identity(X),
+        }.items():
+            found[name] = a.needs_gradient(value).get()
+        with dg.no_grad():
+            found["no grad"] = a.needs_gradient(x).get()
+        ctx.backward(a.loss(x))
+        return {**found, "gradients": w.gradients(ctx)}
+
+
+@program(a=dense(1), b=dense(2))
 def calls_outside_any_context_are_inference(w: Any) -> dict[str, Any]:
     x = w.variable("x", X)
     h = w.shard("a").forward(x)
@@ -482,9 +504,21 @@ def rows_of_a_table_stay_rows(w: Any) -> dict[str, Any]:
 def rows_of_a_table_that_travelled_stay_rows(w: Any) -> dict[str, Any]:
     table = w.variable("table", np.arange(30.0).reshape(10, 3))
     with w.context() as ctx:
-        first = w.shard("t").identity_rows(table, np.array([3, 1, 3]))
-        second = w.shard("a").identity_rows(w.shard("t").whole(), np.array([0, 9]))
-        ctx.backward([first, second], [np.ones((3, 3)), np.ones((2, 3))])
+        first = w.shard("t").rows_of(table, np.array([3, 1, 3]))
+        second = w.shard("a").rows_of(w.shard("t").whole(), np.array([0, 9]))
+        third = w.shard("a").rows_of(table, np.array([1, 5]))
+        ctx.backward([first, second, third], [np.ones((3, 3)), np.ones((2, 3)), np.full((2, 3), 0.1)])
+        gradients = w.gradients(ctx)
+        assert {type(gradient) for gradient in gradients.values()} == {Rows}
+        return {"gradients": gradients}
+
+
+@program(t=Table)
+def rows_of_a_table_that_was_computed_become_a_whole_table(w: Any) -> dict[str, Any]:
+    table = w.variable("table", np.arange(30.0).reshape(10, 3))
+    with w.context() as ctx:
+        rows = w.shard("t").rows_of(table * 2.0, np.array([3, 1, 3]))
+        ctx.backward(rows, np.ones((3, 3)))
         return {"gradients": w.gradients(ctx)}
 
 
@@ -528,6 +562,16 @@ def a_hook_sees_the_complete_sum_once(w: Any) -> dict[str, Any]:
         here.register_hook(lambda gradient: gradient * 2.0)
         ctx.backward([w.shard("b").loss(x, here), (here * x).sum(), w.shard("b").total(here)])
         return {"seen": seen, "gradients": w.gradients(ctx)}
+
+
+@program(h=Hooked, a=dense(1), r=Router)
+def a_hook_of_a_parameter_runs_once_on_its_owner(w: Any) -> dict[str, Any]:
+    x, h, a = w.variable("x", X), w.shard("h"), w.shard("a")
+    with w.context() as ctx:
+        k = h.forward(a.forward(h.forward(x)))
+        other = w.shard("r").through_waiting(k, h)
+        ctx.backward([a.loss(other), a.total(a.add(h.weight(), h.weight().get()))])
+        return {"seen": h.seen().numpy(), "gradients": w.gradients(ctx)}
 
 
 @program(a=dense(1), b=dense(2), r=Router, q=partial(Router, 5))
@@ -636,3 +680,30 @@ def test_a_checkpoint_around_calls_runs_methods_again_and_keeps_their_arguments_
             assert runs() == [2, 4]
             ctx.backward(d.awaits(x), Y)
             assert runs() == [2, 5]
+
+
+def test_calls_outside_any_context_leave_no_edges() -> None:
+    with cluster_world({"a": dense(1), "b": dense(2), "r": Router}, SPREAD) as world:
+        x = world.variable("x", X)
+        h = world.shard("r").through_waiting(x, world.shard("a"), world.shard("b")).get()
+        loss = world.shard("b").loss(world.shard("a").forward(h))
+        assert loss.item() > 0
+        for counts in world.cluster.counts().values():
+            assert [counts[what] for what in ("contexts", "sends", "recvs")] == [0, 0, 0]
+        del loss
+
+
+def test_rows_of_a_table_stay_rows_on_the_wire() -> None:
+    """A table of the driver's is looked up on a worker; its gradient comes back as the rows that were used."""
+    rows, width = 20_000, 16
+    with cluster_world({"t": Table}, SPREAD) as world:
+        table = world.variable("table", np.zeros((rows, width)))
+        with world.context() as ctx:
+            found = world.shard("t").rows_of(table, np.array([3, 1, 3]))
+            found.wait()
+            (link,) = world.cluster.workers["w0"].endpoint.links()
+            before = link.statistics()["bytes_sent"]
+            ctx.backward(found, np.ones((3, width)))
+            gradient = ctx.gradient(table)
+            assert gradient.indices.tolist() == [1, 3]
+            assert link.statistics()["bytes_sent"] - before < rows * width

@@ -13,18 +13,24 @@ import distgrad as dg
 from distgrad.errors import CannotTravel, ContextClosed, ContextError, GradientError
 
 from .shards import Dense, Router
-from .worlds import SPREAD, TOGETHER, ClusterWorld, LocalWorld, Placement, assert_empty, cluster_world, same
+from .worlds import SPREAD, TOGETHER, ClusterWorld, LocalWorld, assert_empty, cluster_world, same
 
 X = np.array([0.3, -1.2, 0.7])
 Y = np.array([1.1, 0.4, -0.5])
 SHARDS = {"a": partial(Dense, 1), "b": partial(Dense, 2), "r": Router}
 
 
-@pytest.fixture(params=[SPREAD, TOGETHER], ids=lambda placement: placement.name)
+@pytest.fixture(params=[(SPREAD, 2), (TOGETHER, 2), (SPREAD, 3)], ids=lambda case: f"{case[0].name}, seed {case[1]}")
 def world(request: pytest.FixtureRequest) -> Any:
-    placement: Placement = request.param
-    with cluster_world(SHARDS, placement, seed=2) as world:
+    placement, seed = request.param
+    with cluster_world(SHARDS, placement, seed=seed) as world:
         yield world
+
+
+@pytest.fixture(scope="module")
+def bits() -> dict[tuple[str, str], Any]:
+    """What each transform of each function gave first: to be given again in any other world."""
+    return {}
 
 
 def functions(w: Any) -> dict[str, Callable[..., Any]]:
@@ -73,7 +79,9 @@ TRANSFORMS: dict[str, Callable[[Callable[..., Any]], Any]] = {
 
 @pytest.mark.parametrize("transform", TRANSFORMS)
 @pytest.mark.parametrize("function", ["loss", "fetched", "deep", "unused", "weights", "checkpointed"])
-def test_a_transform_finds_what_it_finds_in_one_process(world: ClusterWorld, function: str, transform: str) -> None:
+def test_a_transform_finds_what_it_finds_in_one_process(
+    world: ClusterWorld, function: str, transform: str, bits: dict[tuple[str, str], Any]
+) -> None:
     expected = TRANSFORMS[transform](locally(function))
     with world.context() as ctx:
         found = TRANSFORMS[transform](functions(world)[function])
@@ -81,6 +89,7 @@ def test_a_transform_finds_what_it_finds_in_one_process(world: ClusterWorld, fun
         assert world.gradients(ctx) == {}
     outside = TRANSFORMS[transform](functions(world)[function])
     same(outside, found, "outside any context", exact=True)
+    same(found, bits.setdefault((function, transform), found), "elsewhere", exact=True)
     assert_empty(world.cluster)
 
 

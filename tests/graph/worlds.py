@@ -110,6 +110,8 @@ def _passed(leaf: Any) -> Any:
         return dg.Tensor(leaf)
     # A box of jvp or vmap is passed as it is: it belongs to another tape.
     if isinstance(leaf, dg.Tensor) and not isinstance(leaf, Boxed) and leaf.node is not None:
+        if not tape.mode.get().record:
+            return leaf.detach()
         return dg.Tensor(leaf.data, Alias(leaf.node, tape.mode.get().frame, leaf.shape, leaf.dtype))
     return leaf
 

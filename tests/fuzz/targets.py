@@ -1,0 +1,133 @@
+"""What is fuzzed: functions that take bytes and raise when these did harm."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from distgrad.errors import WireError
+from distgrad.transport.settings import TransportSettings
+from distgrad.wire import decode_frame, decode_value, pb
+from tests.faults.strangers import CoordinatorTarget, Target, WorkerTarget, filled, hello, numbered, ordinary_frames
+
+Harm = Callable[[bytes], None]
+
+CORPUS = Path(__file__).parent / "corpus"
+
+
+def pack(frames: Sequence[bytes]) -> bytes:
+    """Several frames as one input: each behind its length."""
+    return b"".join(len(frame).to_bytes(2, "big") + frame for frame in frames)
+
+
+def unpack(data: bytes) -> list[bytes]:
+    """The frames of any input; the last one may be cut short."""
+    frames = []
+    while data:
+        length = int.from_bytes(data[:2], "big")
+        frames.append(data[2 : 2 + length])
+        data = data[2 + length :]
+    return frames
+
+
+# ---- targets ---------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def frame() -> Iterator[Harm]:
+    def decode(data: bytes) -> None:
+        with contextlib.suppress(WireError):
+            found, arrays = decode_frame(data)
+            assert [list(header.shape) for header in found.arrays] == [list(array.shape) for array in arrays]
+
+    yield decode
+
+
+@contextmanager
+def value() -> Iterator[Harm]:
+    arrays = [np.zeros(3), np.zeros((), np.int64)]
+
+    def decode(data: bytes) -> None:
+        try:
+            message = pb.Value.FromString(data)
+        except Exception:
+            return
+        with contextlib.suppress(WireError):
+            decode_value(message, arrays)
+
+    yield decode
+
+
+@contextmanager
+def handshake() -> Iterator[Harm]:
+    with target(WorkerTarget) as found:
+
+        def knock(data: bytes) -> None:
+            found.knock(unpack(data))
+            found.assert_unharmed()
+
+        yield knock
+
+
+@contextmanager
+def worker() -> Iterator[Harm]:
+    with target(WorkerTarget) as found:
+        yield lambda data: visit(found, data)
+
+
+@contextmanager
+def coordinator() -> Iterator[Harm]:
+    with target(CoordinatorTarget) as found:
+        yield lambda data: visit(found, data)
+
+
+@contextmanager
+def target(kind: type[Target]) -> Iterator[Target]:
+    """A process, in a working directory of its own: a coordinator writes checkpoints where it is told to."""
+    with tempfile.TemporaryDirectory() as directory, contextlib.chdir(directory):
+        found = kind()
+        try:
+            yield found
+        finally:
+            found.close()
+
+
+def visit(found: Target, data: bytes) -> None:
+    """A stranger whose role is said by the first byte sends frames of the right numbers."""
+    said = found.visit(list(numbered(unpack(data[1:]))), role=1 + (data[0] if data else 0) % 3)
+    assert "internal error" not in said
+    found.assert_unharmed()
+
+
+TARGETS: dict[str, Callable[[], AbstractContextManager[Harm]]] = {
+    target.__name__: target for target in (frame, value, handshake, worker, coordinator)
+}
+
+
+# ---- inputs to begin with --------------------------------------------------------------------------------------------
+
+
+def seeds(name: str) -> list[bytes]:
+    """Ordinary inputs of a target."""
+    frames = ordinary_frames()
+    match name:
+        case "frame":
+            return frames
+        case "value":
+            return [filled(pb.Value.DESCRIPTOR).SerializeToString()]
+        case "handshake":
+            return [
+                pack([first, each]) for first in (hello(TransportSettings.for_tests()), frames[0]) for each in frames
+            ]
+        case _:
+            return [bytes([role]) + pack([each]) for role in range(3) for each in frames]
+
+
+def kept(name: str) -> list[Path]:
+    """The inputs in the corpus of a target."""
+    return sorted((CORPUS / name).glob("*"))
