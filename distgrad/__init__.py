@@ -33,6 +33,7 @@ LAZY: dict[str, str] = {
     "served": "distgrad.service.served:served",
     "LocalCluster": "distgrad.cluster.local:LocalCluster",
     "connect": "distgrad.cluster.connect:connect",
+    "client": "distgrad.service.client:client",
     "Lossy": "distgrad.transport.settings:Lossy",
 }
 
@@ -92,6 +93,7 @@ if TYPE_CHECKING:
     from distgrad import optim as optim
     from distgrad.cluster.connect import connect as connect
     from distgrad.cluster.local import LocalCluster as LocalCluster
+    from distgrad.service.client import client as client
     from distgrad.service.served import served as served
     from distgrad.worker.shard import Shard as Shard
     from distgrad.worker.shard import remote as remote

@@ -72,7 +72,15 @@ class PermissionDenied(DistgradError, PermissionError):
 
 
 class ResourceExhausted(DistgradError):
-    """A limit was reached: message size, depth, contexts, references or calls."""
+    """A limit was reached: message size, depth, contexts, references or calls.
+
+    Attributes:
+        retry_after: seconds after which to try again, when the limit is a passing one; else 0.
+    """
+
+    def __init__(self, message: str = "", retry_after: float = 0.0) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class Timeout(DistgradError, TimeoutError):
@@ -81,6 +89,30 @@ class Timeout(DistgradError, TimeoutError):
 
 class Cancelled(DistgradError):
     """The call was cancelled before it could end."""
+
+
+# ---- the gradient service --------------------------------------------------------------------------------------------
+
+
+class NotServed(DistgradError, LookupError):
+    """A server has no function or session of that name."""
+
+
+class RequestError(DistgradError, ValueError):
+    """What was sent does not fit the served function.
+
+    Attributes:
+        violations: (where, what was expected, what was found) for everything that does not fit; where is written as
+            `arguments["x"]`, `cotangents[1]`, `with_respect_to[0]`.
+    """
+
+    def __init__(self, message: str = "", violations: tuple[tuple[str, str, str], ...] = ()) -> None:
+        super().__init__(message)
+        self.violations = violations
+
+
+class SessionLost(DistgradError):
+    """The server process that kept a linearisation is gone; linearize again."""
 
 
 # ---- the global graph ------------------------------------------------------------------------------------------------

@@ -24,6 +24,8 @@ encoding     requests and responses <-> Python values
 functions    what is served
 products     values and products of derivatives
 
+    its clients                                           <- in the folder `client`
+
     both
 served       what the author of a function says about it
 specs        what arguments and results must look like

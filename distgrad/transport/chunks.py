@@ -68,7 +68,7 @@ class Outbox:
         fits = size + ALIGNMENT * len(arrays) <= self._chunk_bytes
         if fits and not self._streams:
             self._whole.append(message)
-        elif reply and not fits and self._chunked(arrays):
+        elif reply and not fits and too_large(arrays, self._chunk_bytes):
             self._streams.append(self._leave(message))
         else:
             self._in_order.append(message)
@@ -100,7 +100,7 @@ class Outbox:
     def _leave(self, message: _Message) -> Iterator[Outgoing]:
         body, arrays, weight = message
         transfers = {}
-        for index in self._chunked(arrays):
+        for index in too_large(arrays, self._chunk_bytes):
             self._transfers += 1
             transfers[index] = self._transfers
             weight -= arrays[index].nbytes
@@ -108,21 +108,22 @@ class Outbox:
         headers, pieces, size = lay_out_arrays(arrays, transfers)
         yield Outgoing(body + headers, pieces, size, weight)
 
-    def _chunked(self, arrays: Sequence[Array]) -> list[int]:
-        """Indices of the arrays that do not fit into the frame: the smallest stay, up to a chunk together."""
-        room = self._chunk_bytes
-        chunked = []
-        for index in sorted(range(len(arrays)), key=lambda index: arrays[index].nbytes):
-            room -= arrays[index].nbytes + ALIGNMENT
-            if room < -ALIGNMENT and arrays[index].nbytes:
-                chunked.append(index)
-        return sorted(chunked)
-
     def _chunks(self, transfer: int, raw: memoryview) -> Iterator[Outgoing]:
         for offset in range(0, len(raw), self._chunk_bytes):
             piece = raw[offset : offset + self._chunk_bytes]
             chunk = pb.Frame(chunk=pb.Chunk(transfer=transfer, total=len(raw), offset=offset))
             yield Outgoing(chunk.SerializeToString(), [piece], len(piece), len(piece))
+
+
+def too_large(arrays: Sequence[Array], chunk_bytes: int) -> list[int]:
+    """Indices of the arrays that do not fit into one message: the smallest stay, up to a chunk together."""
+    room = chunk_bytes
+    chunked = []
+    for index in sorted(range(len(arrays)), key=lambda index: arrays[index].nbytes):
+        room -= arrays[index].nbytes + ALIGNMENT
+        if room < -ALIGNMENT and arrays[index].nbytes:
+            chunked.append(index)
+    return sorted(chunked)
 
 
 class Assembler:

@@ -1,0 +1,228 @@
+"""The line on the server's own machine: a Unix socket, and shared memory for large arrays."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import socket
+import struct
+import threading
+import weakref
+from collections import deque
+from dataclasses import dataclass
+
+import numpy as np
+
+from distgrad.errors import LinkError, WireError
+from distgrad.transport.addresses import unix_address
+from distgrad.transport.blocks import WORTH_A_BLOCK, Block, BlockPool, require_sealed, room_behind
+from distgrad.transport.local_messages import INLINE, LENT, OWN, LocalMessage, LocalReader, packed
+from distgrad.wire import pb
+from distgrad.wire.exchanges import Exchange, decode_exchange, encode_exchange
+
+from .lines import Line, UnderWay, laid_out
+
+# A server that takes nothing off its socket for so many seconds is given up.
+PATIENCE = 10
+MAX_MESSAGE_BYTES = 2**26
+# Results may keep blocks as long as all of them together are at most this large; beyond, results are copied out.
+MAX_KEPT_BYTES = 2**28
+
+
+@dataclass(eq=False, slots=True)
+class Lent:
+    """A block that is with the server.
+
+    Attributes:
+        room: where in it the response's payload may begin.
+    """
+
+    block: Block
+    room: int
+
+
+class Blocks:
+    """The blocks of one line. Safe to use from any thread."""
+
+    def __init__(self) -> None:
+        self._pool = BlockPool()
+        self._lock = threading.Lock()  # guards the pool
+        # Blocks whose results are gone. Filled wherever garbage is collected, so it takes no lock.
+        self._returned: deque[Block] = deque()
+        self._kept_bytes = 0
+        self._closed = False
+
+    def take(self, size: int) -> Block:
+        with self._lock:
+            self._collect()
+            return self._pool.take(size)
+
+    def give_back(self, block: Block) -> None:
+        with self._lock:
+            self._pool.give_back(block)
+
+    def payload(self, lent: Lent, size: int) -> memoryview:
+        """The payload of a response, and with it the block: it is used again when the arrays made of it are gone."""
+        view = lent.block.view(lent.room, size)
+        with self._lock:
+            self._collect()
+            keep = self._kept_bytes + lent.block.size <= MAX_KEPT_BYTES
+            if keep:
+                self._kept_bytes += lent.block.size
+        if not keep:
+            copy = np.frombuffer(view, np.uint8).copy()
+            self.give_back(lent.block)
+            return copy.data
+        memory = np.frombuffer(view, np.uint8)
+        weakref.finalize(memory, self._result_is_gone, lent.block).atexit = False
+        return memory.data
+
+    def _result_is_gone(self, block: Block) -> None:
+        self._returned.append(block)
+        if self._closed:
+            self._returned.remove(block)
+            block.close()
+
+    def _collect(self) -> None:
+        while self._returned:
+            block = self._returned.popleft()
+            self._kept_bytes -= block.size
+            self._pool.give_back(block)
+
+    def close(self) -> None:
+        """Results that are still in use keep their memory, and nothing else."""
+        self._closed = True
+        with self._lock:
+            self._collect()
+            self._pool.close()
+
+
+class LocalLine(Line):
+    """Implements `Line` for clients on the server's machine."""
+
+    def __init__(self, address: str, path: str, ticket: bytes) -> None:
+        """
+        Arguments:
+            path, ticket: what the server offered.
+
+        Raises:
+            OSError: nobody listens there.
+        """
+        super().__init__(address)
+        self._blocks = Blocks()
+        # How large the last response of each kind of each function was: such room the next one gets.
+        self._sizes: dict[tuple[str, str], int] = {}
+        self._writing = threading.Lock()
+        self._socket = socket.socket(socket.AF_UNIX)
+        try:
+            self._socket.connect(unix_address(f"socket:{path}") or path)
+            # Only for sending: reading waits as long as it takes, in a thread of its own.
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", PATIENCE, 0))
+            self._socket.sendall(ticket)
+        except BaseException:
+            self._socket.close()
+            raise
+        self._reader = threading.Thread(target=self._read, name="distgrad-answers", daemon=True)
+        self._reader.start()
+
+    # ---- sending
+
+    def _send(self, request: pb.StreamRequest, under_way: UnderWay) -> None:
+        question = under_way.question
+        pieces, size = laid_out(question)
+        room = self._sizes.get((question.function, question.kind), size)
+        if size + room <= WORTH_A_BLOCK:
+            self._write(packed(encode_exchange(request, question.kind, question.body, pieces, size)))
+            return
+        block = self._blocks.take(room_behind(size) + room)
+        under_way.lent = Lent(block, room_behind(size))
+        block.put(pieces)
+        encoded = encode_exchange(request, question.kind, question.body, pieces, size, beside=True)
+        self._write(packed(encoded, LENT), block.descriptor)
+
+    def _lose(self, under_way: UnderWay) -> None:
+        # Not for another request: the server may still write to it.
+        if under_way.lent is not None:
+            under_way.lent.block.close()
+
+    def _send_cancel(self, request: pb.StreamRequest) -> None:
+        self._write(packed([request.SerializeToString()]))
+
+    def _write(self, message: bytes, descriptor: int = -1) -> None:
+        descriptors = [descriptor] if descriptor >= 0 else []
+        try:
+            with self._writing:
+                sent = socket.send_fds(self._socket, [message], descriptors)
+                if sent < len(message):
+                    self._socket.sendall(memoryview(message)[sent:])
+        except OSError as error:
+            self._socket_failed(error)
+            raise LinkError(f"{self.address} cannot be sent to: {error.strerror or error}") from error
+
+    # ---- reading
+
+    def _read(self) -> None:
+        reader = LocalReader(frozenset({OWN}), MAX_MESSAGE_BYTES)
+        try:
+            while True:
+                for message in reader.receive(self._socket):
+                    self._received(message)
+        except (OSError, WireError) as error:
+            self._break(LinkError(f"the connection to {self.address} has ended: {error}"))
+        finally:
+            reader.close()
+            self._socket.close()
+            self._blocks.close()
+
+    def _received(self, message: LocalMessage) -> None:
+        exchange = decode_exchange(pb.StreamResponse, message.encoded, beside=message.where != INLINE)
+        own = _take_over(message.descriptor) if message.where == OWN else None
+        under_way = self._forget(exchange.stream.id)
+        if under_way is None:
+            raise WireError(f"an answer to request {exchange.stream.id} came, which is not under way")
+        payload = self._payload(message.where, exchange, under_way.lent, own)
+        question = under_way.question
+        if exchange.body == question.kind:
+            self._sizes[question.function, question.kind] = exchange.size
+        self._settle(under_way, exchange, self._arrays(exchange, payload))
+
+    def _payload(
+        self, where: int, exchange: Exchange[pb.StreamResponse], lent: Lent | None, own: memoryview | None
+    ) -> memoryview:
+        if where == LENT:
+            if lent is None or lent.room + exchange.size > lent.block.size:
+                raise WireError(f"an answer of {exchange.size} bytes came in memory that has no room for it")
+            return self._blocks.payload(lent, exchange.size)
+        if lent is not None:
+            self._blocks.give_back(lent.block)
+        if own is None:
+            return exchange.payload
+        if exchange.size > len(own):
+            raise WireError(f"an answer of {exchange.size} bytes came in memory of {len(own)}")
+        return own
+
+    # ---- the end
+
+    def _socket_failed(self, error: OSError) -> None:
+        self._break(LinkError(f"the connection to {self.address} has ended: {error.strerror or error}"))
+        self._shut_down()
+
+    def close(self) -> None:
+        self._break(LinkError(f"the client of {self.address} was closed"))
+        self._shut_down()
+        self._reader.join()
+
+    def _shut_down(self) -> None:
+        """Ends the reader, which closes the socket."""
+        try:
+            self._socket.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            return  # it has ended already
+
+
+def _take_over(descriptor: int) -> memoryview:
+    """The memory behind a descriptor, which is closed."""
+    try:
+        return memoryview(mmap.mmap(descriptor, require_sealed(descriptor)))
+    finally:
+        os.close(descriptor)

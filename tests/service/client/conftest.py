@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+import distgrad as dg
+from distgrad.service.client import Client, client
+
+from .server import Server
+
+
+def rosenbrock(x):
+    return dg.ops.sum(100 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2)
+
+
+def sin(x):
+    return dg.ops.sin(x)
+
+
+def field(x, p):
+    """A tree of trees."""
+    return {"a": dg.ops.sin(x) * p["k"], "b": [dg.ops.sum(x * x * p["m"])]}
+
+
+def ramp(n):
+    return dg.ops.arange(n) * 1.0
+
+
+def broken(x):
+    raise ValueError(f"cannot use {x.shape}")
+
+
+FUNCTIONS = {f.__name__: f for f in (rosenbrock, sin, field, ramp, broken)}
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with Server(FUNCTIONS) as server:
+        yield server
+
+
+@pytest.fixture(params=["local", "grpc"])
+def service(server: Server, request: pytest.FixtureRequest) -> Iterator[Client]:
+    """A client of the server, over each line in turn."""
+    with client(server.address, local=request.param == "local", timeout=20) as service:
+        yield service

@@ -1,0 +1,297 @@
+"""Connections, retries, deadlines, failures."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from distgrad.errors import (
+    Cancelled,
+    ConfigError,
+    DistgradError,
+    GradientError,
+    LinkError,
+    NotServed,
+    PermissionDenied,
+    RemoteError,
+    RequestError,
+    ResourceExhausted,
+    SessionLost,
+    Timeout,
+    WireError,
+)
+from distgrad.service.client import Client, client
+from distgrad.service.client.connect import Client as Connected
+from distgrad.service.client.retries import Retries
+from distgrad.transport.settings import TransportSettings
+from distgrad.wire import pb
+
+from .conftest import FUNCTIONS
+from .server import Server
+
+X = np.array([1.2, 0.7, 0.3])
+
+
+def test_a_client_is_a_mapping_of_functions_by_name(service: Client) -> None:
+    assert set(service) == set(FUNCTIONS)
+    assert len(service) == len(FUNCTIONS)
+    assert "sin" in service
+    assert "cos" not in service
+    assert service.summaries()["sin"] == "sin."
+
+
+def test_on_one_machine_the_line_is_local_and_elsewhere_a_stream(server: Server) -> None:
+    for local in (True, False):
+        with client(server.address, local=local, timeout=20) as service:
+            service["sin"](X)
+    assert server.lines == ["local", "grpc"]
+
+
+def test_a_server_without_a_local_socket_is_reached_by_grpc() -> None:
+    with Server(FUNCTIONS, local=False) as server, client(server.address, timeout=20) as service:
+        assert np.array_equal(service["sin"](X), np.sin(X))
+        assert server.lines == ["grpc"]
+
+
+def test_threads_share_one_line(service: Client, server: Server) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda k: service["sin"](X * k), range(64)))
+    assert all(np.array_equal(y, np.sin(X * k)) for k, y in enumerate(found))
+    assert len(server.lines) == 1
+
+
+def test_a_token_is_sent_along_and_a_wrong_one_refused() -> None:
+    with Server(FUNCTIONS, token="secret") as server:
+        for local in (True, False):
+            with client(server.address, token="secret", local=local, timeout=20) as service:
+                assert np.array_equal(service["sin"](X), np.sin(X))
+            with client(server.address, token="guess", local=local, timeout=20) as service:
+                with pytest.raises(PermissionDenied, match="that token is not known"):
+                    service["sin"](X)
+                with pytest.raises(PermissionDenied):
+                    list(service)
+
+
+def test_another_machine_is_not_reached_in_the_clear_by_accident() -> None:
+    with pytest.raises(ConfigError, match="set tls, or insecure=True"):
+        client("example.org:7500")
+
+
+# ---- failures --------------------------------------------------------------------------------------------------------
+
+FAILURES = {
+    "INVALID_ARGUMENT": (pb.Failure(code=3, message="no", violations=[pb.Violation(field="x")]), RequestError),
+    "DEADLINE_EXCEEDED": (pb.Failure(code=4, message="no"), Timeout),
+    "CANCELLED": (pb.Failure(code=1, message="no"), Cancelled),
+    "NOT_FOUND": (pb.Failure(code=5, message="no"), NotServed),
+    "PERMISSION_DENIED": (pb.Failure(code=7, message="no"), PermissionDenied),
+    "RESOURCE_EXHAUSTED": (pb.Failure(code=8, message="no"), ResourceExhausted),
+    "FAILED_PRECONDITION": (pb.Failure(code=9, message="no"), GradientError),
+    "ABORTED": (pb.Failure(code=10, message="no"), SessionLost),
+    "OUT_OF_RANGE": (pb.Failure(code=11, message="no"), WireError),
+}
+
+
+@pytest.mark.parametrize("status", FAILURES)
+def test_each_status_is_an_exception_of_its_own(service: Client, server: Server, status: str) -> None:
+    failure, kind = FAILURES[status]
+    server.failures.append(failure)
+    with pytest.raises(kind, match="no") as caught:
+        service["sin"](X)
+    assert type(caught.value) is kind
+    assert len(server.received) == 1
+
+
+def test_what_did_not_fit_is_told_in_detail(service: Client, server: Server) -> None:
+    violation = pb.Violation(field='arguments["x"]', expected="float64[n]", got="int64[3]")
+    server.failures.append(pb.Failure(code=3, message="it does not fit", violations=[violation]))
+    with pytest.raises(RequestError) as caught:
+        service["sin"](X)
+    assert caught.value.violations == (('arguments["x"]', "float64[n]", "int64[3]"),)
+
+
+def test_an_exception_of_the_function_arrives_with_its_type_text_and_line(service: Client) -> None:
+    with pytest.raises(RemoteError, match=r"broken on 127.* raised ValueError: cannot use \(3,\)") as caught:
+        service["broken"](X)
+    assert caught.value.original == "ValueError"
+    assert 'File "f.py", line 3' in caught.value.traceback
+
+
+def test_an_unknown_function_is_said_to_be_unknown(service: Client) -> None:
+    with pytest.raises(NotServed, match="no function cos"):
+        service["cos"](X)
+    with pytest.raises(NotServed, match="no function cos"):
+        service["cos"].grad(X)
+
+
+# ---- retries ---------------------------------------------------------------------------------------------------------
+
+
+def quick(server: Server, local: bool, attempts: int = 4) -> Connected:
+    retries = Retries(attempts=attempts, first=1e-3, longest=1e-2)
+    return Connected(server.address, TransportSettings(), local=local, retries=retries, timeout=20)
+
+
+@pytest.mark.parametrize("local", [True, False])
+@pytest.mark.parametrize(
+    "failure", [pb.Failure(code=14, message="it ends"), pb.Failure(code=8, message="full", retry_after=0.002)]
+)
+def test_what_failed_in_passing_is_sent_again(server: Server, local: bool, failure: pb.Failure) -> None:
+    with quick(server, local) as service:
+        server.failures.extend([failure] * 3)
+        assert np.array_equal(service["sin"](X), np.sin(X))
+        assert len(server.received) == 4
+        server.failures.extend([failure] * 4)
+        with pytest.raises(DistgradError, match=failure.message):
+            service["sin"](X)
+        assert len(server.received) == 8
+
+
+def test_a_retry_that_would_come_too_late_is_not_waited_for(service: Client, server: Server) -> None:
+    server.failures.append(pb.Failure(code=8, message="full", retry_after=100))
+    with pytest.raises(ResourceExhausted, match="full") as caught:
+        service["sin"](X, timeout=10)
+    assert caught.value.retry_after == 100
+
+
+def test_coroutines_retry_too(server: Server) -> None:
+    with quick(server, True) as service:
+        server.failures.extend([pb.Failure(code=14, message="it ends")] * 2)
+        assert np.array_equal(asyncio.run(service["sin"].call_async(X)), np.sin(X))
+        assert len(server.received) == 3
+
+
+def test_pauses_double_and_end_with_the_attempts() -> None:
+    retries = Retries(attempts=8, first=0.1, longest=1.0)
+    lost = LinkError("gone")
+    for attempt, most in enumerate([0.1, 0.2, 0.4, 0.8, 1.0, 1.0, 1.0], 1):
+        pause = retries.pause(lost, attempt, None)
+        assert pause is not None
+        assert most / 2 <= pause <= most
+    assert retries.pause(lost, 8, None) is None
+    assert retries.pause(lost, 1, 0.01) is None
+    assert retries.pause(GradientError("no"), 1, None) is None
+
+
+# ---- connections that end --------------------------------------------------------------------------------------------
+
+
+def test_a_broken_line_is_opened_anew(server: Server) -> None:
+    with quick(server, True) as service:
+        assert np.array_equal(service["sin"](X), np.sin(X))
+        server.break_lines()
+        assert np.array_equal(service["sin"](X), np.sin(X))
+        assert server.lines == ["local", "local"]
+
+
+def test_a_request_whose_line_breaks_is_sent_over_another(server: Server) -> None:
+    with quick(server, True) as service, ThreadPoolExecutor(1) as pool:
+        service["sin"](X)
+        server.held.clear()
+        answer = pool.submit(service["sin"], X)
+        eventually(lambda: len(server.received) == 2)
+        server.break_lines()
+        server.held.set()
+        assert np.array_equal(answer.result(20), np.sin(X))
+    assert [kind for _, kind, _ in server.received] == ["evaluate"] * 3
+
+
+@pytest.mark.parametrize("local", [True, False])
+def test_a_server_that_is_gone_is_an_error_after_some_attempts(local: bool) -> None:
+    with Server(FUNCTIONS) as server:
+        service = quick(server, local, attempts=2)
+    with service, pytest.raises(LinkError, match=server.address):
+        service["sin"](X)
+
+
+def test_closing_ends_the_requests_under_way(service: Client, server: Server) -> None:
+    server.held.clear()
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(service["sin"], X)
+        eventually(lambda: server.received)
+        service.close()
+        with pytest.raises(LinkError, match="was closed"):
+            answer.result(20)
+    server.held.set()
+    with pytest.raises(LinkError, match="was closed"):
+        service["sin"](X)
+
+
+# ---- deadlines and cancellation --------------------------------------------------------------------------------------
+
+
+def test_a_deadline_ends_the_wait_and_the_request(service: Client, server: Server) -> None:
+    service["sin"](X)
+    server.held.clear()
+    with pytest.raises(Timeout, match=r"sin gave no answer to evaluate within 0\.1 s"):
+        service["sin"](X, timeout=0.1)
+    server.held.set()
+    eventually(lambda: server.received[-1][1] == "cancel")
+    assert server.received[-1][0] == server.received[-2][0]
+    assert np.array_equal(service["sin"](X), np.sin(X))
+
+
+def test_cancelling_a_coroutine_cancels_its_request(service: Client, server: Server) -> None:
+    async def give_up() -> None:
+        await service["sin"].call_async(X)
+        server.held.clear()
+        asked = asyncio.create_task(service["sin"].call_async(X))
+        await asyncio.to_thread(eventually, lambda: len(server.received) == 2)
+        asked.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asked
+
+    asyncio.run(give_up())
+    server.held.set()
+    eventually(lambda: server.received[-1][1] == "cancel")
+
+
+def test_a_coroutine_has_deadlines_too(service: Client, server: Server) -> None:
+    service["sin"](X)
+    server.held.clear()
+    with pytest.raises(Timeout, match="within"):
+        asyncio.run(service["sin"].call_async(X, timeout=0.1))
+    server.held.set()
+
+
+# ---- memory ----------------------------------------------------------------------------------------------------------
+
+
+def test_shared_memory_is_used_again_when_its_results_are_gone(server: Server) -> None:
+    x = np.ones(300_000)
+    with client(server.address, timeout=20) as service:
+        before = blocks()
+        for _ in range(20):
+            y = service["sin"](x)
+        # The last result's and the next one's, each with the descriptor of its mapping; and the server's.
+        assert blocks() - before <= 6
+    assert np.array_equal(y, np.sin(x))  # its memory outlives the client
+    del y
+    gc.collect()
+    assert blocks() <= before
+
+
+def blocks() -> int:
+    """Descriptors of shared memory that this process has open."""
+    found = 0
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            found += os.readlink(f"/proc/self/fd/{name}").startswith("/memfd:distgrad")
+        except OSError:
+            continue
+    return found
+
+
+def eventually(condition) -> None:  # type: ignore[no-untyped-def]
+    """Waits for something that another thread does."""
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        threading.Event().wait(0.001)
