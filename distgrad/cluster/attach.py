@@ -15,8 +15,9 @@ from distgrad.coordinator.child import TrainingOrders
 from distgrad.coordinator.job import Job, describe, open_job
 from distgrad.errors import DistgradError, WorkerLost
 from distgrad.transport.settings import TransportSettings
+from distgrad.worker.child import failure
 
-from .children import Child, Children, Event, failure, how_it_ended
+from .children import Child, Children, Event, how_it_ended
 from .directory import run_directory
 from .signals import Interrupted, ending_signals
 from .supervise import Training, _log_directory

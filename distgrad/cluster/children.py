@@ -17,8 +17,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from distgrad.errors import DistgradError
-from distgrad.wire import error_from_pb, pb
 from distgrad.worker.child import STOP
 
 if TYPE_CHECKING:
@@ -223,13 +221,6 @@ class Children:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
-
-
-def failure(event: Event) -> DistgradError:
-    """The error of a child's event "failed"."""
-    from google.protobuf.json_format import ParseDict
-
-    return error_from_pb(ParseDict(event["error"], pb.Error()))
 
 
 def how_it_ended(child: Child) -> str:

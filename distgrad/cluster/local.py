@@ -15,10 +15,10 @@ from distgrad.coordinator.server import Coordinator
 from distgrad.errors import ConfigError, Timeout, WorkerLost
 from distgrad.transport.interfaces import Identity
 from distgrad.transport.settings import LOSSLESS, Lossy, TransportSettings
-from distgrad.worker.child import WorkerOrders
+from distgrad.worker.child import WorkerOrders, failure
 from distgrad.worker.member import COORDINATOR
 
-from .children import Child, Children, Event, failure, how_it_ended
+from .children import Child, Children, Event, how_it_ended
 from .directory import run_directory, socket_in
 
 # Seconds a link that broke waits for the system's word on how the process ended.

@@ -17,10 +17,10 @@ from distgrad.coordinator.child import TrainingOrders
 from distgrad.coordinator.job import Job, describe, open_job
 from distgrad.errors import DistgradError, WorkerLost
 from distgrad.transport.settings import TransportSettings
-from distgrad.worker.child import WorkerOrders
+from distgrad.worker.child import WorkerOrders, failure
 from distgrad.worker.member import COORDINATOR
 
-from .children import Child, Children, Event, failure, how_it_ended
+from .children import Child, Children, Event, how_it_ended
 from .directory import run_directory, socket_in
 from .signals import Interrupted, ending_signals
 

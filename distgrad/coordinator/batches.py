@@ -65,9 +65,11 @@ class Batches(ABC):
 
     Attributes:
         resumable: whether a run can go on where another ended.
+        any_step: whether the batch of any step can be had at any time.
     """
 
     resumable: bool
+    any_step: bool
 
     @abstractmethod
     def microbatches(self, step: int) -> Sequence[Microbatch]:
@@ -120,6 +122,7 @@ class DrivenBatches(Batches):
         self._source: Source = source(data, name)
         self._evaluation = job.evaluation
         self.resumable = self._source.resumable
+        self.any_step = self._source.any_step
         if job.evaluation is not None and not hasattr(data, "held_out"):
             raise ConfigError(f"data {name} has no held_out(), which [evaluation] of the job needs")
         if job.pipeline.sample and not hasattr(data, "sample"):
@@ -165,6 +168,7 @@ class HeldBatches(Batches):
     """Data that shards hold. All that leaves this process is numbers: of the step and of the microbatch."""
 
     resumable = True
+    any_step = True
 
     def __init__(self, job: Job, spec: DataSpec) -> None:
         assert spec.inputs is not None

@@ -93,6 +93,8 @@ class Client:
         lanes: Lanes | None = None,
         timeout: float = 5.0,
     ) -> None:
+        self.coordinator = coordinator
+        self.settings = settings
         self.process = Process(Identity.new(name or f"client-{secrets.token_hex(4)}", "client"), settings, lanes=lanes)
         self._changed = threading.Condition()
         self._contexts = itertools.count()
@@ -271,7 +273,11 @@ class Client:
         )
         request.settings.CopyFrom(encode_value(settings.to_settings(), out, "settings"))
         reply, _ = self.process.ask(COORDINATOR, request, out)
-        self._optimizers[name] = RemoteOptimizer(self, name, settings, reply.version)
+        return self.follow_optimizer(name, settings, reply.version)
+
+    def follow_optimizer(self, name: str, settings: Optimizer, version: int) -> RemoteOptimizer:
+        """An optimizer that another client has put shards under, at the version it is at."""
+        self._optimizers[name] = RemoteOptimizer(self, name, settings, version)
         return self._optimizers[name]
 
     def context(self, step: int | None = None, microbatch: int = 0) -> Context:

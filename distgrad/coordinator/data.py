@@ -45,9 +45,11 @@ class Source(Protocol):
 
     Attributes:
         resumable: whether `restore` can go back to what `state` told.
+        any_step: whether batches can be had in any order.
     """
 
     resumable: bool
+    any_step: bool
 
     def batch(self, step: int) -> Any: ...
 
@@ -81,6 +83,7 @@ def source(data: object, name: str) -> Source:
 
 class _ByStep:
     resumable = True
+    any_step = True
 
     def __init__(self, data: ByStep) -> None:
         self._data = data
@@ -99,6 +102,7 @@ class _Once:
     """Batches of an iterable, over and over when it can be iterated again."""
 
     resumable = False
+    any_step = False
 
     def __init__(self, data: Iterable[Any], name: str) -> None:
         self._name = name

@@ -48,6 +48,8 @@ class Job:
 
     Attributes:
         steps: updates of the parameters in all.
+        trainers: processes that take steps side by side, each every so many, from batches of its own. All begin with
+            the same parameters; then their steps are taken in turn, and the next ones begun.
         data: None when whoever trains brings the data along.
         microbatches: pieces that a batch is cut into, to keep all stages busy.
         seed: weights, data order and random keys derive from it.
@@ -63,6 +65,7 @@ class Job:
     optimizer: OptimizerSpec
     data: DataSpec | None = None
     microbatches: Positive = 1
+    trainers: Positive = 1
     seed: Seed = 0
     evaluation: EvaluationSpec | None = None
     checkpoint: CheckpointSpec | None = None
@@ -120,6 +123,11 @@ class Job:
         table = {"cluster": {"workers": workers or 1, "programs": "."}, **_plain(tables)}
         given: dict[Where, str] = {(key,): "Python" for key in tables}
         return _checked(TableReader(Path("Job.of"), table, given), "Job.of()")
+
+    def tables(self) -> dict[str, Any]:
+        """The job as `Job.of` takes it, of plain data."""
+        tables: dict[str, Any] = _table(self)
+        return tables
 
     @property
     def directory(self) -> Path:
@@ -229,6 +237,8 @@ def _contradictions(job: Job) -> Iterator[tuple[Where, str]]:
     schedule = SCHEDULES[job.pipeline.schedule]
     if job.pipeline.warm_up is not None and not schedule.warms_up:
         yield ("pipeline", "warm_up"), f"the schedule '{schedule.name}' admits all microbatches at once"
+    for where in _uneven(job):
+        yield where, f"expected a multiple of trainers = {job.trainers}"
     if job.data is not None and (job.data.program is None) != job.data.held:
         yield ("data",), "expected either a program, or methods of shards as inputs and targets"
     if job.data is not None and (job.data.inputs is None) != (job.data.targets is None):
@@ -239,6 +249,28 @@ def _contradictions(job: Job) -> Iterator[tuple[Where, str]]:
             yield ("evaluation",), "inputs and targets are methods of the shards that hold the data, and only of such"
         if held and job.pipeline.evaluate and "targets" not in (job.pipeline.evaluate[-1].arguments or ()):
             yield ("pipeline", "evaluate"), "shards hold the targets, so the last stage must take `targets` and judge"
+
+
+def _uneven(job: Job) -> Iterator[Where]:
+    """What does not happen at the end of a round of all trainers."""
+    counts = {
+        ("steps",): job.steps,
+        ("evaluation", "every"): job.evaluation.every if job.evaluation else 0,
+        ("checkpoint", "every"): job.checkpoint.every if job.checkpoint else 0,
+    }
+    return (where for where, count in counts.items() if count % job.trainers)
+
+
+def _table(value: Any) -> Any:
+    """What a file holds for a value: of dataclasses, the fields that are not None."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, Stage):
+        named = [(item.metadata.get("key", item.name), getattr(value, item.name)) for item in dataclasses.fields(value)]
+        return {key: _table(item) for key, item in named if key is not None and item is not None}
+    if isinstance(value, Mapping):
+        return {key: _table(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_table(item) for item in value]
+    return str(value) if isinstance(value, Stage | Path) else value
 
 
 def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from functools import partial
@@ -18,7 +18,7 @@ from distgrad.graph.urgency import urgent
 from .batches import Microbatch
 from .client import Client, PlacedShard
 from .job import Job
-from .optimizer import RemoteOptimizer
+from .optimizer import RemoteOptimizer, Turn
 from .schedule import SCHEDULES, Shape
 from .stages import run_stages
 
@@ -49,8 +49,14 @@ class Steps:
         # A thread for each microbatch that may be alive: the others wait in line.
         self._threads = ThreadPoolExecutor(self._schedule.window(self._shape), thread_name_prefix="microbatch")
 
-    def take(self, step: int, pieces: Sequence[Microbatch]) -> float:
-        """Takes the step (from 0) with a batch in these pieces. Returns the mean loss.
+    def take(
+        self, step: int, pieces: Sequence[Microbatch], check: Callable[[], None] = lambda: None
+    ) -> tuple[float, ...]:
+        """Takes the step (from 0) with a batch in these pieces. Returns its mean loss; where a job has several
+        trainers, the mean losses of the step of each.
+
+        Arguments:
+            check: called now and then while waiting for other trainers; may raise to end the wait.
 
         Raises:
             GradientError: the loss or a gradient is not finite.
@@ -63,13 +69,16 @@ class Steps:
             if not math.isfinite(loss):
                 raise GradientError(f"step {step + 1}: the loss is {loss}, so the step was not taken; {_ADVICE}")
             spec = self._job.optimizer
-            result = self._optimizer.step(*contexts, clip_norm=spec.clip_norm, learning_rate=spec.learning_rate(step))
+            turn = Turn(step % self._job.trainers, self._job.trainers, loss, check)
+            result = self._optimizer.step(
+                *contexts, clip_norm=spec.clip_norm, learning_rate=spec.learning_rate(step), turn=turn
+            )
             self._release(contexts)
         if not result.applied:
             raise GradientError(
                 f"step {step + 1}: a gradient is not finite (loss {loss:g}), so the step was not taken; {_ADVICE}"
             )
-        return loss
+        return result.losses
 
     def _run(self, contexts: Sequence[Context], pieces: Sequence[Microbatch]) -> list[float]:
         """Forward and backward of all microbatches. Raising, nothing of them goes on."""

@@ -14,6 +14,7 @@ from distgrad.errors import ConfigError
 from .batches import Batches, open_batches
 from .checkpoint import latest_checkpoint, prune
 from .client import Client, PlacedShard
+from .companions import Companions
 from .evaluation import Evaluation, Measured
 from .job import Job, describe
 from .metrics import MetricsFile, Recorder, StepMetrics
@@ -95,6 +96,11 @@ class Trainer:
         """
         job = self._job
         batches = open_batches(job, self._data)
+        if job.trainers > 1 and (self._data is not None or not batches.any_step):
+            raise ConfigError(
+                f"job {job.name!r} has {job.trainers} trainers, each a process that needs the batches of its steps; "
+                "expected data.program to be a class with batch(step), or shards that hold the data"
+            )
         self._place()
         optimizer = self._client.optimizer(job.optimizer.rule(), list(self._shards.values()), name="job")
         first = self._return_to_checkpoint(batches) if self._resume else self._begin(batches)
@@ -104,16 +110,17 @@ class Trainer:
         with ExitStack() as stack:
             recorders = self._open_recorders(stack, first)
             steps = stack.enter_context(Steps(self._client, job, self._shards, optimizer))
-            for step in range(first, job.steps):
-                loss = steps.take(step, batches.microbatches(step))
-                taken = step + 1
-                rate = (taken - first) / (time.monotonic() - began)
-                self._report({"event": "step", "step": taken, "steps": job.steps, "loss": loss, "rate": rate})
-                measured = self._evaluate(taken, evaluation) if self._due(taken, job.evaluation) else None
-                for recorder in recorders:
-                    recorder.write(_record(taken, loss, measured, rate, job.optimizer.learning_rate(step)))
-                if self._due(taken, job.checkpoint):
-                    self._save(taken, batches)
+            companions = stack.enter_context(Companions(self._client, job, first))
+            for step in range(first, job.steps, job.trainers):
+                losses = steps.take(step, batches.microbatches(step), companions.check)
+                for taken, loss in enumerate(losses, step + 1):
+                    rate = (taken - first) / (time.monotonic() - began)
+                    self._report({"event": "step", "step": taken, "steps": job.steps, "loss": loss, "rate": rate})
+                    measured = self._evaluate(taken, evaluation) if self._due(taken, job.evaluation) else None
+                    for recorder in recorders:
+                        recorder.write(_record(taken, loss, measured, rate, job.optimizer.learning_rate(taken - 1)))
+                    if self._due(taken, job.checkpoint):
+                        self._save(taken, batches)
             if first >= job.steps and job.evaluation:
                 self._evaluate(first, evaluation)
         if text := evaluation.sample():
@@ -164,6 +171,11 @@ class Trainer:
         batches.restore(extra["data"])
         self._checkpoint = str(newest)
         step = int(extra["step"])
+        if step % self._job.trainers:
+            raise ConfigError(
+                f"{newest.name} is not at the end of a round of trainers = {self._job.trainers}: go on with as many "
+                "trainers as wrote it"
+            )
         self._report({"event": "resumed", "step": step, "checkpoint": self._checkpoint})
         return step
 

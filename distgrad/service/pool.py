@@ -15,11 +15,12 @@ from typing import Any
 
 from google.protobuf.json_format import ParseDict
 
-from distgrad.cluster.children import Child, Children, Event, failure, how_it_ended
+from distgrad.cluster.children import Child, Children, Event, how_it_ended
 from distgrad.errors import DistgradError, WorkerLost
 from distgrad.transport.local_messages import INLINE, LENT, OWN, LocalMessage, LocalReader, packed
 from distgrad.wire import pb
 from distgrad.wire.exchanges import encode_exchange
+from distgrad.worker.child import failure
 
 from .functions import Description
 from .local import LocalConnection, LocalListener

@@ -26,8 +26,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from distgrad.errors import DistgradError
 from distgrad.transport.settings import TLS, Lossy, TransportSettings
-from distgrad.wire import error_to_pb
+from distgrad.wire import error_from_pb, error_to_pb, pb
 
 STOP = b"stop\n"
 
@@ -143,6 +144,13 @@ class Parent:
                 stop("the process that started this one is gone")
 
         threading.Thread(target=listen, name="distgrad-parent", daemon=True).start()
+
+
+def failure(event: Mapping[str, Any]) -> DistgradError:
+    """The error of a child's event "failed", for its parent."""
+    from google.protobuf.json_format import ParseDict
+
+    return error_from_pb(ParseDict(event["error"], pb.Error()))
 
 
 def _die_with_parent() -> None:

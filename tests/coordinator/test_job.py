@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import tomllib
 from dataclasses import FrozenInstanceError, fields
 from pathlib import Path
 
@@ -283,6 +285,91 @@ def test_a_schedule_is_one_of_those_there_are_and_warms_up_if_it_can(path: Path)
     ]
 
 
+@pytest.mark.parametrize("name", sorted(path.name for path in DIGITS.parent.glob("*.toml")))
+def test_the_tables_of_a_job_make_the_same_job(name: str) -> None:
+    job = Job.load(DIGITS.parent / name)
+    assert Job.of(**json.loads(json.dumps(job.tables()))) == job
+
+
+def test_what_happens_now_and_then_happens_at_the_end_of_a_round_of_trainers(path: Path) -> None:
+    changes = ["trainers=3", "evaluation.every=2", "checkpoint.every=4", "checkpoint.directory=runs"]
+    assert mistakes(path, *changes) == [
+        "--set  checkpoint.every: expected a multiple of trainers = 3",
+        "--set  evaluation.every: expected a multiple of trainers = 3",
+        "small.toml:2  steps: expected a multiple of trainers = 3",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "mistake"),
+    [
+        (["optimizer.kind=Adm"], "small.toml:21  optimizer: there is no optimizer 'Adm'; there are"),
+        (["optimizer.settings.rate=1"], "small.toml:21  optimizer: Adam has no setting 'rate'; it has lr"),
+        (["optimizer.kind=SGD"], "small.toml:21  optimizer: its settings or those of its schedule are refused: .*'lr'"),
+        (["optimizer.schedule.kind=Cosin"], "small.toml:21  optimizer: there is no schedule 'Cosin'; there are"),
+        (["optimizer.schedule.kind=Cosine"], "small.toml:21  optimizer: its settings or .* refused: .*'total'"),
+        (["data={}"], "--set  data: expected either a program, or methods of shards as inputs and targets"),
+        (["data.inputs=a.x", "data.targets=b.y"], "small.toml:24  data: expected either a program, or methods"),
+        (["data={ inputs = 'a.x' }"], "--set  data: inputs and targets go together, found only one"),
+        (["data={ inputs = 'a.x', targets = 'c.y' }"], "--set  data.targets = \"c.y\": there is no shard 'c'"),
+        (["evaluation={ every = 1, inputs = 'a.x' }"], "--set  evaluation: inputs and targets are methods of the sh"),
+        (
+            ["data={ inputs = 'a.x', targets = 'b.y' }", "evaluation={ every = 1 }"],
+            "--set  evaluation: inputs and targets are methods of the shards that hold the data",
+        ),
+        (
+            [
+                "data={ inputs = 'a.x', targets = 'b.y' }",
+                "evaluation={ every = 1, inputs = 'a.z', targets = 'b.z' }",
+                "pipeline.evaluate=['a.forward']",
+            ],
+            "--set  pipeline.evaluate: shards hold the targets, so the last stage must take `targets`",
+        ),
+    ],
+)
+def test_what_does_not_go_together_is_a_mistake(path: Path, changes: list[str], mistake: str) -> None:
+    (found,) = mistakes(path, *changes)
+    assert re.match(mistake, found), found
+
+
+def test_the_learning_rate_follows_its_schedule(path: Path) -> None:
+    schedule = "optimizer.schedule={ kind = 'Product', schedules = [{ kind = 'LinearWarmup', steps = 4 }] }"
+    spec = Job.load(path, ["optimizer.settings.lr=0.5", schedule]).optimizer
+    assert [spec.learning_rate(step) for step in range(6)] == [0.0, 0.125, 0.25, 0.375, 0.5, 0.5]
+    assert Job.load(path).optimizer.learning_rate(7) == Job.load(path).optimizer.rule().lr
+
+
+# ---- made in Python --------------------------------------------------------------------------------------------------
+
+
+def test_a_job_made_in_python_is_the_one_of_the_file(path: Path) -> None:
+    tables = tomllib.loads(path.read_text())
+    tables["cluster"]["programs"] = path.parent / "programs"
+    made = Job.of(**tables)
+    assert made == Job.load(path)
+    assert "steps = 10" in describe(made)
+    assert re.search(r"^steps = 10 +# Python$", describe(made), re.MULTILINE)
+
+
+def test_where_the_workers_are_there_already_the_cluster_may_be_left_out(path: Path) -> None:
+    tables = tomllib.loads(path.read_text())
+    del tables["cluster"], tables["data"]
+    made = Job.of(**tables)
+    assert (made.cluster.workers, made.data) == (("w1",), None)
+
+
+def test_mistakes_of_a_job_made_in_python_are_reported_alike() -> None:
+    with pytest.raises(ConfigError) as caught:
+        Job.of(name="x", steps=0, shard=[], pipeline={"forward": ["a.f"]}, optimizer={"kind": "Adam"}, stps=1)
+    assert str(caught.value).splitlines() == [
+        "Job.of() has 4 mistakes:",
+        "  Python  pipeline.forward.0 = \"a.f\": there is no shard 'a'; shards: ",
+        "  Python  shard = []: expected a list, each item a table, at least one",
+        "  Python  steps = 0: expected an integer, at least 1",
+        "  Python  stps: unknown key; did you mean 'steps'?",
+    ]
+
+
 def test_the_description_shows_every_value_with_its_origin(path: Path) -> None:
     job = Job.load(path, ["optimizer.settings.lr=0.01", "shard.b.config={ inputs = 5, bias = { on = true } }"])
     shown = dict(line.split(" = ", 1) for line in describe(job).splitlines())
@@ -318,6 +405,7 @@ def test_the_description_shows_every_value_with_its_origin(path: Path) -> None:
         "data.inputs": "none  # default",
         "data.targets": "none  # default",
         "microbatches": "1  # default",
+        "trainers": "1  # default",
         "seed": "0  # default",
         "evaluation": "none  # default",
         "checkpoint": "none  # default",

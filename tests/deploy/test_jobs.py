@@ -21,8 +21,8 @@ from tests.processes import DEADLINE
 JOBS = Path(__file__).parents[2] / "deploy" / "jobs"
 NAMES = sorted(path.stem for path in JOBS.glob("*.toml"))
 
-# Four steps, looked at and saved after two and at the end.
-SHORT = ["steps=4", "evaluation.every=2", "checkpoint.every=2"]
+# Six steps, looked at and saved after three and at the end.
+SHORT = ["steps=6", "evaluation.every=3", "checkpoint.every=3"]
 # What makes a job small besides.
 SMALLER = {
     "gpt": ["data.config.batch=8", "shard.lower.config.count=1", "shard.upper.config.count=1", "pipeline.sample=[]"]
@@ -77,7 +77,7 @@ class Run:
 
     def bits(self) -> dict[str, str]:
         """Digests of all that the last checkpoint holds."""
-        files = (self.directory / "step-00000004").glob("*.safetensors")
+        files = (self.directory / "step-00000006").glob("*.safetensors")
         return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
 
     def told(self) -> dict[str, Any]:
@@ -110,7 +110,7 @@ def test_a_job_comes_to_the_same_bits_on_one_worker_and_after_a_kill(name: str, 
     assert alone.bits() == spread.bits()
     assert alone.told() == spread.told()
     with run(name, tmp_path / "killed") as killed:
-        killed.until("step", 3)
+        killed.until("saved")
         killed.kill_worker()
         assert "continue with --resume" in killed.end()
     with run(name, tmp_path / "killed", "--resume", "--workers", "1") as resumed:
