@@ -1,0 +1,278 @@
+"""Clients made of the messages alone, as one in another language would be; and a server in a thread of the test's."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import socket
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+
+from distgrad.service.server import Server
+from distgrad.service.settings import ServiceSettings
+from distgrad.transport.blocks import WORTH_A_BLOCK, Block, LentBlocks, room_behind
+from distgrad.transport.local_messages import INLINE, LENT, OWN, LocalMessage, LocalReader, packed
+from distgrad.transport.offers import this_machine
+from distgrad.wire import decode_value, encode_value, pb
+from distgrad.wire.exchanges import BODIES, decode_exchange, encode_exchange
+from distgrad.wire.frames import join_frame, lay_out, split_message, view_arrays
+
+DEADLINE = 60.0
+SERVICE = "distgrad.v1.GradientService"
+PROGRAM = Path(__file__).parent / "programs" / "served.py"
+METHODS = {
+    "evaluate": "Evaluate",
+    "value_and_gradient": "ValueAndGradient",
+    "vjp": "Vjp",
+    "jvp": "Jvp",
+    "jacobian": "Jacobian",
+    "hessian": "Hessian",
+    "hvp": "Hvp",
+    "linearize": "Linearize",
+    "close_session": "CloseSession",
+}
+
+
+class Failed(Exception):
+    """A request ended with a failure."""
+
+    def __init__(self, failure: pb.Failure) -> None:
+        super().__init__(failure.message)
+        self.failure = failure
+
+    @property
+    def code(self) -> str:
+        return next(code.name for code in grpc.StatusCode if code.value[0] == self.failure.code)
+
+
+def question(body: str, fields: dict[str, Any]) -> tuple[Any, list[Any], int]:
+    """A request's message, and the pieces and size of its payload."""
+    message = BODIES[pb.StreamRequest][body]()
+    arrays: list[Any] = []
+    for name, given in fields.items():
+        field = message.DESCRIPTOR.fields_by_name[name]
+        if field.message_type is None:
+            setattr(message, name, given) if isinstance(given, str | bool) else getattr(message, name).extend(given)
+        elif name == "arguments":
+            message.arguments.CopyFrom(encode_value(given, arrays))
+        else:
+            getattr(message, name).extend([encode_value(tree, arrays) for tree in given])
+    return message, *lay_out(message, arrays)
+
+
+def answer(message: Any, payload: memoryview) -> dict[str, Any]:
+    """A response's fields, decoded."""
+    arrays = view_arrays(message, payload)
+    found: dict[str, Any] = {}
+    for field, content in message.ListFields():
+        if field.name in ("arrays", "padding", "payload"):
+            continue
+        if isinstance(content, pb.Value):
+            found[field.name] = decode_value(content, arrays)
+        elif field.message_type is not None:
+            found[field.name] = [decode_value(value, arrays) for value in content]
+        else:
+            found[field.name] = content
+    return found
+
+
+def failure_of(error: grpc.RpcError) -> Failed:
+    """What the trailing metadata of a failed call says."""
+    trailing = dict(error.trailing_metadata() or ())
+    failure = pb.Failure(code=error.code().value[0], message=error.details() or "")
+    if "grpc-status-details-bin" in trailing:
+        status = pb.StatusDetails.FromString(trailing["grpc-status-details-bin"])
+        status.details[0].Unpack(failure)
+        assert (status.code, status.message) == (failure.code, failure.message)
+    return Failed(failure)
+
+
+class Unary:
+    """One message a request."""
+
+    def __init__(self, address: str, token: str = "", credentials: Any = None) -> None:
+        self.channel = (
+            grpc.secure_channel(address, credentials) if credentials is not None else grpc.insecure_channel(address)
+        )
+        self.metadata = [("authorization", f"Bearer {token}")] if token else []
+
+    def call(self, method: str, request: bytes, timeout: float = DEADLINE) -> bytes:
+        try:
+            stub = self.channel.unary_unary(f"/{SERVICE}/{method}")
+            found: bytes = stub(request, timeout=timeout, metadata=self.metadata)
+        except grpc.RpcError as error:
+            raise failure_of(error) from None
+        return found
+
+    def ask(self, body: str, timeout: float = DEADLINE, **fields: Any) -> dict[str, Any]:
+        encoded = b"".join(join_frame(*question(body, fields)))
+        kind = BODIES[pb.StreamResponse][body]
+        message, payload, _ = split_message(kind, self.call(METHODS[body], encoded, timeout))
+        return answer(message, payload)
+
+    def close(self) -> None:
+        self.channel.close()
+
+
+class Streaming:
+    """gRPC's stream: a thread of gRPC's reads the requests from a queue."""
+
+    def __init__(self, address: str) -> None:
+        self.channel = grpc.insecure_channel(address)
+        self._requests: Any = None
+        self._responses = self._open()
+        self._numbers = itertools.count(1)
+
+    def _open(self) -> Any:
+        import queue
+
+        self._requests = queue.SimpleQueue()
+        return self.channel.stream_stream(f"/{SERVICE}/Stream")(iter(self._requests.get, None), timeout=DEADLINE)
+
+    def put(self, encoded: bytes) -> None:
+        self._requests.put(encoded)
+
+    def send(self, body: str, **fields: Any) -> int:
+        number = next(self._numbers)
+        timeout = fields.pop("timeout", 0)
+        message, pieces, size = question(body, fields)
+        stream = pb.StreamRequest(id=number, timeout_seconds=timeout)
+        self.put(b"".join(encode_exchange(stream, body, message, pieces, size)))
+        return number
+
+    def next(self) -> Any:
+        """The next message, taken apart."""
+        return decode_exchange(pb.StreamResponse, next(self._responses))
+
+    def end(self) -> None:
+        self._requests.put(None)
+
+    def close(self) -> None:
+        self.end()
+        self._responses.cancel()
+        self.channel.close()
+
+
+class Local:
+    """The Unix socket, with shared memory. One request at a time, or several by `send` and `receive`."""
+
+    def __init__(self, address: str, token: str = "") -> None:
+        unary = Unary(address, token)
+        request = pb.GetLocalSocketRequest(host=this_machine()).SerializeToString()
+        offer = pb.GetLocalSocketResponse.FromString(unary.call("GetLocalSocket", request))
+        unary.close()
+        self.socket = socket.socket(socket.AF_UNIX)
+        self.socket.settimeout(DEADLINE)
+        self.socket.connect(b"\0" + offer.path.removeprefix("@").encode())
+        self.socket.sendall(offer.ticket)
+        self._reader = LocalReader(frozenset({OWN}), 2**30)
+        self._numbers = itertools.count(1)
+        self._blocks: dict[int, tuple[Block, int]] = {}
+        self._free: list[Block] = []
+        self._come: list[LocalMessage] = []
+
+    def send(self, body: str, *, room: int | None = None, timeout: float = 0, **fields: Any) -> int:
+        number = next(self._numbers)
+        message, pieces, size = question(body, fields)
+        stream = pb.StreamRequest(id=number, timeout_seconds=timeout)
+        if size <= WORTH_A_BLOCK:
+            self.socket.sendall(packed(encode_exchange(stream, body, message, pieces, size)))
+            return number
+        needed = room_behind(size) + (size if room is None else room)
+        block = next((block for block in self._free if block.size >= needed), None)
+        if block is None:
+            block = Block(needed)
+        else:
+            self._free.remove(block)
+        block.put(pieces)
+        self._blocks[number] = block, size
+        sent = packed(encode_exchange(stream, body, message, pieces, size, beside=True), LENT)
+        socket.send_fds(self.socket, [sent], [block.descriptor])
+        return number
+
+    def receive(self) -> tuple[int, dict[str, Any] | Failed]:
+        while not self._come:
+            self._come += self._reader.receive(self.socket)
+        message = self._come.pop(0)
+        exchange = decode_exchange(pb.StreamResponse, message.encoded, message.where != INLINE)
+        number, payload = exchange.stream.id, exchange.payload
+        block, size = self._blocks.pop(number, (None, 0))
+        if message.where == LENT:
+            assert block is not None
+            payload = block.view(room_behind(size), exchange.size)
+        elif message.where == OWN:
+            lent = LentBlocks()
+            payload = lent.view(message.descriptor)
+            os.close(message.descriptor)
+        if block is not None:
+            self._free.append(block)
+        if exchange.body == "failure":
+            return number, Failed(exchange.message)
+        return number, answer(exchange.message, payload)
+
+    def ask(self, body: str, **fields: Any) -> dict[str, Any]:
+        number = self.send(body, **fields)
+        found, result = self.receive()
+        assert found == number
+        if isinstance(result, Failed):
+            raise result
+        return result
+
+    def close(self) -> None:
+        self.socket.close()
+        self._reader.close()
+        for block in [*self._free, *(block for block, _ in self._blocks.values())]:
+            block.close()
+
+
+@dataclass
+class Running:
+    """A server that runs in a thread."""
+
+    server: Server
+    loop: asyncio.AbstractEventLoop
+
+    @property
+    def address(self) -> str:
+        return self.server.address
+
+    def counts(self) -> dict[str, int]:
+        return self.server.desk.counts()
+
+    def do(self, work: Any) -> Any:
+        """Awaits something in the server's thread."""
+        return asyncio.run_coroutine_threadsafe(work, self.loop).result(DEADLINE)
+
+    def processes(self) -> list[int]:
+        """Of the pool."""
+        return [process.child.pid for process in self.server.desk.pool]
+
+
+@contextmanager
+def serving(
+    targets: Sequence[str], settings: ServiceSettings | None = None, listen: str = "localhost:0", **more: Any
+) -> Iterator[Running]:
+    """A server; `targets` are names within the tests' program, or whole targets."""
+    whole = [target if ".py:" in target else f"{PROGRAM}:{target}" for target in targets]
+    loop = asyncio.new_event_loop()
+    server = Server(whole, settings or ServiceSettings(workers=1), listen, **more)
+    thread = threading.Thread(target=loop.run_forever, name="distgrad-test-server")
+    thread.start()
+    running = Running(server, loop)
+    try:
+        running.do(server.start())
+        try:
+            yield running
+        finally:
+            running.do(server.close())
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
