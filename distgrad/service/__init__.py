@@ -16,6 +16,7 @@ payloads     where the arrays of a request are meanwhile
 transfers    what is too large for one message
 metrics      numbers for Prometheus
 settings     how the service behaves
+certificates for development
 
     a process of the pool
 process      takes requests from the server

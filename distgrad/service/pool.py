@@ -40,11 +40,11 @@ class Process:
         tasks: what it runs, by their numbers; it is idle when there is nothing.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, child: Child) -> None:
         self.name = name
+        self.child = child
         self.tasks: dict[int, Task] = {}
         self.connection: LocalConnection | None = None
-        self.child: Child
         self.told_ready = False
 
     @property
@@ -144,9 +144,8 @@ class Pool:
             return
         name = f"s{self._started}"
         self._started += 1
-        process = self._processes[name] = Process(name)
+        process = self._processes[name] = Process(name, self._children.start(name, "distgrad.service.process"))
         ticket = self._listener.ticket(lambda connected: self._connected(process, connected))
-        process.child = self._children.start(name, "distgrad.service.process")
         process.child.begin(
             ServingOrders(
                 name=name,

@@ -72,7 +72,10 @@ def read_headers(message: Any, payload_size: int) -> list[_Header]:
         if array.size != expected or len(array.shape) > MAX_AXES:
             got = f"{array.size} bytes for {array.dtype}{list(array.shape)}"
             raise does_not_fit([Violation(f"arrays[{k}]", f"{expected} bytes, at most {MAX_AXES} axes", got)], "")
-        if not array.transfer and array.size and array.offset + array.size > payload_size:
+        if array.transfer:
+            got = f"transfer {array.transfer}"
+            raise does_not_fit([Violation(f"arrays[{k}].transfer", "0, as only Stream takes chunks", got)], "")
+        if array.size and array.offset + array.size > payload_size:
             got = f"bytes {array.offset} to {array.offset + array.size}"
             raise does_not_fit([Violation(f"arrays[{k}].offset", f"within a payload of {payload_size}", got)], "")
         headers.append(_Header(array.dtype, tuple(array.shape)))

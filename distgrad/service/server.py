@@ -116,8 +116,8 @@ class Server:
     def _bind(self, server: Any) -> str:
         try:
             port = self._add_port(server)
-        except RuntimeError as error:
-            raise LinkError(f"cannot listen at {self._listen}: {error}") from error
+        except RuntimeError:
+            port = 0
         if not port:
             raise LinkError(f"cannot listen at {self._listen}: the address is taken or not of this machine")
         return f"{self._listen.rpartition(':')[0]}:{port}"

@@ -75,6 +75,8 @@ def decode_exchange(kind: type[S], buffer: Buffer, beside: bool = False) -> Exch
         raise WireError(f"a {kind.DESCRIPTOR.name} with {len(contents)} bodies that are known here, expected one")
     ((number, content),) = contents.items()
     name = names[number]
+    if name in BARE:
+        return Exchange(parse(kind, rest), name, parse(BODIES[kind][name], content), content[:0], 0)
     message, payload, size = split_message(BODIES[kind][name], content, beside)
     if beside and (payload or size != missing):
         raise WireError(f"a {kind.DESCRIPTOR.name} says that {missing} bytes are elsewhere, its body {size}")

@@ -69,7 +69,7 @@ def question(body: str, fields: dict[str, Any]) -> tuple[Any, list[Any], int]:
 
 def answer(message: Any, payload: memoryview) -> dict[str, Any]:
     """A response's fields, decoded."""
-    arrays = view_arrays(message, payload)
+    arrays = view_arrays(message, payload) if "arrays" in message.DESCRIPTOR.fields_by_name else []
     found: dict[str, Any] = {}
     for field, content in message.ListFields():
         if field.name in ("arrays", "padding", "payload"):
@@ -114,6 +114,9 @@ class Unary:
     def ask(self, body: str, timeout: float = DEADLINE, **fields: Any) -> dict[str, Any]:
         encoded = b"".join(join_frame(*question(body, fields)))
         kind = BODIES[pb.StreamResponse][body]
+        if body == "close_session":
+            self.call(METHODS[body], encoded, timeout)
+            return {}
         message, payload, _ = split_message(kind, self.call(METHODS[body], encoded, timeout))
         return answer(message, payload)
 
@@ -260,7 +263,7 @@ def serving(
     targets: Sequence[str], settings: ServiceSettings | None = None, listen: str = "localhost:0", **more: Any
 ) -> Iterator[Running]:
     """A server; `targets` are names within the tests' program, or whole targets."""
-    whole = [target if ".py:" in target else f"{PROGRAM}:{target}" for target in targets]
+    whole = [target if ":" in target else f"{PROGRAM}:{target}" for target in targets]
     loop = asyncio.new_event_loop()
     server = Server(whole, settings or ServiceSettings(workers=1), listen, **more)
     thread = threading.Thread(target=loop.run_forever, name="distgrad-test-server")

@@ -1,0 +1,116 @@
+"""Certificates for development: an authority of one's own, and what it vouches for."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from distgrad.errors import ConfigError
+
+if TYPE_CHECKING:
+    from cryptography import x509
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+DAYS = 365
+
+
+@dataclass(frozen=True)
+class _Issued:
+    certificate: x509.Certificate
+    key: ec.EllipticCurvePrivateKey
+
+
+def make_certificates(
+    folder: Path,
+    hosts: Sequence[str] = ("localhost", "127.0.0.1", "::1"),
+    clients: Sequence[str] = ("client",),
+    days: int = DAYS,
+) -> list[Path]:
+    """Makes an authority and certificates of a server and of clients, in PEM.
+
+    Arguments:
+        folder: made if need be. Gets ca.pem, server.pem, server-key.pem, and NAME.pem and NAME-key.pem for each client;
+            not the authority's key, which is forgotten: to add one, make all anew.
+        hosts: names and addresses at which the server is reached.
+        clients: names of clients, by which the server tells them apart.
+
+    Raises:
+        ConfigError: `cryptography` is not installed, or there are such files already.
+        OSError: the folder cannot be written.
+    """
+    try:
+        authority = _issue("distgrad development authority", None, [], days)
+    except ImportError:
+        raise ConfigError("certificates need `cryptography`: pip install 'distgrad[service]'") from None
+    made = {"server": _issue("server", authority, hosts, days)}
+    made |= {name: _issue(name, authority, [], days) for name in clients}
+    folder.mkdir(parents=True, exist_ok=True)
+    written = [_write(folder / "ca.pem", _certificate_pem(authority), 0o644)]
+    for name, issued in made.items():
+        written.append(_write(folder / f"{name}.pem", _certificate_pem(issued), 0o644))
+        written.append(_write(folder / f"{name}-key.pem", _key_pem(issued), 0o600))
+    return written
+
+
+def _issue(name: str, authority: _Issued | None, hosts: Sequence[str], days: int) -> _Issued:
+    """A certificate and its key; an authority's own when there is no authority."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    now = datetime.now(UTC)
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(authority.certificate.subject if authority else subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(hours=1))
+        .not_valid_after(now + timedelta(days=days))
+        .add_extension(x509.BasicConstraints(ca=authority is None, path_length=None), critical=True)
+    )
+    if hosts:
+        builder = builder.add_extension(x509.SubjectAlternativeName([_host(host) for host in hosts]), critical=False)
+    if authority is not None:
+        usage = ExtendedKeyUsageOID.SERVER_AUTH if hosts else ExtendedKeyUsageOID.CLIENT_AUTH
+        builder = builder.add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
+    return _Issued(builder.sign(authority.key if authority else key, hashes.SHA256()), key)
+
+
+def _host(host: str) -> Any:
+    from cryptography import x509
+
+    try:
+        return x509.IPAddress(ipaddress.ip_address(host))
+    except ValueError:
+        return x509.DNSName(host)
+
+
+def _certificate_pem(issued: _Issued) -> bytes:
+    from cryptography.hazmat.primitives.serialization import Encoding
+
+    return issued.certificate.public_bytes(Encoding.PEM)
+
+
+def _key_pem(issued: _Issued) -> bytes:
+    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+    return issued.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+
+
+def _write(path: Path, content: bytes, mode: int) -> Path:
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    except FileExistsError:
+        raise ConfigError(f"{path} exists already: name another folder, or remove it") from None
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+    return path
