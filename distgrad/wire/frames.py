@@ -132,7 +132,7 @@ def frame_head(sequence: int, acknowledged: int, rest: bytes) -> bytes:
 
 
 def append_payload(head: bytes, pieces: Sequence[Buffer], size: int) -> list[Buffer]:
-    """The bytes of a frame, given those of all fields but padding and payload. The first piece is all but the payload."""
+    """The bytes of a frame, given those of all fields but padding and payload. The first piece is all but that."""
     if not size:
         return [head]
     payload = _PAYLOAD_TAG + varint(size)
