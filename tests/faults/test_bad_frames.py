@@ -134,6 +134,18 @@ def target(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         target.close()
 
 
+def test_every_message_has_somebody_who_takes_it() -> None:
+    by_links = {"hello", "welcome", "goodbye", "heartbeat", "chunk", "request", "reply"}
+    taken: set[type] = set()
+    for kind in (WorkerTarget, CoordinatorTarget):
+        target = kind()
+        taken |= target.process.messages.keys() | target.process.requests.keys()
+        target.close()
+    bodies = [kind.DESCRIPTOR.oneofs_by_name["body"] for kind in (pb.Frame, pb.Request)]
+    others = {field.message_type.name for body in bodies for field in body.fields if field.name not in by_links}
+    assert {kind.DESCRIPTOR.name for kind in taken} == others
+
+
 def check(target: Target, sent: list[bytes], role: int, renumbered: bool) -> None:
     reason = target.visit(list(numbered(sent)) if renumbered else sent, role)
     assert "internal error" not in reason

@@ -13,9 +13,11 @@ import pytest
 
 import distgrad as dg
 from distgrad.errors import ContextClosed, ContextError, RemoteError, Timeout
+from distgrad.graph.context import Context
+from distgrad.graph.process import Process
 
 from .shards import Dense, Gate, Router
-from .worlds import SPREAD, TOGETHER, ClusterWorld, agree, assert_empty, cluster_world
+from .worlds import SPREAD, TOGETHER, ClusterWorld, agree, assert_empty, cluster_world, same
 
 X = np.array([0.3, -1.2, 0.7])
 Y = np.array([1.1, 0.4, -0.5])
@@ -351,6 +353,28 @@ def test_contexts_in_threads_do_not_see_each_other(world: ClusterWorld) -> None:
         assert first.keys() == second.keys()
         for name in first:
             np.testing.assert_array_equal(first[name], second[name])
+
+
+def test_several_drivers_at_once_do_not_see_each_other(world: ClusterWorld) -> None:
+    """The same shards, the same paths, other numbers: a client, and two workers that run programs of their own."""
+
+    def drive(process: Process, scale: float) -> list[Any]:
+        x = dg.tensor(X * scale, requires_grad=True)
+        a, b, r = map(process.handle, "abr")
+        found = []
+        for _ in range(3):
+            with Context(process) as ctx:
+                h = r.through(a.forward(x), a, b)
+                b.ignores(h, x)
+                ctx.backward(b.loss(h, scale))
+                found.append({"x": ctx.gradient(x), **ctx.gradients(a), **ctx.gradients(r)})
+        return found
+
+    drivers = [world.cluster.driver, world.cluster.workers["w0"], world.cluster.workers["w1"]]
+    alone = [drive(process, 1.0 + k) for k, process in enumerate(drivers)]
+    beside = in_threads(*(partial(drive, process, 1.0 + k) for k, process in enumerate(drivers)))
+    same(beside, alone, "side by side", exact=True)
+    assert not np.array_equal(alone[0][0]["x"], alone[1][0]["x"])
 
 
 # ---- asyncio ---------------------------------------------------------------------------------------------------------

@@ -56,6 +56,7 @@ refs = st.builds(
     context=st.text(),
     path=st.lists(st.integers(-(2**31), 2**31 - 1), max_size=4).map(tuple),
     steps=st.lists(st.integers(-(2**63), 2**63 - 1) | st.text(), max_size=3).map(tuple),
+    incarnation=st.integers(0, 2**64 - 1),
 )
 leaves = (
     st.none()

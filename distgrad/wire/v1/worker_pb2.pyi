@@ -118,14 +118,6 @@ class Drop(_message.Message):
     refs: _containers.RepeatedCompositeFieldContainer[_tensor_pb2.RefId]
     def __init__(self, refs: _Optional[_Iterable[_Union[_tensor_pb2.RefId, _Mapping]]] = ...) -> None: ...
 
-class Cancel(_message.Message):
-    __slots__ = ("context", "path")
-    CONTEXT_FIELD_NUMBER: _ClassVar[int]
-    PATH_FIELD_NUMBER: _ClassVar[int]
-    context: str
-    path: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, context: _Optional[str] = ..., path: _Optional[_Iterable[int]] = ...) -> None: ...
-
 class Fetch(_message.Message):
     __slots__ = ("ref", "edge")
     REF_FIELD_NUMBER: _ClassVar[int]
