@@ -32,6 +32,7 @@ LAZY: dict[str, str] = {
     "remote": "distgrad.worker.shard:remote",
     "served": "distgrad.service.served:served",
     "LocalCluster": "distgrad.cluster.local:LocalCluster",
+    "RayCluster": "distgrad.cluster.ray:RayCluster",
     "connect": "distgrad.cluster.connect:connect",
     "client": "distgrad.service.client:client",
     "Lossy": "distgrad.transport.settings:Lossy",
@@ -95,5 +96,6 @@ if TYPE_CHECKING:
     from distgrad.cluster.local import LocalCluster as LocalCluster
     from distgrad.service.client import client as client
     from distgrad.service.served import served as served
+    from distgrad.cluster.ray import RayCluster as RayCluster
     from distgrad.worker.shard import Shard as Shard
     from distgrad.worker.shard import remote as remote

@@ -24,6 +24,14 @@ from .options import link_options
     metavar="HOST:PORT",
     help="Train on workers that have joined this coordinator, instead of on this machine.",
 )
+@click.option(
+    "--ray",
+    metavar="ADDRESS",
+    help='Train on workers that Ray runs: "auto" for the Ray this machine belongs to, "local" to start one here.',
+)
+@click.option(
+    "--ray-cpus", metavar="CPUS", type=float, default=1.0, show_default=True, help="What each worker takes of Ray's."
+)
 @click.option("--resume", is_flag=True, help="Continue from the newest checkpoint.")
 @click.option("--fresh", is_flag=True, help="Begin anew, removing the checkpoints of an earlier run.")
 @click.option(
@@ -36,20 +44,28 @@ def train(
     job: Path,
     workers: int | None,
     cluster: str | None,
+    ray: str | None,
+    ray_cpus: float,
     resume: bool,
     fresh: bool,
     overrides: tuple[str, ...],
     display: str | None,
     settings: TransportSettings,
 ) -> None:
-    """Trains the job in the file JOB on worker processes of this machine, or of a cluster. The options for links, from
-    --cluster-name to --insecure, are for a cluster."""
+    """Trains the job in the file JOB on worker processes of this machine, of a cluster, or on Ray. The options for
+    links, from --cluster-name to --insecure, are for those on other machines."""
     if resume and fresh:
         raise click.UsageError("--resume continues an earlier run and --fresh removes it: choose one")
+    if cluster and ray:
+        raise click.UsageError("--cluster trains on workers that have joined and --ray on Ray's: choose one")
     training = Training(job, overrides, workers, resume, fresh)
     console = Console()
     with DISPLAYS[display or ("bar" if console.is_terminal else "plain")](console) as show:
         if cluster:
             train_on_cluster(training, cluster, settings, show)
+        elif ray:
+            from distgrad.cluster.ray import train_on_ray  # which needs the package ray
+
+            train_on_ray(training, ray, ray_cpus, settings, show)
         else:
             run(training, show)

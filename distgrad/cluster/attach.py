@@ -8,6 +8,7 @@ import secrets
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from distgrad.coordinator.checkpoint import remove_leftovers
@@ -43,8 +44,17 @@ def train_on_cluster(training: Training, coordinator: str, settings: TransportSe
         DistgradError: the job cannot be trained, for example ConfigError or RemoteError.
     """
     with attached(training, TRAINER, report) as run:
-        run.begin(name=f"{TRAINER}-{secrets.token_hex(3)}", listen="", settings=settings, coordinator=coordinator)
+        links = for_job(settings, run.job)
+        run.begin(name=f"{TRAINER}-{secrets.token_hex(3)}", listen="", settings=links, coordinator=coordinator)
         run.follow()
+
+
+def for_job(settings: TransportSettings, job: Job) -> TransportSettings:
+    """The settings of links, with what a job says of them."""
+    limits = job.limits
+    return replace(
+        settings, silence=limits.silence_seconds, max_transfer_bytes=limits.transfer_bytes, lossy=job.cluster.lossy
+    )
 
 
 @contextmanager

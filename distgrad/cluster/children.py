@@ -29,7 +29,7 @@ Heard = Callable[["Child", Event], None]
 TO_STOP_IN_ORDER = 1.0
 TO_STOP_AT_ALL = 0.3
 
-_THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
+THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 _TAIL_BYTES = 8192
 
 
@@ -230,7 +230,7 @@ def how_it_ended(child: Child) -> str:
 
 def _environment(blas_threads: int) -> dict[str, str]:
     """The children's environment. What it says of threads is read when NumPy is imported."""
-    environment = os.environ | dict.fromkeys(_THREADS, str(blas_threads))
+    environment = os.environ | dict.fromkeys(THREADS, str(blas_threads))
     home = str(Path(__file__).parents[2])
     if home not in site.getsitepackages():  # distgrad is not installed, or in place: let children find the same one
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, [home, os.environ.get("PYTHONPATH")]))

@@ -5,10 +5,7 @@ from __future__ import annotations
 import os
 import queue
 import signal
-import socket
 import threading
-import time
-from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,21 +13,16 @@ from pathlib import Path
 from distgrad.autograd.allocator import keep_freed_memory
 from distgrad.coordinator.membership import Member
 from distgrad.coordinator.server import Coordinator
-from distgrad.errors import ConfigError, LinkError, WorkerLost
-from distgrad.transport.addresses import tcp_address, unix_address
+from distgrad.errors import ConfigError, WorkerLost
+from distgrad.transport.addresses import unix_address
 from distgrad.transport.grpc_health import health_listener
 from distgrad.transport.settings import TransportSettings
 from distgrad.worker.member import choose_name
 from distgrad.worker.worker import Worker
 
 from .environment import read_launch
+from .joining import Announce, await_listener, own_host_towards
 from .signals import Interrupted, ending_signals
-
-Announce = Callable[[str], None]
-
-# Seconds between two looks whether a coordinator is there, and for each of them.
-_BETWEEN_LOOKS = 0.5
-_FOR_A_LOOK = 2.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,7 +105,7 @@ def run_worker(options: WorkerOptions, settings: TransportSettings, announce: An
             "there is no coordinator to join: say --join HOST:PORT, or set DISTGRAD_JOIN; and neither MASTER_ADDR nor "
             "SLURM_JOB_NODELIST is set"
         )
-    _await_listener(coordinator, options.patience, announce)
+    await_listener(coordinator, options.patience, announce)
     name = options.name or launch.name or choose_name(coordinator, settings)
     listen, advertise = _own_addresses(options, coordinator)
     heard: queue.SimpleQueue[signal.Signals | str] = queue.SimpleQueue()
@@ -142,54 +134,13 @@ def _news(member: Member, workers: int, expected: int) -> str:
     return f"{news}; {workers} of {expected} workers are here" if expected and member.role == "worker" else news
 
 
-def _await_listener(address: str, patience: float, announce: Announce) -> None:
-    """Returns when somebody listens at an address; says so when it has to wait.
-
-    Raises:
-        LinkError: nobody came.
-        ConfigError: it is no address.
-    """
-    if unix_address(address) is not None:
-        return
-    host, port = tcp_address(address)
-    deadline = time.monotonic() + patience
-    waiting = False
-    while True:
-        try:
-            socket.create_connection((host, port), _FOR_A_LOOK).close()
-            return
-        except OSError as error:
-            if time.monotonic() >= deadline:
-                raise LinkError(
-                    f"no coordinator is at {address}, after {patience:g} s: {error}. Start it with `distgrad "
-                    f"coordinator --listen ...`, or wait longer for it with --patience"
-                ) from error
-            if not waiting:
-                announce(f"waiting up to {patience:g} s for the coordinator at {address}: {error}")
-            waiting = True
-        time.sleep(_BETWEEN_LOOKS)  # nothing tells that somebody listens over there
-
-
 def _own_addresses(options: WorkerOptions, coordinator: str) -> tuple[str, str]:
     """Where a worker listens, and at which host others reach it if that is every address of this machine."""
     if unix_address(coordinator) is not None:
         return options.listen, options.advertise
-    own = _own_host_towards(coordinator)
+    own = own_host_towards(coordinator)
     return options.listen or f"{own}:0", options.advertise or (own if _is_wildcard(options.listen) else "")
 
 
 def _is_wildcard(address: str) -> bool:
     return address.startswith(("0.0.0.0:", "[::]:"))
-
-
-def _own_host_towards(address: str) -> str:
-    """The address of this machine on the way to another."""
-    try:
-        found = socket.getaddrinfo(*tcp_address(address), type=socket.SOCK_DGRAM)
-        family, kind, protocol, _, target = found[0]
-        with socket.socket(family, kind, protocol) as probe:
-            probe.connect(target)  # sends nothing: the system only chooses the way
-            own = probe.getsockname()[0]
-    except OSError as error:
-        raise LinkError(f"{address} does not lead to a coordinator: {error}") from error
-    return f"[{own}]" if ":" in own else own

@@ -61,7 +61,7 @@ class LocalCluster(Client):
         timeout: float = 30.0,
         lossy: Lossy = LOSSLESS,
     ) -> None:
-        names = _names(workers)
+        names = worker_names(workers)
         if blas_threads < 1:
             raise ConfigError(f"blas_threads={blas_threads}, expected at least 1")
         settings = TransportSettings(cluster="local", token=secrets.token_hex(16), lossy=lossy)
@@ -135,7 +135,7 @@ class LocalCluster(Client):
         return f"<LocalCluster of {', '.join(child.name for child in self._children)} in {self.directory}>"
 
 
-def _names(workers: int | Sequence[str]) -> list[str]:
+def worker_names(workers: int | Sequence[str]) -> list[str]:
     names = [f"w{number}" for number in range(workers)] if isinstance(workers, int) else list(workers)
     if not names or len(set(names)) < len(names):
         raise ConfigError(f"workers={workers!r}, expected a number of at least 1 or different names")

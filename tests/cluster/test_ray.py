@@ -1,0 +1,130 @@
+"""Workers on Ray: a real one, with several nodes on this machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import distgrad as dg
+from distgrad.errors import ConfigError, Timeout, WorkerLost
+from tests.processes import DEADLINE, eventually
+
+pytestmark = [pytest.mark.slow, pytest.mark.ray]
+
+ray = pytest.importorskip("ray")
+
+ROOT = Path(__file__).parents[2]
+PROGRAMS = ROOT / "workers"
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    """A Ray of two nodes with two CPUs each, which this process has joined."""
+    from ray.cluster_utils import Cluster
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_AUTH_MODE", "disabled")
+        nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
+        nodes.add_node(num_cpus=2)
+        ray.init(address=nodes.address, log_to_driver=False, logging_level="ERROR")
+        yield nodes.address
+        assert not list(Path(tempfile.gettempdir()).glob("distgrad*")), "workers on Ray leave nothing on their nodes"
+        ray.shutdown()
+        nodes.shutdown()
+
+
+@pytest.fixture(scope="module")
+def cluster(address: str) -> Iterator[dg.RayCluster]:
+    with dg.RayCluster(workers=2, programs=PROGRAMS) as cluster:
+        yield cluster
+
+
+def test_workers_are_spread_over_rays_nodes(cluster: dg.RayCluster) -> None:
+    nodes = {node for node, _ in cluster._workers.wait(DEADLINE).values()}
+    assert len(nodes) == 2
+    assert [worker.name for worker in cluster.workers] == ["w0", "w1"]
+
+
+def test_a_pass_through_them_gives_the_gradients_of_local_workers(cluster: dg.RayCluster) -> None:
+    def gradients(cluster: dg.RayCluster | dg.LocalCluster) -> dict[str, np.ndarray]:
+        a = cluster.place("a", "mlp.py:Stage", worker="w0", config={"inputs": 4, "outputs": 8})
+        b = cluster.place("b", "mlp.py:Classifier", worker="w1", config={"inputs": 8, "outputs": 3})
+        with cluster.context(step=0) as ctx:
+            ctx.backward(b.loss(a.forward(np.ones((5, 4), np.float32)), np.arange(5) % 3))
+            return ctx.gradients(a)
+
+    with dg.LocalCluster(workers=2, programs=PROGRAMS) as local:
+        expected = gradients(local)
+    found = gradients(cluster)
+    assert found.keys() == expected.keys()
+    assert all(found[name].tobytes() == expected[name].tobytes() for name in expected)
+
+
+def test_a_killed_worker_comes_back_under_its_name_in_a_new_life(cluster: dg.RayCluster) -> None:
+    def w1() -> object:
+        return next(worker for worker in cluster.workers if worker.name == "w1")
+
+    before = w1()
+    os.kill(before.pid, signal.SIGKILL)
+    assert eventually(lambda: w1().state == "alive" and w1().incarnation != before.incarnation)
+    again = cluster.place("again", "mlp.py:Stage", worker="w1", config={"inputs": 2, "outputs": 2})
+    assert again.state_dict().keys() == {"linear.weight", "linear.bias"}
+
+
+def test_what_ray_has_no_room_for_is_said(address: str) -> None:
+    with pytest.raises(Timeout, match=r"no room for 2 workers of 100 CPU each within 0.5 s: .* of its 4 CPUs are free"):
+        dg.RayCluster(workers=2, programs=PROGRAMS, cpus=100, timeout=0.5)
+
+
+def test_a_worker_that_cannot_start_says_why(address: str, tmp_path: Path) -> None:
+    from distgrad.cluster.ray_workers import RayWorkers
+    from distgrad.coordinator.server import Coordinator
+    from distgrad.transport.settings import TransportSettings
+
+    coordinator = Coordinator(TransportSettings(token="right"), "127.0.0.1:0")
+    with coordinator, RayWorkers(["w0"], tmp_path) as workers:
+        bound = coordinator.process.identity.address
+        workers.start(bound, TransportSettings(token="wrong"))
+        with pytest.raises(WorkerLost, match=r"worker w0 did not start on Ray: .*the token is not accepted there"):
+            workers.wait(DEADLINE)
+
+
+@pytest.mark.parametrize(
+    ("programs", "options", "message"),
+    [
+        ("no/such/folder", {}, "no/such/folder is not a folder of programs"),
+        (str(PROGRAMS), {"workers": 0}, "expected a number of at least 1"),
+    ],
+)
+def test_mistakes_are_explained(address: str, programs: str, options: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        dg.RayCluster(programs=programs, **options)
+
+
+def test_a_job_comes_to_the_same_bits_on_ray_as_on_this_machine(address: str, tmp_path: Path) -> None:
+    def train(name: str, *options: str) -> dict[str, bytes]:
+        directory = tmp_path / name
+        changes = ["--set", "steps=60", "--set", f"checkpoint.directory={directory}", "--set", "evaluation.every=60"]
+        done = subprocess.run(
+            [sys.executable, "-m", "distgrad", "train", "deploy/jobs/digits.toml", "--json", *changes, *options],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=90,
+        )
+        assert done.returncode == 0, done.stderr
+        events = [json.loads(line) for line in done.stdout.splitlines()]
+        assert {event["worker"] for event in events if event["event"] == "ready"} == {"w0", "w1", "w2"}
+        assert events[-1]["event"] == "done"
+        return {path.name: path.read_bytes() for path in (directory / "step-00000060").iterdir()}
+
+    assert train("ray", "--ray", address, "--ray-cpus", "0.5") == train("here")
