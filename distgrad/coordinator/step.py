@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import ExitStack
@@ -37,6 +38,10 @@ class Steps:
     Arguments:
         shards: of the job, by name.
         optimizer: of all of them.
+
+    Attributes:
+        shape: of the pipeline.
+        update_seconds: what the latest step took after its last microbatch.
     """
 
     def __init__(self, client: Client, job: Job, shards: Mapping[str, PlacedShard], optimizer: RemoteOptimizer) -> None:
@@ -45,9 +50,10 @@ class Steps:
         self._shards = shards
         self._optimizer = optimizer
         self._schedule = SCHEDULES[job.pipeline.schedule]
-        self._shape = pipeline_shape(client, job)
+        self.shape = pipeline_shape(client, job)
+        self.update_seconds = 0.0
         # A thread for each microbatch that may be alive: the others wait in line.
-        self._threads = ThreadPoolExecutor(self._schedule.window(self._shape), thread_name_prefix="microbatch")
+        self._threads = ThreadPoolExecutor(self._schedule.window(self.shape), thread_name_prefix="microbatch")
 
     def take(
         self, step: int, pieces: Sequence[Microbatch], check: Callable[[], None] = lambda: None
@@ -68,12 +74,14 @@ class Steps:
             loss = math.fsum(piece.share * value for piece, value in zip(pieces, losses, strict=True))
             if not math.isfinite(loss):
                 raise GradientError(f"step {step + 1}: the loss is {loss}, so the step was not taken; {_ADVICE}")
+            began = time.perf_counter()
             spec = self._job.optimizer
             turn = Turn(step % self._job.trainers, self._job.trainers, loss, check)
             result = self._optimizer.step(
                 *contexts, clip_norm=spec.clip_norm, learning_rate=spec.learning_rate(step), turn=turn
             )
             self._release(contexts)
+            self.update_seconds = time.perf_counter() - began
         if not result.applied:
             raise GradientError(
                 f"step {step + 1}: a gradient is not finite (loss {loss:g}), so the step was not taken; {_ADVICE}"
@@ -97,7 +105,7 @@ class Steps:
 
     def _microbatch(self, number: int, context: Context, piece: Microbatch) -> float:
         """Forward and backward of one microbatch, whose loss counts as its share of the step's. Returns that loss."""
-        urgencies = partial(self._schedule.urgencies, self._shape, microbatch=number)
+        urgencies = partial(self._schedule.urgencies, self.shape, microbatch=number)
         with context, urgent(urgencies(0)):
             inputs, targets = piece.values(self._shards)
             loss = run_stages(self._shards, self._job.pipeline.forward, inputs, targets, urgencies)
