@@ -13,11 +13,11 @@ so usually nothing is held.
 
     expect(roots, sources)     which nodes are involved
     seed / deliver(node, ...)  a gradient arrives
-    run_one()                  one task: start a node that is complete, or the vjp of one of its inputs
+    run_one()                  one task: a node that is complete, or the vjp of one input that nobody waits for
     waiting                    nodes that still miss a contribution
 
-Where a graph ends (variables; values received from another process) the gradient goes to the pass's `sink`. Tasks
-that lead to a node of `awaited` (another process waits for its gradient) run first, the others fill the gaps. With
+Where a graph ends (variables; values received from another process) the gradient goes to the pass's `sink`. What
+leads to a node of `awaited` (another process waits for its gradient) runs first, the rest fills the gaps. With
 nobody waiting it is a plain loop.
 """
 
@@ -25,6 +25,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -81,7 +82,6 @@ class Pass:
         self._halves: dict[Node, Any] = {}
         self._sums: dict[Node, Sum] = {}
         self._ready: list[tuple[Node, Any]] = []
-        self._tasks: deque[Callable[[], None]] = deque()
         self._fillers: deque[Callable[[], None]] = deque()
 
     # ---- before: who contributes to whom -----------------------------------------------------------------------------
@@ -194,19 +194,17 @@ class Pass:
     @property
     def idle(self) -> bool:
         """Whether nothing can run until another gradient is delivered."""
-        return not (self._ready or self._tasks or self._fillers)
+        return not (self._ready or self._fillers)
 
     @property
     def hurried(self) -> bool:
         """Whether something can run that may lead to a node another process waits for."""
-        return bool(self._tasks or (self._urgent and self._ready))
+        return bool(self._urgent and self._ready)
 
     def run_one(self) -> bool:
         """Runs one task, the most urgent first. False when there was none."""
         if self._ready:
             self._prepare(*self._ready.pop())
-        elif self._tasks:
-            self._tasks.popleft()()
         elif self._fillers:
             self._fillers.popleft()()
         else:
@@ -263,16 +261,20 @@ class Pass:
                 node.free()
 
     def _split(self, node: Node, gradient: Any) -> None:
-        """Makes the vjp of each input a task of its own, as another process waits for some of them."""
+        """Pulls back at once to the inputs that lead to what another process waits for. The others are tasks of their
+        own, for when there is nothing urgent."""
         shared = node.shared(gradient, self._record)
         pulls = [(i, parent) for i, parent in enumerate(node.inputs) if parent is not None]
         left = [len(pulls)]
         for i, parent in pulls:
-            queue = self._tasks if parent in self._urgent else self._fillers
-            queue.append(lambda i=i, parent=parent: self._task(node, i, parent, gradient, shared, left))  # type: ignore[misc]
+            if parent not in self._urgent:
+                self._fillers.append(partial(self._pull, node, i, parent, gradient, shared, left))
+        for i, parent in pulls:
+            if parent in self._urgent:
+                self._pull(node, i, parent, gradient, shared, left)
 
-    def _task(self, node: Node, i: int, parent: Node, gradient: Any, shared: Any, left: list[int]) -> None:
-        """The vjp of one input as a task of its own; the last one frees the node."""
+    def _pull(self, node: Node, i: int, parent: Node, gradient: Any, shared: Any, left: list[int]) -> None:
+        """The vjp of one of several inputs; the last one frees the node."""
         try:
             self._contribute(node, i, parent, gradient, shared)
         except Exception as error:

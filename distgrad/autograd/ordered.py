@@ -9,7 +9,6 @@ node. So there are no two calls of one name, and the bits are the same whichever
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator
 from typing import Any
 
@@ -46,18 +45,23 @@ class PlacedPass(Pass):
 class _MovingFrame(Frame):
     """The frame of what is done at one node after the other. Its path is worked out when somebody asks."""
 
-    __slots__ = ("_node", "_pass", "_what")
+    __slots__ = ("_calls", "_node", "_pass", "_what")
 
     def __init__(self, path: Path) -> None:
         super().__init__()
         self._pass = path
         self._node: Node | None = None
         self._what = 0
+        self.next_call = self._next_call
 
     def move(self, node: Node, what: int) -> None:
         self._node = node
         self._what = what
-        self.next_call = itertools.count().__next__
+        self._calls = 0
+
+    def _next_call(self) -> int:
+        self._calls += 1
+        return self._calls - 1
 
     @property
     def path(self) -> Path:

@@ -29,6 +29,7 @@ from distgrad.wire import (
     Recorded,
     decode_value,
     edge_to_pb,
+    encode_into,
     encode_value,
     error_from_pb,
     error_to_pb,
@@ -152,15 +153,16 @@ class LocalPass:
             # Infinite and undefined gradients at the edge of a domain are values, of which NumPy need not warn.
             with np.errstate(all="ignore"):
                 while not self.ended.done:
-                    if self._part.leisurely and self._step_aside():
+                    leisurely = self._part.leisurely
+                    if leisurely and self._step_aside():
                         return
-                    if self._part.leisurely is not leisure:
-                        leisure = not leisure
+                    if leisurely is not leisure:
+                        leisure = leisurely
                         self._process.executor.timesheet.begin(WEIGHTS if leisure else GRADIENTS)
                     messages = self._part.step()
-                    if messages is not None:
+                    if messages:
                         self._send(messages)
-                    elif self._stop(self._part):
+                    elif messages is None and self._stop(self._part):
                         return
         except BaseException as error:  # a vjp, a hook or a seed went wrong: the whole pass ends
             self._broken(error)
@@ -269,11 +271,11 @@ class LocalPass:
             case Start(seeds):
                 body = pb.Start(header=self._header)
                 body.seeds.extend(encode_value(seed, arrays, "gradient") for _, seed in sorted(seeds.items()))
-            case Gradients(gradients):
-                body = pb.Gradients(header=self._header)
+            case Gradients(gradients, count):
+                body = pb.Gradients(header=self._header, count=count)
                 for edge, gradient in gradients:
-                    value = encode_value(gradient, arrays, f"gradient of the {edge}")
-                    body.gradients.add(edge=edge_to_pb(edge), gradient=value)
+                    entry = body.gradients.add(edge=edge_to_pb(edge))
+                    encode_into(entry.gradient, gradient, arrays, edge)
             case Mark(reached, begin):
                 body = pb.Mark(header=self._header, reached=[edge_to_pb(edge) for edge in reached], begin=begin)
             case Resume():
@@ -290,7 +292,8 @@ class LocalPass:
                 seeds = [decode_value(seed, arrays) for seed in body.seeds]
                 return Start(dict(zip(positions, seeds, strict=True)))
             case pb.Gradients():
-                return Gradients([(edge_from_wire(g.edge), decode_value(g.gradient, arrays)) for g in body.gradients])
+                gradients = [(edge_from_wire(g.edge), decode_value(g.gradient, arrays)) for g in body.gradients]
+                return Gradients(gradients, body.count)
             case pb.Mark():
                 return Mark([edge_from_wire(edge) for edge in body.reached], body.begin)
             case pb.PassAck():
@@ -305,7 +308,12 @@ class LocalPass:
         if gradient is None:
             return None
         data = gradient.data if isinstance(gradient, Tensor) else gradient
-        array = data if isinstance(data, Rows) else normalise(np.asarray(data))
+        if isinstance(data, Rows):
+            array: Any = data
+        elif peer == self._process.name:
+            array = normalise(np.asarray(data))
+        else:  # the link does the same
+            array = np.asarray(data)
         if self._process.encoder is not None:
             context = self._share.identity
             way = (context.microbatch, self.path, edge)

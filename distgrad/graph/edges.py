@@ -12,7 +12,7 @@ import sys
 from typing import TYPE_CHECKING, Any, NamedTuple, Optional
 
 from distgrad.autograd.tape import Frame, Key, Node, Path
-from distgrad.wire import pb
+from distgrad.wire import edge_from_pb, pb
 
 if TYPE_CHECKING:
     from .share import Share
@@ -123,11 +123,5 @@ def _plain(edge: EdgeId) -> tuple[Any, ...]:
 
 def edge_from_wire(message: pb.EdgeId) -> EdgeId:
     """The edge a message names; WireError when it is malformed."""
-    from distgrad.wire import edge_from_pb
-
-    return _typed(edge_from_pb(message))
-
-
-def _typed(edge: Any) -> EdgeId:
-    path, direction, leaf, item, of = edge
-    return EdgeId(path, direction, leaf, item, None if of is None else _typed(of))
+    path, direction, leaf, item, of = edge_from_pb(message)
+    return EdgeId(path, direction, leaf, item, None if of is None else edge_from_wire(message.of))

@@ -162,7 +162,9 @@ class Part:
             case Start(seeds, others):
                 self._seed(seeds)
                 return self._posted([(peer, Start(theirs)) for peer, theirs in others.items()])
-            case Gradients(gradients):
+            case Gradients(gradients, count):
+                if count:
+                    self._participant.acknowledged(count, 0, ())
                 self._deliver(sender, gradients)
             case Mark(reached, begin):
                 return self._mark(reached, begin)
@@ -226,12 +228,11 @@ class Part:
     def _flush(self) -> list[Outgoing]:
         """What is complete, one message for each process."""
         outbox, self._outbox = self._outbox, {}
-        return self._posted(
-            [
-                (peer, Gradients([(edge, self._pack(edge, gradient, peer)) for edge, gradient in gradients]))
-                for peer, gradients in outbox.items()
-            ]
-        )
+        messages: list[Outgoing] = []
+        for peer, gradients in outbox.items():
+            packed = [(edge, self._pack(edge, gradient, peer)) for edge, gradient in gradients]
+            messages.append((peer, Gradients(packed, self._participant.acknowledges(peer))))
+        return self._posted(messages)
 
     def _posted(self, messages: list[Outgoing]) -> list[Outgoing]:
         """Counts messages that engage others. This process's own take the short way."""

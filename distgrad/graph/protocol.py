@@ -11,8 +11,9 @@ Here is decided; nothing is computed, sent or waited for. `part.py` adds the eng
 
 2. **Rest** is detected by Dijkstra and Scholten's rule ("Termination detection for diffusing computations", 1980). The
    message that engages an idle process makes its sender the *parent*. Any other is acknowledged when the process has no
-   work of its own. The parent is acknowledged when, besides, all that the process sent has been acknowledged; then the
-   process is idle again, and may be engaged anew. When the initiator is idle, all are: the pass is at rest.
+   work of its own, or with the next gradients that go there. The parent is acknowledged when there is no work and all
+   that the process sent has been acknowledged; then the process is idle again, and may be engaged anew. When the
+   initiator is idle, all are: the pass is at rest.
    Acknowledgements carry up the change in the number of waiting nodes and the names of the processes met. Nobody
    waiting: the pass is done. The usual graph ends here.
 
@@ -62,9 +63,10 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class Gradients:
-    """Gradients, or None, for sends of the receiver."""
+    """Gradients, or None, for sends of the receiver; and `count` of its messages are completed."""
 
     gradients: list[tuple[EdgeId, Any]]
+    count: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +174,11 @@ class Participant:
             raise ValueError(f"{self.me} got {-self.deficit} acknowledgements more than it sent messages")
         self.waiting_below += waiting
         self.met.update(met)
+
+    def acknowledges(self, peer: str) -> int:
+        """Gradients leave for `peer`: how many of its messages they acknowledge. The process stays engaged, so it will
+        still answer for what they have led to."""
+        return self.owed.pop(peer, 0)
 
     def worked(self, waiting: int) -> tuple[list[tuple[str, Acknowledgement]], Decision | None]:
         """There is no work here now, and `waiting` nodes wait: acknowledges what can be. At rest, decides."""

@@ -60,7 +60,7 @@ class _Refusal(Exception):
         super().__init__(message)
         self.steps: list[str] = []
 
-    def at(self, root: str) -> WireError:
+    def at(self, root: object) -> WireError:
         return WireError(f"{root}{''.join(reversed(self.steps))}: {self}")
 
 
@@ -84,8 +84,9 @@ def encode_value(tree: Any, arrays: list[Array], name: str = "value") -> pb.Valu
     return value
 
 
-def encode_into(value: pb.Value, tree: Any, arrays: list[Array], name: str = "value") -> None:
-    """As `encode_value`, into an empty message that is there already: a field of another."""
+def encode_into(value: pb.Value, tree: Any, arrays: list[Array], name: object = "value") -> None:
+    """As `encode_value`, into an empty message that is there already: a field of another. `name` is made text only for
+    an error."""
     count = len(arrays)
     try:
         _encode(value, tree, arrays, MAX_DEPTH)

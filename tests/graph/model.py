@@ -152,9 +152,9 @@ def frozen(message: Message) -> Any:
     match message:
         case Start(seeds):
             return ("start", tuple(sorted((k, float(s)) for k, s in seeds.items())))
-        case Gradients(gradients):
+        case Gradients(gradients, count):
             # Their order within a message is of no consequence.
-            return ("gradients", tuple(sorted((e, None if g is None else float(g)) for e, g in gradients)))
+            return ("gradients", tuple(sorted((e, None if g is None else float(g)) for e, g in gradients)), count)
         case Mark(reached, begin):
             return ("mark", tuple(sorted(reached)), begin)
         case Resume():
@@ -168,7 +168,7 @@ def thawed(message: Any) -> Message:
     if kind == "start":
         return Start({k: np.float64(s) for k, s in rest[0]})
     if kind == "gradients":
-        return Gradients([(e, None if g is None else np.float64(g)) for e, g in rest[0]])
+        return Gradients([(e, None if g is None else np.float64(g)) for e, g in rest[0]], rest[1])
     if kind == "mark":
         return Mark(list(rest[0]), rest[1])
     return Resume() if kind == "resume" else Acknowledgement(*rest)
@@ -199,7 +199,10 @@ class Witness:
             own = seeds.pop(self.name, {})
             self.part.inbox.append((self.name, Start(own, seeds)))
         else:
-            self.delivered.add(event[1:] if event[2][0] != "ack" else event[2])
+            _, sender, message = event
+            if message[0] == "gradients":
+                message = message[:-1]  # what it acknowledges besides is of the protocol
+            self.delivered.add(message if message[0] == "ack" else (sender, message))
             self.part.inbox.append((event[1], thawed(event[2])))
         self.restless |= bool(self.part.inbox)
         while (sent := self.part.step()) is not None:

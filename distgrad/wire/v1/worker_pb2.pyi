@@ -213,12 +213,14 @@ class Start(_message.Message):
     def __init__(self, header: _Optional[_Union[Pass, _Mapping]] = ..., seeds: _Optional[_Iterable[_Union[_tensor_pb2.Value, _Mapping]]] = ...) -> None: ...
 
 class Gradients(_message.Message):
-    __slots__ = ("header", "gradients")
+    __slots__ = ("header", "gradients", "count")
     HEADER_FIELD_NUMBER: _ClassVar[int]
     GRADIENTS_FIELD_NUMBER: _ClassVar[int]
+    COUNT_FIELD_NUMBER: _ClassVar[int]
     header: Pass
     gradients: _containers.RepeatedCompositeFieldContainer[EdgeGradient]
-    def __init__(self, header: _Optional[_Union[Pass, _Mapping]] = ..., gradients: _Optional[_Iterable[_Union[EdgeGradient, _Mapping]]] = ...) -> None: ...
+    count: int
+    def __init__(self, header: _Optional[_Union[Pass, _Mapping]] = ..., gradients: _Optional[_Iterable[_Union[EdgeGradient, _Mapping]]] = ..., count: _Optional[int] = ...) -> None: ...
 
 class EdgeGradient(_message.Message):
     __slots__ = ("edge", "gradient")
