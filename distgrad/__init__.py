@@ -34,6 +34,7 @@ LAZY: dict[str, str] = {
     "LocalCluster": "distgrad.cluster.local:LocalCluster",
     "RayCluster": "distgrad.cluster.ray:RayCluster",
     "connect": "distgrad.cluster.connect:connect",
+    "deadline": "distgrad.graph.deadlines:deadline",
     "client": "distgrad.service.client:client",
     "Lossy": "distgrad.transport.settings:Lossy",
 }
@@ -94,6 +95,7 @@ if TYPE_CHECKING:
     from distgrad import optim as optim
     from distgrad.cluster.connect import connect as connect
     from distgrad.cluster.local import LocalCluster as LocalCluster
+    from distgrad.graph.deadlines import deadline as deadline
     from distgrad.service.client import client as client
     from distgrad.service.served import served as served
     from distgrad.cluster.ray import RayCluster as RayCluster

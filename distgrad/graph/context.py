@@ -16,9 +16,10 @@ from distgrad.errors import ContextError
 from distgrad.wire import decode_value, pb
 
 from .caller import issued
+from .deadlines import Deadline
 from .functional import next_path
 from .handles import ShardHandle
-from .initiator import Deadline, Initiator, Run
+from .initiator import Initiator, Run
 from .inputs import Input, find_inputs, find_variables
 from .refs import Issued, Ref
 from .share import Share, active

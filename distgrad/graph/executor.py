@@ -18,6 +18,7 @@ from distgrad import errors
 from distgrad.transport.reading import leave_reading, reading_here
 
 from .baton import Baton, Statistics
+from .deadlines import current
 from .timesheet import Timesheet
 from .waiting import Job, OnCancelled, OrderKey, Priority, Promise, Task, TaskState, Urgency
 
@@ -140,14 +141,19 @@ class Executor:
     ) -> None:
         """Returns once `thing` has happened; meanwhile other jobs compute. `what` names it in messages.
 
-        `timeout` (seconds; None: no limit) bounds the waiting for `thing`, not for the turn that follows; if `thing`
-        has happened by then, it wins over timeout and cancellation. A thread that holds no baton simply blocks.
+        `timeout` (seconds; None: no limit) and a `deadline` block around bound the waiting for `thing`, not for the
+        turn that follows; if `thing` has happened by then, it wins over them and over cancellation. A thread that holds
+        no baton simply blocks.
 
         Raises:
             Timeout: `thing` has not happened.
             Cancelled: the job was told to stop, and `thing` has not happened.
             ResourceExhausted: too many jobs wait already.
         """
+        limit = current().left
+        limited = limit is not None and (timeout is None or limit < timeout)
+        if limited:
+            timeout = limit
         if isinstance(thing, Promise):
             happened = self._wait_for(thing, timeout, what)
         elif hasattr(thing, "add_done_callback"):
@@ -156,6 +162,8 @@ class Executor:
             happened = self._wait_for(promise, timeout, what)
         else:
             happened = self._wait_for_event(thing, timeout, what)
+        if not happened and limited:
+            raise errors.Timeout(f"{what} did not come before the deadline of {current().timeout:g} s had passed")
         if not happened:
             raise errors.Timeout(f"{what} did not come within {timeout:g} s")
 

@@ -18,7 +18,8 @@ from distgrad.autograd.tape import Frame, Node, Path
 from distgrad.autograd.tensor import Boxed, Tensor
 from distgrad.errors import CannotTravel, ContextError, GradientError
 
-from .initiator import Deadline, Initiator
+from .deadlines import Deadline
+from .initiator import Initiator
 from .share import Share, active
 
 if TYPE_CHECKING:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ from distgrad.errors import Cancelled, ContextError, DistgradError, GradientErro
 from distgrad.wire import RefName, pb, ref_to_pb
 
 from .backward import LocalPass
+from .deadlines import Deadline
 from .inputs import Input, Remote
 from .refs import Outcome, Ref
 from .share import Share
@@ -207,7 +207,7 @@ class Run:
         except Timeout as error:
             if deadline.left != 0.0:
                 raise  # it is the error of a call
-            raise deadline.passed(self._share) from error
+            raise _too_long(self._share, deadline) from error
 
     async def wait_async(self, deadline: Deadline) -> None:
         """`wait` for coroutines. Cancelling it aborts the pass everywhere."""
@@ -222,7 +222,7 @@ class Run:
         except TimeoutError as error:
             if deadline.left != 0.0:
                 raise
-            raise deadline.passed(self._share) from error
+            raise _too_long(self._share, deadline) from error
 
     def __enter__(self) -> Run:
         return self
@@ -271,17 +271,5 @@ class Run:
         return None if names is None else whole
 
 
-class Deadline:
-    """Seconds that are left of a timeout; None for ever."""
-
-    def __init__(self, timeout: float | None) -> None:
-        self._timeout = timeout
-        self._end = None if timeout is None else time.monotonic() + timeout
-
-    @property
-    def left(self) -> float | None:
-        return None if self._end is None else max(0.0, self._end - time.monotonic())
-
-    def passed(self, share: Share) -> Timeout:
-        """The error of a pass that took too long."""
-        return Timeout(f"backward of context {share.id} did not end within {self._timeout:g} s")
+def _too_long(share: Share, deadline: Deadline) -> Timeout:
+    return Timeout(f"backward of context {share.id} did not end within {deadline.timeout:g} s")

@@ -24,7 +24,7 @@ from .share import Share
 from .values import arrays_of
 
 if TYPE_CHECKING:
-    from .initiator import Deadline
+    from .deadlines import Deadline
     from .process import Process
 
 # What the part of a context's owner that is in no call is called.
