@@ -74,12 +74,20 @@ class ClusterSpec:
 
 @dataclass(frozen=True)
 class ShardSpec:
-    """One piece of the model. `worker`: None lets the coordinator choose. `config`: keyword arguments of the class."""
+    """One piece of the model.
+
+    Attributes:
+        worker: None lets the coordinator choose.
+        config: keyword arguments of the class.
+        recompute: between forward and backward its calls keep their arguments alone, and are computed again on the way
+            back: less memory for more time, and the same bits (`dg.checkpoint`).
+    """
 
     name: Name
     program: Program
     worker: str | None = None
     config: Mapping[str, Any] = field(default_factory=dict)
+    recompute: bool = False
 
 
 @dataclass(frozen=True)

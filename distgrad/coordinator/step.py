@@ -9,9 +9,11 @@ from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from functools import partial
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 
+from distgrad.autograd.checkpoint import checkpoint
 from distgrad.errors import GradientError
 from distgrad.graph.context import Context
 from distgrad.graph.urgency import urgent
@@ -47,7 +49,8 @@ class Steps:
     def __init__(self, client: Client, job: Job, shards: Mapping[str, PlacedShard], optimizer: RemoteOptimizer) -> None:
         self._client = client
         self._job = job
-        self._shards = shards
+        recomputed = {spec.name for spec in job.shards if spec.recompute}
+        self._shards = {name: _Recomputed(it) if name in recomputed else it for name, it in shards.items()}
         self._optimizer = optimizer
         self._schedule = SCHEDULES[job.pipeline.schedule]
         self.shape = pipeline_shape(client, job)
@@ -126,6 +129,16 @@ class Steps:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._threads.shutdown()
+
+
+class _Recomputed:
+    """A shard whose calls keep only their arguments, and are computed again on the way back."""
+
+    def __init__(self, shard: PlacedShard) -> None:
+        self._shard = shard
+
+    def __getattr__(self, method: str) -> Callable[..., Any]:
+        return checkpoint(getattr(self._shard, method))
 
 
 def pipeline_shape(client: Client, job: Job) -> Shape:

@@ -192,7 +192,7 @@ class Host:
         share = active.get()
         assert share is not None, "a call runs in the share it came in"
         training = share.records
-        path = tape.mode.get().frame.path
+        path = tuple(call.path)  # not the frame's: a call that is computed again must draw the same
         random = nn.random.seeded(seed, call.shard, call.context.step, call.context.microbatch, *path)
         with random, nn.staged_buffers() as updates, nullcontext() if training else nn.evaluating():
             value = function(*args, **kwargs)

@@ -67,6 +67,13 @@ def test_no_warm_up_changes_a_bit(reference: Run, tmp_path: Path, warm_up: int) 
     assert run.state == reference.state
 
 
+@pytest.mark.parametrize("shards", [["stem"], ["noise"], ["stem", "noise", "head"]])
+def test_computing_again_changes_no_bit(reference: Run, tmp_path: Path, shards: list[str]) -> None:
+    run = Run(job(tmp_path, *(f"shard.{name}.recompute=true" for name in shards)))
+    assert run.state == reference.state
+    assert run.losses() == reference.losses()
+
+
 # ---- memory ----------------------------------------------------------------------------------------------------------
 
 
