@@ -1,0 +1,380 @@
+"""What a stranger can do to a server: nothing but be refused, and be written down."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import logging
+import re
+import resource
+import socket
+import ssl
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+
+from distgrad.errors import ConfigError
+from distgrad.service import certificates, local
+from distgrad.service.certificates import make_certificates
+from distgrad.service.settings import ServiceSettings
+from distgrad.transport.local_messages import INLINE, LENT, packed
+from distgrad.transport.settings import TLS
+from distgrad.wire import pb
+from distgrad.wire.exchanges import encode_exchange
+from tests.processes import eventually
+from tests.service.raw import DEADLINE, SERVICE, Failed, Local, Running, Streaming, Unary, question, serving
+
+TOKENS = """
+[alice]
+role = "client"
+token = "a-token"
+[root]
+role = "admin"
+token = "r-token"
+[machine]
+role = "worker"
+token = "w-token"
+"""
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """A server that wants tokens."""
+    path = tmp_path_factory.mktemp("tokens") / "tokens.toml"
+    path.write_text(TOKENS)
+    with serving(["sine"], ServiceSettings(workers=1, tokens=path)) as running:
+        yield running
+
+
+def refusals(caplog: pytest.LogCaptureFixture) -> list[dict[str, Any]]:
+    """The audit."""
+    return [json.loads(record.getMessage()) for record in caplog.records if record.name == "distgrad.audit"]
+
+
+# ---- tokens and roles ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("token", "method", "code"),
+    [
+        ("", "ListFunctions", "UNAUTHENTICATED"),
+        ("wrong", "ListFunctions", "UNAUTHENTICATED"),
+        ("", "GetLocalSocket", "UNAUTHENTICATED"),
+        ("w-token", "ListFunctions", "PERMISSION_DENIED"),
+        ("a-token", "GetStatistics", "PERMISSION_DENIED"),
+    ],
+)
+def test_a_call_that_is_not_allowed_is_refused_and_written_down(
+    guarded: Running, caplog: pytest.LogCaptureFixture, token: str, method: str, code: str
+) -> None:
+    client = Unary(guarded.address, token)
+    with caplog.at_level(logging.WARNING), pytest.raises(Failed) as raised:
+        client.call(method, b"")
+    assert raised.value.code == code
+    (line,) = refusals(caplog)
+    assert (line["event"], line["code"], line["method"]) == ("refused", code, f"{SERVICE}/{method}")
+    assert line["peer"].startswith("ip")
+    if token:
+        assert token not in json.dumps(line)
+    client.close()
+
+
+def test_streams_want_a_token_too(guarded: Running) -> None:
+    stream = Streaming(guarded.address)
+    stream.send("evaluate", function="sine", arguments=[np.ones(2)])
+    with pytest.raises(grpc.RpcError, match="a token is needed"):
+        stream.next()
+    stream.close()
+
+
+def test_the_right_tokens_work_and_health_needs_none(guarded: Running) -> None:
+    for token, method in (("a-token", "ListFunctions"), ("r-token", "GetStatistics")):
+        client = Unary(guarded.address, token)
+        assert client.call(method, b"")
+        client.close()
+    anyone = Unary(guarded.address)
+    check = anyone.channel.unary_unary("/grpc.health.v1.Health/Check")
+    assert pb.HealthCheckResponse.FromString(check(b"", timeout=DEADLINE)).status == 1
+    anyone.close()
+
+
+def test_a_session_is_its_owners(guarded: Running) -> None:
+    alice, root = Unary(guarded.address, "a-token"), Unary(guarded.address, "r-token")
+    opened = alice.ask("linearize", function="sine", arguments=[np.ones(2)])
+    with pytest.raises(Failed, match="no such session"):
+        root.ask("evaluate", session=opened["session"])
+    alice.ask("close_session", session=opened["session"])
+    alice.close()
+    root.close()
+
+
+# ---- TLS -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Certificates of our authority, of another, and of ours that have expired."""
+    pytest.importorskip("cryptography")
+    folder = tmp_path_factory.mktemp("certificates")
+    make_certificates(folder / "ours", clients=["alice"])
+    make_certificates(folder / "others", clients=["alice"])
+    return {"ours": folder / "ours", "others": folder / "others"}
+
+
+def tls_settings(folder: Path, authority: bool = True) -> ServiceSettings:
+    tls = TLS(
+        certificate=folder / "server.pem",
+        key=folder / "server-key.pem",
+        authority=folder / "ca.pem" if authority else None,
+    )
+    return ServiceSettings(workers=1, tls=tls, local_socket=False)
+
+
+def credentials(authority: Path, client: Path | None) -> Any:
+    return grpc.ssl_channel_credentials(
+        (authority / "ca.pem").read_bytes(),
+        (client / "alice-key.pem").read_bytes() if client else None,
+        (client / "alice.pem").read_bytes() if client else None,
+    )
+
+
+def test_with_mtls_only_clients_that_our_authority_vouches_for_get_in(folders: dict[str, Path]) -> None:
+    ours, others = folders["ours"], folders["others"]
+    with serving(["sine"], tls_settings(ours)) as running:
+        client = Unary(running.address, credentials=credentials(ours, ours))
+        assert client.ask("evaluate", function="sine", arguments=[np.zeros(2)])["value"].sum() == 0
+        with pytest.raises(Failed, match="no function"):
+            client.ask("evaluate", function="cosine", arguments=[])
+        client.close()
+        for refused in (credentials(ours, None), credentials(ours, others), credentials(others, ours), None):
+            client = Unary(running.address, credentials=refused)
+            with pytest.raises(Failed) as raised:
+                client.call("ListFunctions", b"", timeout=5.0)
+            assert raised.value.code == "UNAVAILABLE"
+            client.close()
+
+
+def test_an_expired_certificate_is_refused(
+    folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class LongAgo(datetime.datetime):
+        @classmethod
+        def now(cls, tz: datetime.tzinfo | None = None) -> datetime.datetime:  # type: ignore[override]
+            return datetime.datetime.now(tz) - datetime.timedelta(days=800)
+
+    monkeypatch.setattr(certificates, "datetime", LongAgo)
+    make_certificates(tmp_path / "old", days=30)
+    with serving(["sine"], tls_settings(tmp_path / "old", authority=False)) as running:
+        host, _, port = running.address.rpartition(":")
+        context = ssl.create_default_context(cafile=str(tmp_path / "old" / "ca.pem"))
+        with (
+            socket.create_connection((host, int(port)), DEADLINE) as plain,
+            pytest.raises(ssl.SSLCertVerificationError, match="expired"),
+        ):
+            context.wrap_socket(plain, server_hostname="localhost")
+        client = Unary(
+            running.address, credentials=grpc.ssl_channel_credentials((tmp_path / "old/ca.pem").read_bytes())
+        )
+        with pytest.raises(Failed):
+            client.call("ListFunctions", b"", timeout=5.0)
+        client.close()
+
+
+def test_certificates_are_not_overwritten_and_keys_are_for_their_owner_alone(folders: dict[str, Path]) -> None:
+    with pytest.raises(ConfigError, match="exists already"):
+        make_certificates(folders["ours"])
+    assert (folders["ours"] / "server-key.pem").stat().st_mode & 0o077 == 0
+
+
+# ---- sizes and time --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[Running]:
+    settings = ServiceSettings(workers=1, max_request_bytes=2**20, max_message_bytes=2**17)
+    with serving(["sine"], settings) as running:
+        yield running
+
+
+def still_serves(running: Running) -> bool:
+    client = Unary(running.address)
+    try:
+        return bool(client.ask("evaluate", function="sine", arguments=[np.zeros(2)])["value"].sum() == 0)
+    finally:
+        client.close()
+
+
+def test_a_message_larger_than_allowed_is_refused(running: Running) -> None:
+    client = Unary(running.address)
+    with pytest.raises(Failed) as raised:
+        client.ask("evaluate", function="sine", arguments=[np.zeros(2**15)])
+    assert raised.value.code == "RESOURCE_EXHAUSTED"
+    client.close()
+    assert still_serves(running)
+
+
+def test_a_small_message_that_unpacks_to_a_large_one_is_refused(running: Running) -> None:
+    options = [("grpc.default_compression_algorithm", grpc.Compression.Gzip.value)]
+    client = Unary(running.address)
+    client.channel = grpc.insecure_channel(running.address, options)
+    with pytest.raises(Failed) as raised:
+        client.ask("evaluate", function="sine", arguments=[np.zeros(2**22)])
+    assert raised.value.code == "RESOURCE_EXHAUSTED"
+    client.close()
+    assert still_serves(running)
+
+
+def test_chunks_that_claim_a_huge_array_are_refused_before_any_memory_is_set_aside(running: Running) -> None:
+    for total in (2**21, 2**50, 2**63):
+        stream = Streaming(running.address)
+        chunk = pb.ArrayChunk(chunk=pb.Chunk(transfer=1, total=total))
+        stream.put(b"".join(encode_exchange(pb.StreamRequest(), "chunk", chunk, [b"x" * 8], 8)))
+        with pytest.raises(grpc.RpcError) as raised:
+            stream.next()
+        assert raised.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+        stream.close()
+    assert still_serves(running)
+
+
+@pytest.mark.parametrize("content", [b"", b"\x00" * 100, b"\xff" * 100_000, struct.pack("<II", 3, 9) * 50])
+def test_nonsense_at_the_port_closes_the_connection_alone(running: Running, content: bytes) -> None:
+    host, _, port = running.address.rpartition(":")
+    with socket.create_connection((host, int(port)), DEADLINE) as plain:
+        plain.sendall(content)
+        assert still_serves(running)
+
+
+def local_connection(running: Running) -> Local:
+    return Local(running.address)
+
+
+def test_the_local_socket_wants_a_ticket_and_takes_it_once(
+    running: Running, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = running.server.desk.pool._listener.name
+    for shown in (b"", b"x" * local.TICKET_BYTES, b"short"):
+        with socket.socket(socket.AF_UNIX) as stranger:
+            stranger.settimeout(DEADLINE)
+            stranger.connect(b"\0" + name.encode())
+            stranger.sendall(shown)
+            stranger.shutdown(socket.SHUT_WR)
+            assert stranger.recv(1) == b""
+    client = local_connection(running)
+    assert client.ask("evaluate", function="sine", arguments=[np.zeros(2)])["value"].sum() == 0
+    client.close()
+    assert still_serves(running)
+
+
+def test_who_says_nothing_at_the_local_socket_is_not_kept(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local, "PATIENCE", 0.1)
+    name = running.server.desk.pool._listener.name
+    with socket.socket(socket.AF_UNIX) as stranger:
+        stranger.settimeout(DEADLINE)
+        stranger.connect(b"\0" + name.encode())
+        assert stranger.recv(1) == b""
+
+
+def lent(running: Running, descriptor: int, size: int) -> bytes:
+    """What the server says to a request whose payload is in such memory."""
+    client = local_connection(running)
+    message, _, _ = question("evaluate", {"function": "sine", "arguments": [np.zeros(size // 8)]})
+    encoded = encode_exchange(pb.StreamRequest(id=1), "evaluate", message, [], size, beside=True)
+    socket.send_fds(client.socket, [packed(encoded, LENT)], [descriptor])
+    said: bytes = client.socket.recv(1)
+    client.close()
+    return said
+
+
+def test_memory_that_could_be_cut_short_or_is_too_small_is_refused(running: Running, tmp_path: Path) -> None:
+    import os
+
+    from distgrad.transport.blocks import Block
+
+    (tmp_path / "file").write_bytes(bytes(2**17))
+    with open(tmp_path / "file", "r+b") as file:
+        assert lent(running, file.fileno(), 2**16) == b""
+    unsealed = os.memfd_create("stranger")
+    os.ftruncate(unsealed, 2**17)
+    assert lent(running, unsealed, 2**16) == b""
+    os.close(unsealed)
+    block = Block(2**12)
+    assert lent(running, block.descriptor, 2**16) == b""
+    block.close()
+    reading, writing = os.pipe()
+    assert lent(running, reading, 2**16) == b""
+    os.close(reading)
+    os.close(writing)
+    assert still_serves(running)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        struct.pack("<II", 2**31, 0),
+        struct.pack("<II", 10, LENT) + b"x" * 10,
+        packed([b"\xff" * 30], INLINE),
+        packed(encode_exchange(pb.StreamRequest(id=0), "close_session", pb.CloseSessionRequest())),
+        packed(encode_exchange(pb.StreamRequest(id=1), "chunk", pb.ArrayChunk())),
+    ],
+)
+def test_nonsense_on_the_local_socket_ends_that_connection_alone(running: Running, content: bytes) -> None:
+    client = local_connection(running)
+    client.socket.sendall(content)
+    assert client.socket.recv(1) == b""
+    client.close()
+    assert still_serves(running)
+
+
+def test_a_message_that_comes_byte_by_byte_keeps_nobody_waiting(running: Running) -> None:
+    slow = local_connection(running)
+    message, pieces, size = question("evaluate", {"function": "sine", "arguments": [np.zeros(3)]})
+    encoded = packed(encode_exchange(pb.StreamRequest(id=1), "evaluate", message, pieces, size))
+    for byte in encoded[:-1]:
+        slow.socket.sendall(bytes([byte]))
+    assert still_serves(running)
+    slow.socket.sendall(encoded[-1:])
+    assert slow.receive()[0] == 1
+    slow.close()
+
+
+@pytest.mark.slow
+def test_ten_thousand_idle_connections_do_not_keep_others_out(running: Running) -> None:
+    count = 10_000
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if before[1] < 2 * count + 1000:
+        count = (before[1] - 1000) // 2
+    resource.setrlimit(resource.RLIMIT_NOFILE, (before[1], before[1]))
+    host, _, port = running.address.rpartition(":")
+    idle: list[socket.socket] = []
+    try:
+        for _ in range(count):
+            idle.append(socket.create_connection((host, int(port)), DEADLINE))
+        assert still_serves(running)
+    finally:
+        for connected in idle:
+            connected.close()
+    assert eventually(lambda: still_serves(running))
+    assert count > 1000
+
+
+# ---- the sources -----------------------------------------------------------------------------------------------------
+
+
+def test_nothing_in_the_sources_could_run_what_comes_over_a_network() -> None:
+    root = Path(__file__).parents[2]
+    # Calls of the built-in functions, not methods called so (`Module.eval`).
+    forbidden = re.compile(
+        r"\bimport (pickle|marshal|shelve|dill|cloudpickle)\b|(?<![\w.])(?<!def )(eval|exec)\(|yaml\.load"
+    )
+    found = [
+        f"{path.relative_to(root)}:{number}: {line.strip()}"
+        for path in sorted([*root.glob("distgrad/**/*.py"), *root.glob("workers/**/*.py")])
+        for number, line in enumerate(path.read_text().splitlines(), 1)
+        if forbidden.search(line)
+    ]
+    assert found == []
