@@ -100,16 +100,20 @@ class Evaluator:
 
     def _asked(self, work: Work, copy: bool = False) -> _Asked:
         message = work.message
-        arrays = arrays_of(message, work.payload)
-        question = question_from(work.body, message, arrays)
+        try:
+            arrays = arrays_of(message, work.payload)
+            question = question_from(work.body, message, arrays)
+            given = decoded_arguments(message, arrays) if message.HasField("arguments") else None
+        except WireError as error:
+            raise Refused(Code.INVALID_ARGUMENT, str(error)) from None
         if getattr(message, "session", "") and work.body != "linearize":
             function, kept = self._session(message.session)
             fewer = getattr(message, "with_respect_to", ())
             return _Asked(function, kept.but(fewer) if fewer else kept, question)
         function = self._function(message.function)
+        sent = bound(function.description, given)
         if copy or function.keeps:  # beyond the request its memory is the client's again
-            arrays = [array.copy() for array in arrays]
-        sent = bound(function.description, decoded_arguments(message, arrays))
+            sent = tree.map(lambda leaf: leaf.copy() if hasattr(leaf, "dtype") else leaf, sent)
         arguments = {name: converted(function.description.takes[name], value) for name, value in sent.items()}
         names: Sequence[str] = ()
         if work.body != "evaluate":
