@@ -35,6 +35,8 @@ LAZY: dict[str, str] = {
     "RayCluster": "distgrad.cluster.ray:RayCluster",
     "connect": "distgrad.cluster.connect:connect",
     "deadline": "distgrad.graph.deadlines:deadline",
+    "Job": "distgrad.coordinator.job:Job",
+    "Trainer": "distgrad.coordinator.trainer:Trainer",
     "client": "distgrad.service.client:client",
     "Lossy": "distgrad.transport.settings:Lossy",
 }
@@ -95,9 +97,11 @@ if TYPE_CHECKING:
     from distgrad import optim as optim
     from distgrad.cluster.connect import connect as connect
     from distgrad.cluster.local import LocalCluster as LocalCluster
+    from distgrad.cluster.ray import RayCluster as RayCluster
+    from distgrad.coordinator.job import Job as Job
+    from distgrad.coordinator.trainer import Trainer as Trainer
     from distgrad.graph.deadlines import deadline as deadline
     from distgrad.service.client import client as client
     from distgrad.service.served import served as served
-    from distgrad.cluster.ray import RayCluster as RayCluster
     from distgrad.worker.shard import Shard as Shard
     from distgrad.worker.shard import remote as remote

@@ -139,7 +139,7 @@ class Callee:
         for _, ref in forwarded:
             made.add(ref.outcome)
         arrays: list[Any] = []
-        done = pb.Done(context=call.context.id, path=call.path, value=self._small_value(value, share, arrays))
+        done = pb.Done(context=call.context.id, path=call.path, value=self._small_value(value, arrived, arrays))
         if made.all_ended:
             self._end(arrived, made, forwarded, done, arrays)
             return
@@ -157,13 +157,14 @@ class Callee:
             value = run(value, self._process.executor)
         return value
 
-    def _small_value(self, value: Any, share: Share, arrays: list[Any]) -> pb.Value | None:
+    def _small_value(self, value: Any, arrived: _Arrived, arrays: list[Any]) -> pb.Value | None:
         """A value that travels with the news of its call's end: one array or number of little size. None for others.
 
         Values of recorded calls are seldom wanted as plain data, except losses.
         """
         data = value.data if isinstance(value, Tensor) else value
-        if not isinstance(data, _SMALL_KINDS) or getattr(data, "size", 1) > (1 if share.records else SMALL_VALUE):
+        most = 0 if arrived.called.private else 1 if arrived.share.records else SMALL_VALUE
+        if not isinstance(data, _SMALL_KINDS) or getattr(data, "size", 1) > most:
             return None
         try:
             return encode_value(normalise(data) if isinstance(data, np.ndarray) else data, arrays)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from distgrad.autograd.tape import Frame
-from distgrad.errors import DistgradError, WorkerLost
+from distgrad.errors import DistgradError, PermissionDenied, WorkerLost
 from distgrad.transport.interfaces import Link
 from distgrad.wire import RefName, decode_value, edge_to_pb, encode_value, pb, ref_from_pb, ref_to_pb
 
@@ -115,6 +115,11 @@ class Fetcher:
     ) -> None:
         try:
             what = f"value of call {'/'.join(map(str, name.path))} on {self._process.name}"
+            called = share.calls.get(name.path)
+            if called is not None and called.private and peer != self._process.name:
+                raise PermissionDenied(
+                    f"{called.label} keeps its values on {self._process.name}: give its Ref to calls there"
+                )
             part, first = select(value.result(), name.steps, what)
             outward = Outward(share, peer, edge and (lambda item: edge._replace(item=item)), first)
             arrays: list[Any] = []

@@ -60,14 +60,16 @@ class Called:
         caller: process that issued it.
         label: "shard.method".
         seconds: between its method's beginning and return; 0 before.
+        private: its value is not given to other processes.
     """
 
-    __slots__ = ("caller", "label", "seconds")
+    __slots__ = ("caller", "label", "private", "seconds")
 
     def __init__(self, caller: str, label: str) -> None:
         self.caller = caller
         self.label = label
         self.seconds = 0.0
+        self.private = False
 
 
 class Share:

@@ -20,7 +20,7 @@ from distgrad.wire.dtypes import dtype_name
 
 from .ownership import Ownership
 from .programs import Programs
-from .shard import Shard, outputs_of, remote_methods
+from .shard import Shard, is_private, outputs_of, remote_methods
 
 # Name of the dtype, and shape.
 ArrayKind = tuple[str, tuple[int, ...]]
@@ -193,6 +193,8 @@ class Host:
         assert share is not None, "a call runs in the share it came in"
         training = share.records
         path = tuple(call.path)  # not the frame's: a call that is computed again must draw the same
+        if is_private(function):
+            share.calls[path].private = True
         random = nn.random.seeded(seed, call.shard, call.context.step, call.context.microbatch, *path)
         with random, nn.staged_buffers() as updates, nullcontext() if training else nn.evaluating():
             value = function(*args, **kwargs)

@@ -12,6 +12,7 @@ from distgrad.nn import Module
 F = TypeVar("F", bound=Callable[..., Any])
 
 _OUTPUTS = "_distgrad_outputs"
+_PRIVATE = "_distgrad_private"
 
 
 class Shard(Module):
@@ -35,22 +36,24 @@ class Shard(Module):
 @overload
 def remote(function: F) -> F: ...
 @overload
-def remote(*, outputs: int) -> Callable[[F], F]: ...
-def remote(function: Any = None, *, outputs: int = 1) -> Any:
+def remote(*, outputs: int = 1, private: bool = False) -> Callable[[F], F]: ...
+def remote(function: Any = None, *, outputs: int = 1, private: bool = False) -> Any:
     """Marks a method of a shard, or a function of a program, as callable from other processes.
 
     Arguments:
         outputs: how many Refs a call returns; the method then returns a tuple of that length.
+        private: what a call returns stays on its worker: its Ref can be given to calls there, and nobody elsewhere gets
+            the value.
 
     Raises:
         ProgramError: what is marked is not an ordinary function or method, or its name begins with an underscore.
     """
     if function is None:
-        return lambda f: _marked(f, outputs)
-    return _marked(function, outputs)
+        return lambda f: _marked(f, outputs, private)
+    return _marked(function, outputs, private)
 
 
-def _marked(function: Any, outputs: int) -> Any:
+def _marked(function: Any, outputs: int, private: bool) -> Any:
     if isinstance(function, type | staticmethod | classmethod | property) or not callable(function):
         raise ProgramError(f"@remote marks functions and methods, not a {type(function).__name__}")
     name = getattr(function, "__qualname__", repr(function))
@@ -63,12 +66,19 @@ def _marked(function: Any, outputs: int) -> Any:
     if outputs < 1:
         raise ProgramError(f"{name}: outputs must be at least 1, not {outputs}")
     setattr(function, _OUTPUTS, outputs)
+    setattr(function, _PRIVATE, private)
     return function
 
 
 def outputs_of(function: Any) -> int:
     """How many Refs a call of `function` returns; 0 when it may not be called from elsewhere."""
     found: int = getattr(function, _OUTPUTS, 0)
+    return found
+
+
+def is_private(function: Any) -> bool:
+    """Whether the values of `function` stay on its worker."""
+    found: bool = getattr(function, _PRIVATE, False)
     return found
 
 

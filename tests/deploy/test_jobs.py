@@ -30,7 +30,7 @@ SMALLER = {
 
 
 def test_the_jobs_are_those_of_the_readme() -> None:
-    assert NAMES == ["conv", "digits", "embedding", "gpt"]
+    assert NAMES == ["conv", "digits", "embedding", "gpt", "split"]
 
 
 @pytest.mark.parametrize("name", NAMES)
