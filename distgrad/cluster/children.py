@@ -42,12 +42,14 @@ class Child:
     Attributes:
         name: of the process in the cluster.
         log: the file its standard error is added to.
+        begun: whether it was given its orders.
         ended: set when it has ended and `ending` says how: "was killed by signal 9 (SIGKILL)".
     """
 
     def __init__(self, name: str, module: str, log: Path, environment: dict[str, str], heard: Heard) -> None:
         self.name = name
         self.log = log
+        self.begun = False
         self.ended = threading.Event()
         self.ending = ""
         self._command = [sys.executable, "-u", "-P", "-m", module, name]  # -P: nothing is imported from where we stand
@@ -72,6 +74,7 @@ class Child:
 
     def begin(self, orders: DataclassInstance) -> None:
         """Gives the process its orders. One that has died meanwhile says so by an event."""
+        self.begun = True
         self.say(asdict(orders))
 
     def say(self, plain: dict[str, Any]) -> None:

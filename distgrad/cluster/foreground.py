@@ -50,7 +50,7 @@ class WorkerOptions:
         name: empty: what the environment says, else what the coordinator gives.
         listen: empty for a free port of the interface that leads to the coordinator.
         advertise: "HOST:PORT" or "HOST" at which others reach it, if not there.
-        patience: seconds to wait for a coordinator that is not there yet.
+        patience: seconds to wait for a coordinator that is not there yet, or not there any more.
         max_depth: how deep calls may nest.
         health: address at which health alone is told, in the clear; empty: none.
     """
@@ -90,7 +90,7 @@ def run_coordinator(options: CoordinatorOptions, settings: TransportSettings, an
 
 
 def run_worker(options: WorkerOptions, settings: TransportSettings, announce: Announce) -> None:
-    """Hosts shards until a signal comes or the coordinator is lost.
+    """Hosts shards until a signal comes or the coordinator is lost and no other comes.
 
     Raises:
         Interrupted: by a signal.
@@ -110,7 +110,14 @@ def run_worker(options: WorkerOptions, settings: TransportSettings, announce: An
     listen, advertise = _own_addresses(options, coordinator)
     heard: queue.SimpleQueue[signal.Signals | str] = queue.SimpleQueue()
     worker = Worker(
-        name, coordinator, options.programs, settings, listen, advertise=advertise, max_depth=options.max_depth
+        name,
+        coordinator,
+        options.programs,
+        settings,
+        listen,
+        advertise=advertise,
+        max_depth=options.max_depth,
+        patience=options.patience,
     )
     with ExitStack() as stack:
         stack.callback(worker.close)

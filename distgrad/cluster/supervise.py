@@ -1,8 +1,9 @@
-"""A job trained on this machine: its coordinator and workers are started, watched and ended. Nothing is computed here,
-so nothing that goes wrong there can keep this process from noticing."""
+"""A job trained on this machine: its coordinator and workers are started, watched, started anew when they are lost, and
+ended. Nothing is computed here, so nothing that goes wrong there can keep this process from noticing."""
 
 from __future__ import annotations
 
+import math
 import queue
 import secrets
 import signal
@@ -15,7 +16,7 @@ from typing import Any
 from distgrad.coordinator.checkpoint import remove_leftovers
 from distgrad.coordinator.child import TrainingOrders
 from distgrad.coordinator.job import Job, describe, open_job
-from distgrad.errors import DistgradError, WorkerLost
+from distgrad.errors import DistgradError, LinkError, WorkerLost
 from distgrad.transport.settings import TransportSettings
 from distgrad.worker.child import WorkerOrders, failure
 from distgrad.worker.member import COORDINATOR
@@ -24,9 +25,8 @@ from .children import Child, Children, Event, how_it_ended
 from .directory import run_directory, socket_in
 from .signals import Interrupted, ending_signals
 
-# Seconds for a cause to be heard when a process has ended in order, and for another once one has been heard.
-_FOR_A_CAUSE = 2.0
-_FOR_ANOTHER = 0.3
+# Seconds that a wait may take longer than asked for; more means that this process was stopped.
+_OWN_PAUSE = 0.5
 
 
 @dataclass(frozen=True)
@@ -52,10 +52,10 @@ def train(training: Training, report: Callable[[Event], None]) -> None:
 
     Arguments:
         report: told of what happens: "job", "ready" (each worker), "placed", "resumed", "step", "evaluated", "saved",
-            and "done" at the end.
+            "failure" (a process was lost), "recovered", and "done" at the end.
 
     Raises:
-        WorkerLost: a process ended; the message names it, its number and signal, and its log.
+        WorkerLost: more processes were lost than may be; the message names the last, its signal, and its log.
         Interrupted: Ctrl-C, or another signal to end.
         DistgradError: the job cannot be trained, for example ConfigError or RemoteError.
     """
@@ -65,10 +65,10 @@ def train(training: Training, report: Callable[[Event], None]) -> None:
         report({"event": "job", "text": describe(job)})
         logs = _log_directory(job, directory)
         children = Children(logs, job.cluster.blas_threads, lambda child, event: heard.put((child, event)))
-        run = _Run(training, job, directory, children, heard)
+        run = _Run(training, job, directory, children, heard, report)
         try:
             with children:
-                run.follow(report)
+                run.follow()
         finally:
             if job.checkpoint is not None and run.listening:
                 remove_leftovers(job.checkpoint.directory)
@@ -78,10 +78,10 @@ Message = signal.Signals | tuple[Child, Event]
 
 
 class _Run:
-    """The processes of one job, from their start to the first of them that ends.
+    """The processes of one job, each started again when it is lost, until the coordinator has done or gives up.
 
     Attributes:
-        listening: whether the coordinator has begun, so that nobody but this run writes checkpoints of the job.
+        listening: whether a coordinator has begun, so that nobody but this run writes checkpoints of the job.
     """
 
     def __init__(
@@ -91,13 +91,21 @@ class _Run:
         directory: Path,
         children: Children,
         heard: queue.SimpleQueue[Message],
+        report: Callable[[Event], None],
     ) -> None:
         self._training = training
         self._job = job
         self._directory = directory
         self._children = children
         self._heard = heard
+        self._report = report
         self.listening = False
+        self._address = ""  # of the coordinator, while there is one
+        self._last_beat = math.inf
+        self._incarnations: dict[Child, int] = {}  # of workers that have become ready
+        self._reasons: dict[Child, str] = {}  # why this process has ended, or is about to end, a child
+        self._last_lost: Child | None = None
+        self._failures = 0
         self._checkpoint = ""
         self._settings = TransportSettings(
             cluster=job.name,
@@ -107,34 +115,62 @@ class _Run:
             lossy=job.cluster.lossy,
         )
 
-    def follow(self, report: Callable[[Event], None]) -> None:
+    def follow(self) -> None:
+        """Returns when the job is done."""
         self._start()
         done = False
         while True:
             child, event = self._next()
             kind = event["event"]
-            if kind == "failed" or (kind == "exited" and not done):
-                raise self._cause(child, event)
-            if kind == "exited":
+            if child is not self._children.get(child.name) or kind == "alive":
+                continue
+            if kind == "exited" and done and child.name == COORDINATOR:
                 return
-            if kind == "listening":
-                self.listening = True
-                self._start_workers(event["address"])
-            elif kind == "ready":
-                report({"event": "ready", "worker": child.name, "process": child.pid, "log": str(child.log)})
+            if kind == "exited":
+                if not done:
+                    self._replace(child, event)
             elif child.name == COORDINATOR:
-                report(event)
-                done = kind == "done"
+                self._hear_coordinator(event)
+                done = done or kind == "done"
+            else:
+                self._hear_worker(child, event)
+
+    def _hear_coordinator(self, event: Event) -> None:
+        match event["event"]:
+            case "listening":
+                self.listening = True
+                self._address = event["address"]
+                for name in self._job.cluster.workers:
+                    self._begin_worker(name)
+            case "lost":
+                self._end_lost(event)
+            case "failed":
+                raise self._given_up(event)
+            case "failure":
+                self._count(event["reason"])
+            case _:
+                self._report(event)
+
+    def _hear_worker(self, child: Child, event: Event) -> None:
+        if event["event"] == "ready":
+            self._incarnations[child] = event["incarnation"]
+            self._report({"event": "ready", "worker": child.name, "process": child.pid, "log": str(child.log)})
+        elif event["event"] == "failed":
+            error = failure(event)
+            if child not in self._incarnations and not isinstance(error, LinkError):
+                raise error  # it would fail again
 
     # ---- starting ----------------------------------------------------------------------------------------------------
 
     def _start(self) -> None:
         """Starts all processes, so that all import their modules at once; the coordinator alone gets its orders."""
-        training = self._training
-        coordinator = self._children.start(COORDINATOR, "distgrad.coordinator")
+        self._start_coordinator()
         for name in self._job.cluster.workers:
             self._children.start(name, "distgrad.worker")
-        coordinator.begin(
+
+    def _start_coordinator(self) -> None:
+        training = self._training
+        self._children.start(COORDINATOR, "distgrad.coordinator").begin(
             TrainingOrders(
                 **self._common(COORDINATOR),
                 job=str(training.file.resolve()),
@@ -142,20 +178,22 @@ class _Run:
                 workers=training.workers,
                 resume=training.resume,
                 fresh=training.fresh,
+                failures=self._failures if self.listening else 0,
             )
         )
 
-    def _start_workers(self, coordinator: str) -> None:
-        programs = str(self._job.cluster.programs.resolve())
-        for name in self._job.cluster.workers:
-            child = self._children.get(name)
-            assert child is not None
+    def _begin_worker(self, name: str) -> None:
+        """Gives a worker its orders, once there is a coordinator to join. Repeated, it does nothing."""
+        child = self._children.get(name)
+        assert child is not None
+        if self._address and not child.begun:
             child.begin(
                 WorkerOrders(
                     **self._common(name),
-                    coordinator=coordinator,
-                    programs=programs,
+                    coordinator=self._address,
+                    programs=str(self._job.cluster.programs.resolve()),
                     max_depth=self._job.limits.call_depth,
+                    patience=self._job.recovery.patience_seconds,
                 )
             )
 
@@ -167,47 +205,95 @@ class _Run:
             "settings": self._settings,
         }
 
+    # ---- losses ------------------------------------------------------------------------------------------------------
+
+    def _replace(self, child: Child, event: Event) -> None:
+        """A process has ended that should not have: starts its successor."""
+        self._last_lost = child
+        if child.name == COORDINATOR:
+            self._address, self._last_beat = "", math.inf
+            self._count(self._describe(child))
+            self._start_coordinator()
+            return
+        if child in self._incarnations:
+            lost = {"name": child.name, "incarnation": self._incarnations[child], "reason": self._ending(child)}
+            coordinator = self._children.get(COORDINATOR)
+            assert coordinator is not None
+            coordinator.say({"lost": lost})
+        else:  # nobody else knows of it
+            self._count(self._describe(child))
+        if self._failures < self._job.recovery.max_failures:  # else the coordinator is about to give up
+            self._children.start(child.name, "distgrad.worker")
+            self._begin_worker(child.name)
+
+    def _end_lost(self, event: Event) -> None:
+        """The coordinator has declared a worker lost. If its process is still there, stopped or stuck, it is ended."""
+        child = self._children.get(event["worker"])
+        if child is not None and self._incarnations.get(child) == event["incarnation"] and not child.ended.is_set():
+            self._reasons.setdefault(child, event["reason"])
+            child.signal(signal.SIGKILL)
+
+    def _end_silent_coordinator(self) -> None:
+        child = self._children.get(COORDINATOR)
+        assert child is not None
+        self._last_beat = math.inf
+        self._reasons[child] = f"silent for {self._job.limits.silence_seconds:g} s"
+        child.signal(signal.SIGKILL)
+
+    def _count(self, reason: str) -> None:
+        """Counts a failure, and gives up when there are too many."""
+        limit = self._job.recovery.max_failures
+        self._failures += 1
+        if self._failures > limit:
+            raise WorkerLost("\n".join([reason, *self._advice()]))
+        self._report({"event": "failure", "reason": reason, "failures": self._failures, "max_failures": limit})
+
     # ---- listening ---------------------------------------------------------------------------------------------------
 
-    def _next(self, timeout: float | None = None) -> tuple[Child, Event]:
-        message = self._heard.get(timeout=timeout)
-        if isinstance(message, signal.Signals):
-            raise Interrupted(message.name)
-        self._checkpoint = message[1].get("checkpoint", self._checkpoint)
-        return message
-
-    def _cause(self, child: Child, event: Event) -> DistgradError:
-        """Why the run has failed. When one process ends, others follow or complain, and any may be heard of first; so
-        all are heard for a moment, and a process that was killed or crashed counts before what others say."""
-        heard = [(child, event)]
-        deadline = time.monotonic() + (_FOR_ANOTHER if _tells_a_cause(event) else _FOR_A_CAUSE)
-        while (left := deadline - time.monotonic()) > 0:
+    def _next(self) -> tuple[Child, Event]:
+        """What is heard next. Meanwhile a coordinator that is silent for too long is ended."""
+        while True:
+            began = time.monotonic()
+            patience = self._last_beat + self._job.limits.silence_seconds - began
             try:
-                heard.append(self._next(left))
+                message = self._heard.get(timeout=None if patience == math.inf else max(patience, 0.0))
             except queue.Empty:
-                break
-            if _tells_a_cause(heard[-1][1]):
-                deadline = min(deadline, time.monotonic() + _FOR_ANOTHER)
-        told = {child.name: event for child, event in heard if event["event"] == "failed"}
-        for child, event in heard:
-            if event["event"] == "exited" and event["code"] != 0 and child.name not in told:
-                return self._lost(child)
-        for event in told.values():
-            return failure(event)
-        return self._lost(heard[0][0])
+                if time.monotonic() > began + patience + _OWN_PAUSE:  # this process itself was stopped
+                    self._last_beat = time.monotonic()
+                else:
+                    self._end_silent_coordinator()
+                continue
+            if isinstance(message, signal.Signals):
+                raise Interrupted(message.name)
+            child, event = message
+            if child is self._children.get(COORDINATOR) and event["event"] != "exited":
+                self._last_beat = time.monotonic()
+            self._checkpoint = event.get("checkpoint") or self._checkpoint
+            return message
 
-    def _lost(self, child: Child) -> DistgradError:
+    # ---- what is said of it ------------------------------------------------------------------------------------------
+
+    def _given_up(self, event: Event) -> DistgradError:
+        """Why the coordinator has ended the run. Of a lost process this one knows more."""
+        error = failure(event)
+        if isinstance(error, LinkError) and self._last_lost is not None:
+            return WorkerLost("\n".join([self._describe(self._last_lost), *self._advice()]))
+        return error
+
+    def _describe(self, child: Child) -> str:
+        """A lost process, why it was lost, and the end of its log."""
         what = child.name if child.name == COORDINATOR else f"worker {child.name}"
-        lines = [f"{what} is lost: {how_it_ended(child)}"]
+        lines = [f"{what} is lost: {self._ending(child)}"]
         if tail := child.tail():
             lines.append(f"the end of its log, {child.log}:\n{tail}")
-        if self._checkpoint:
-            lines.append(f"the newest checkpoint is {self._checkpoint}: continue with --resume")
-        return WorkerLost("\n".join(lines))
+        return "\n".join(lines)
 
+    def _ending(self, child: Child) -> str:
+        reason = self._reasons.get(child)
+        return how_it_ended(child) if reason is None else f"process {child.pid} was {reason}, and was ended"
 
-def _tells_a_cause(event: Event) -> bool:
-    return event["event"] == "failed" or bool(event.get("code"))
+    def _advice(self) -> list[str]:
+        return [f"the newest checkpoint is {self._checkpoint}: continue with --resume"] if self._checkpoint else []
 
 
 def _log_directory(job: Job, temporary: Path) -> Path:

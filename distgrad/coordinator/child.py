@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,8 +16,12 @@ from .assignment import on_members
 from .checkpoint import latest_checkpoint, remove_checkpoints
 from .client import Client
 from .job import Job, open_job
+from .membership import Member
 from .server import Coordinator
 from .trainer import Trainer
+
+# Seconds between two signs of life.
+BEAT = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +34,7 @@ class TrainingOrders(Orders):
         resume: continue from the newest checkpoint.
         fresh: begin anew even where an earlier run has left checkpoints, and remove them.
         coordinator: address of a cluster that runs elsewhere, to train on; empty: this process coordinates one.
+        failures: when an earlier coordinator of this very run was lost: how many losses it has survived so far.
     """
 
     job: str
@@ -37,12 +43,11 @@ class TrainingOrders(Orders):
     resume: bool = False
     fresh: bool = False
     coordinator: str = ""
+    failures: int = 0
 
 
 def train(parent: Parent, orders: TrainingOrders) -> None:
     """Trains the job, reporting what happens; the last report is "done"."""
-    # Everything here may be killed at any moment without harm, so an order to stop needs no more ceremony than that.
-    parent.attend(lambda reason: os._exit(0))
     job = open_job(orders.job, orders.overrides, orders.workers)
     if orders.coordinator:
         _train_elsewhere(parent, orders, job)
@@ -52,18 +57,36 @@ def train(parent: Parent, orders: TrainingOrders) -> None:
 
 def _train_here(parent: Parent, orders: TrainingOrders, job: Job) -> None:
     """Coordinates a cluster of its own."""
-    journal = job.checkpoint.directory / "journal" if job.checkpoint else None
+    checkpoints = job.checkpoint.directory if job.checkpoint else None
+    journal = (checkpoints or Path(orders.directory)) / "journal"
     with Coordinator(orders.settings, orders.listen, journal) as coordinator:
-        if job.checkpoint and not orders.resume:
-            _begin_anew(job.checkpoint.directory, orders.fresh)
+        coordinator.on_event.append(lambda member: _tell_of_loss(parent, member))
+        # All this may be killed at any moment without harm, so an order to stop needs no more ceremony than that.
+        parent.attend(lambda reason: os._exit(0), lambda news: coordinator.declare_lost(**news["lost"]))
+        parent.beat(BEAT)
+        if checkpoints is not None and not orders.resume and not orders.failures:
+            _begin_anew(checkpoints, orders.fresh)
             if coordinator.journal is not None:
                 coordinator.journal.compact(keep=lambda decision: False)
         address = coordinator.process.identity.address
         parent.tell("listening", address=address)
         with Client(address, orders.settings, "trainer") as client, parent.reporting("training"):
             client.wait_for_workers(job.cluster.workers, job.limits.join_seconds)
-            result = Trainer(client, job, report=lambda event: parent.tell(**event), resume=orders.resume).run()
-            parent.tell("done", **asdict(result))
+            trainer = Trainer(
+                client,
+                job,
+                report=lambda event: parent.tell(**event),
+                resume=orders.resume,
+                failures=orders.failures,
+                standby_after=math.inf,  # whoever started the workers starts their successors
+            )
+            parent.tell("done", **asdict(trainer.run()))
+
+
+def _tell_of_loss(parent: Parent, member: Member) -> None:
+    """Whoever started a worker that is silent must know, to end it and start another."""
+    if member.role == "worker" and not member.alive:
+        parent.tell("lost", worker=member.name, incarnation=member.incarnation, reason=member.reason)
 
 
 def _train_elsewhere(parent: Parent, orders: TrainingOrders, job: Job) -> None:
@@ -78,6 +101,7 @@ def _train_elsewhere(parent: Parent, orders: TrainingOrders, job: Job) -> None:
             )
         parent.tell(**event)
 
+    parent.attend(lambda reason: os._exit(0))
     with Client(orders.coordinator, orders.settings, orders.name) as client, parent.reporting("training"):
         client.begin_job(job.name, job.steps)
         if job.checkpoint and not orders.resume:

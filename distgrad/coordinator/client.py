@@ -18,6 +18,7 @@ from distgrad.graph.context import Context
 from distgrad.graph.handles import ShardHandle
 from distgrad.graph.process import Process
 from distgrad.graph.timesheet import Work
+from distgrad.graph.waiting import Promise
 from distgrad.optim import Optimizer
 from distgrad.transport.interfaces import Identity, Lanes
 from distgrad.transport.settings import TransportSettings
@@ -290,13 +291,32 @@ class Client:
         return Context(self.process, versions, next(self._contexts) if step is None else step, microbatch)
 
     def save(self, directory: str, extra: Mapping[str, Any] | None = None) -> str:
-        """Writes a checkpoint of every shard into a directory of the coordinator; returns its path."""
+        """Writes a checkpoint of every shard into a directory of the coordinator; returns its path.
+
+        Raises:
+            CheckpointError: the disk refuses.
+            WorkerLost: a worker was lost. Earlier checkpoints are as they were in either case.
+        """
+        saved = self.begin_save(directory, extra)
+        self.process.executor.wait(saved, what="the checkpoint")
+        return saved.result()
+
+    def begin_save(self, directory: str, extra: Mapping[str, Any] | None = None) -> Promise[str]:
+        """As `save`, without waiting: the promise of the path. Steps that are asked for from now on are not in the
+        checkpoint."""
         out: list[Any] = []
         request = pb.Save(directory=str(directory))
         request.extra.CopyFrom(encode_value(dict(extra or {}), out, "extra"))
-        reply, _ = self.process.ask(COORDINATOR, request, out)
-        path: str = reply.path
-        return path
+        saved: Promise[str] = Promise()
+
+        def pass_on(promise: Promise[Any]) -> None:
+            if promise.error is not None:
+                saved.set_error(promise.error)
+            else:
+                saved.set_result(promise.result()[0].path)
+
+        self.process.request(COORDINATOR, request, out).add_callback(pass_on)
+        return saved
 
     def restore(self, directory: str, job: str = "") -> dict[str, Any]:
         """Returns every shard and optimizer to a checkpoint, or to the newest in a directory: all of them or, raising,
@@ -328,7 +348,8 @@ class Client:
             standby_after: seconds after which a worker without shards takes the place of one that is gone.
 
         Raises:
-            WorkerLost: a worker has not come back in time, or was lost again.
+            Timeout: a worker has not come back.
+            WorkerLost: one was lost again.
         """
         request = pb.Recover(directory=directory, job=job, patience=patience, standby_after=standby_after)
         reply, arrays = self.process.ask(COORDINATOR, request)

@@ -32,6 +32,7 @@ from .specs import (
     OptimizerSpec,
     PipelineSpec,
     Positive,
+    RecoverySpec,
     Seed,
     ShardSpec,
     numbered_workers,
@@ -69,6 +70,7 @@ class Job:
     seed: Seed = 0
     evaluation: EvaluationSpec | None = None
     checkpoint: CheckpointSpec | None = None
+    recovery: RecoverySpec = field(default_factory=RecoverySpec)
     metrics: MetricsSpec = field(default_factory=MetricsSpec)
     limits: LimitsSpec = field(default_factory=LimitsSpec)
     file: Path = field(default=Path(), metadata={"key": None}, compare=False)

@@ -13,6 +13,9 @@ from typing import Any, Protocol
 
 from distgrad.errors import ConfigError
 
+#: Name of the file, in a job's directory.
+METRICS = "metrics.jsonl"
+
 
 @dataclass(frozen=True)
 class StepMetrics:
@@ -89,6 +92,11 @@ def read_metrics(path: str | os.PathLike[str]) -> list[StepMetrics]:
         OSError: the file cannot be read.
     """
     return [metrics for metrics, _ in _records(Path(path))]
+
+
+def last_step(path: str | os.PathLike[str]) -> int:
+    """The step of the last record; 0 when there is none."""
+    return max((metrics.step for metrics in read_metrics(path)), default=0) if Path(path).exists() else 0
 
 
 def _size_through(path: Path, step: int) -> int:

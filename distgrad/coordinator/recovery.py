@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from distgrad.errors import CheckpointError, WorkerLost
+from distgrad.errors import CheckpointError, Timeout
 from distgrad.graph.process import Process
 from distgrad.wire import decode_value, pb
 
@@ -74,7 +74,8 @@ class Recovery:
             standby_after: seconds after which a worker without shards takes the place of one that has not come back.
 
         Raises:
-            WorkerLost: a worker has not come back in time, or was lost again.
+            Timeout: a worker has not come back.
+            WorkerLost: one was lost again.
             ConfigError: the checkpoint is another job's.
         """
         with self._process.executor.parked("the recovery before"):
@@ -96,7 +97,7 @@ class Recovery:
                 _log.warning("%s takes the place of %s, which has not come back", standbys[0], gone[0])
                 self._shards.move(gone[0], to=standbys[0])
             elif waited >= patience:
-                raise WorkerLost(
+                raise Timeout(
                     f"{', '.join(gone)} did not come back within {patience:g} s, and no worker without shards was "
                     "there to take the place: start one"
                 )

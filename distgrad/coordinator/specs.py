@@ -186,6 +186,21 @@ class CheckpointSpec:
 
 
 @dataclass(frozen=True)
+class RecoverySpec:
+    """What a run does when processes are lost.
+
+    Attributes:
+        max_failures: how many losses of processes are survived; one more ends the run.
+        replicate: every worker's state is kept by another worker as well, so that no step is taken again.
+        patience_seconds: for a lost worker, or one that takes its place, to come.
+    """
+
+    max_failures: Count = 10
+    replicate: bool = False
+    patience_seconds: Seconds = 30.0
+
+
+@dataclass(frozen=True)
 class MetricsSpec:
     """What is written down of a run: the numbers of every step, and the job as it ran.
 

@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from distgrad.errors import ConfigError
+from distgrad.errors import ConfigError, DistgradError
 
 from .batches import Batches, open_batches
-from .checkpoint import latest_checkpoint, prune
+from .checkpoint import latest_checkpoint, read_checkpoint
 from .client import Client, PlacedShard
 from .companions import Companions
 from .evaluation import Evaluation, Measured
+from .feed import Feed
 from .job import Job, describe
-from .metrics import MetricsFile, Recorder, StepMetrics
-from .specs import CheckpointSpec, EvaluationSpec
+from .metrics import METRICS, MetricsFile, Recorder, StepMetrics, last_step
+from .optimizer import RemoteOptimizer
+from .saving import Saves
 from .step import Steps
+from .survival import Survival
+
+# Of all parameters of a job.
+_OPTIMIZER = "job"
 
 Report = Callable[[dict[str, Any]], None]
 
@@ -64,8 +70,12 @@ class Trainer:
             batches with `state_dict()` and `load_state_dict()`, whose state goes into checkpoints; or any other
             iterable, which cannot go back to a checkpoint. A batch is (inputs, targets), arrays with the examples along
             the first axis. A job with an [evaluation] also calls its `held_out()`, which returns such a pair.
-        report: told of what happens, as dicts with an "event": placed, resumed, notice, step, evaluated, saved, sample.
+        report: told of what happens, as dicts with an "event": placed, resumed, notice, step, evaluated, saved, sample,
+            failure, recovered.
         resume: continue from the newest checkpoint of the job's directory.
+        failures: when an earlier coordinator of this very run was lost: how many losses the run has survived so far. It
+            continues from what the workers hold.
+        standby_after: seconds after which a worker without shards takes the place of one that is lost.
     """
 
     def __init__(
@@ -76,72 +86,173 @@ class Trainer:
         *,
         report: Report = lambda event: None,
         resume: bool = False,
+        failures: int = 0,
+        standby_after: float = 2.0,
     ) -> None:
         self._client = client
         self._job = job
         self._data = data
         self._report = report
         self._resume = resume
+        self._continues = failures > 0
+        self._survival = Survival(client, job, report, failures, standby_after)
         self._shards: dict[str, PlacedShard] = {}
         self._checkpoint = ""
         self._measured: Measured | None = None
+        self._measured_after = -1  # steps
+        self._loss = math.nan
 
     def run(self) -> Result:
-        """Trains to the end.
+        """Trains to the end. Losses of processes are survived as the job's [recovery] says.
 
         Raises:
             ConfigError, CheckpointError: the job, its data or its checkpoint does not fit.
             GradientError: the loss or a gradient is not finite.
-            RemoteError, WorkerLost: a worker failed.
+            RemoteError: a shard's method has raised.
+            WorkerLost: more processes were lost than may be.
+            Timeout: a lost worker did not come back.
         """
-        job = self._job
-        batches = open_batches(job, self._data)
-        if job.trainers > 1 and (self._data is not None or not batches.any_step):
-            raise ConfigError(
-                f"job {job.name!r} has {job.trainers} trainers, each a process that needs the batches of its steps; "
-                "expected data.program to be a class with batch(step), or shards that hold the data"
-            )
-        self._place()
-        optimizer = self._client.optimizer(job.optimizer.rule(), list(self._shards.values()), name="job")
-        first = self._return_to_checkpoint(batches) if self._resume else self._begin(batches)
-        evaluation = Evaluation(self._shards, job.pipeline, batches)
         began, sent_before = time.monotonic(), self._bytes_sent()
-        loss = math.nan
-        with ExitStack() as stack:
-            recorders = self._open_recorders(stack, first)
-            steps = stack.enter_context(Steps(self._client, job, self._shards, optimizer))
-            companions = stack.enter_context(Companions(self._client, job, first))
-            for step in range(first, job.steps, job.trainers):
-                losses = steps.take(step, batches.microbatches(step), companions.check)
-                for taken, loss in enumerate(losses, step + 1):
-                    rate = (taken - first) / (time.monotonic() - began)
-                    self._report({"event": "step", "step": taken, "steps": job.steps, "loss": loss, "rate": rate})
-                    measured = self._evaluate(taken, evaluation) if self._due(taken, job.evaluation) else None
-                    for recorder in recorders:
-                        recorder.write(_record(taken, loss, measured, rate, job.optimizer.learning_rate(taken - 1)))
-                    if self._due(taken, job.checkpoint):
-                        self._save(taken, batches)
-            if first >= job.steps and job.evaluation:
-                self._evaluate(first, evaluation)
-        if text := evaluation.sample():
-            self._report({"event": "sample", "text": text})
+        batches = open_batches(self._job, self._data)
+        if self._job.trainers > 1 and (self._data is not None or not batches.any_step):
+            raise ConfigError(
+                f"job {self._job.name!r} has {self._job.trainers} trainers, each a process that needs the batches of "
+                "its steps; expected data.program to be a class with batch(step), or shards that hold the data"
+            )
+        course = self._train(batches)
         seconds = time.monotonic() - began
         return Result(
-            steps=max(first, job.steps),
-            loss=loss,
+            steps=course.taken,
+            loss=self._loss,
             held_out_loss=self._measured.loss if self._measured else None,
             accuracy=self._measured.accuracy if self._measured else None,
             seconds=seconds,
-            steps_per_second=max(job.steps - first, 0) / seconds if seconds else 0.0,
-            bytes_sent=self._bytes_sent() - sent_before,
+            steps_per_second=(course.taken - course.first) / seconds if seconds else 0.0,
+            bytes_sent=_since(sent_before, self._bytes_sent()),
             checkpoint=self._checkpoint,
         )
 
+    def _train(self, batches: Batches) -> _Course:
+        """Sets out, and goes on after every loss that is survived, to the end."""
+        course: _Course | None = None
+        again = False
+        try:
+            while True:
+                try:
+                    if course is None:
+                        optimizer = self._attach(again)
+                        course = self._set_out(batches)
+                    elif again:
+                        self._return(course)
+                    evaluation = Evaluation(self._shards, self._job.pipeline, batches)
+                    with Steps(self._client, self._job, self._shards, optimizer) as steps:
+                        self._go_on(course, steps, evaluation)
+                    if text := evaluation.sample():
+                        self._report({"event": "sample", "text": text})
+                    return course
+                except DistgradError as error:
+                    self._survival.note(error)
+                    again = True
+        finally:
+            if course is not None:
+                course.saves.settle()
+
+    # ---- the course --------------------------------------------------------------------------------------------------
+
+    def _go_on(self, course: _Course, steps: Steps, evaluation: Evaluation) -> None:
+        """Takes the steps that are left, and does what is due after each."""
+        with ExitStack() as stack:
+            recorders = self._open_recorders(stack, course.followed)
+            companions = stack.enter_context(Companions(self._client, self._job, course.taken))
+            while True:
+                if course.taken > course.followed:
+                    self._follow_up(course, evaluation, recorders)
+                if course.saves.due(course.taken):
+                    self._save(course)
+                if course.taken >= self._job.steps:
+                    break
+                step = course.taken
+                for loss in steps.take(step, course.feed.take(step), companions.check):
+                    course.taken += 1
+                    course.losses[course.taken] = self._loss = loss
+                    event = {"event": "step", "step": course.taken, "steps": self._job.steps}
+                    self._report({**event, "loss": loss, "rate": course.rate()})
+                course.saves.look()
+            course.saves.finish()
+        if self._job.evaluation and self._measured_after != course.taken:
+            self._evaluate(course.taken, evaluation)
+
+    def _follow_up(self, course: _Course, evaluation: Evaluation, recorders: Sequence[Recorder]) -> None:
+        """What is to be known after the steps of a round."""
+        spec = self._job.evaluation
+        for step in range(course.followed + 1, course.taken + 1):
+            due = spec is not None and (step == self._job.steps or step % spec.every == 0)
+            measured = self._evaluate(step, evaluation) if due else None
+            loss, rate = course.losses.pop(step, None), self._job.optimizer.learning_rate(step - 1)
+            for recorder in recorders:
+                recorder.write(_record(step, loss, measured, course.rate(), rate))
+            course.followed = step
+
+    def _evaluate(self, step: int, evaluation: Evaluation) -> Measured:
+        measured = self._measured = evaluation.measure()
+        self._measured_after = step
+        self._report({"event": "evaluated", "step": step, "accuracy": measured.accuracy, "loss": measured.loss})
+        return measured
+
+    def _save(self, course: _Course) -> None:
+        extra = {"job": self._job.name, "step": course.taken, "seed": self._job.seed}
+        course.saves.begin(course.taken, {**extra, "data": course.feed.mark(course.taken)})
+
+    def _saved(self, step: int, path: str) -> None:
+        self._checkpoint = path
+        self._report({"event": "saved", "step": step, "checkpoint": path})
+
+    def _return(self, course: _Course) -> None:
+        """After a loss: has the cluster recovered, and returns to the step that its state is of."""
+        found = self._survival.recover()
+        course.taken = found.versions[_OPTIMIZER]
+        course.followed = min(course.followed, course.taken)
+        course.losses = {step: loss for step, loss in course.losses.items() if step <= course.taken}
+        course.saves.go_back(course.taken)
+        course.feed.go_to(course.taken)
+
     # ---- before ------------------------------------------------------------------------------------------------------
 
-    def _place(self) -> None:
+    def _attach(self, again: bool) -> RemoteOptimizer:
+        """Has the shards on their workers and under their optimizer. `again`: after a loss, workers are waited for."""
+        if again:
+            named = sorted({spec.worker for spec in self._job.shards if spec.worker})
+            self._client.wait_for_workers(named, self._job.recovery.patience_seconds)
         self._shards.update(place_shards(self._client, self._job))
         self._report({"event": "placed", "shards": list(self._shards), "steps": self._job.steps})
+        shards, replicate = list(self._shards.values()), self._job.recovery.replicate
+        return self._client.optimizer(self._job.optimizer.rule(), shards, name=_OPTIMIZER, replicate=replicate)
+
+    def _set_out(self, batches: Batches) -> _Course:
+        """The course of the run from where it begins, is resumed or is continued."""
+        if self._continues:
+            return self._continue(batches)
+        first = self._return_to_checkpoint(batches) if self._resume else self._begin(batches)
+        return self._course(first, Feed(batches, first), checkpoint=first)
+
+    def _continue(self, batches: Batches) -> _Course:
+        """Goes on where an earlier coordinator of this run was lost."""
+        taken = self._survival.recover().versions[_OPTIMIZER]
+        feed, spec = Feed(batches, 0), self._job.checkpoint
+        newest = latest_checkpoint(spec.directory) if spec is not None else None
+        saved = 0
+        if newest is not None:
+            self._checkpoint = str(newest)
+            extra = read_checkpoint(newest).extra["user"]
+            saved = int(extra["step"])
+            feed.learn(saved, extra["data"])
+        feed.go_to(taken)
+        return self._course(taken, feed, checkpoint=saved)
+
+    def _course(self, first: int, feed: Feed, checkpoint: int) -> _Course:
+        saves = Saves(self._client, self._job.checkpoint, self._job.steps, self._saved, checkpoint)
+        followed = min(first, last_step(self._job.directory / METRICS)) if self._continues else first
+        return _Course(first, first, followed, feed, saves)
 
     def _begin(self, batches: Batches) -> int:
         """Makes sure that nothing of an earlier run is taken for this one's; returns 0, the steps taken."""
@@ -182,7 +293,7 @@ class Trainer:
     def _open_recorders(self, stack: ExitStack, first: int) -> list[Recorder]:
         """What is written down of every step; beside it, the job as it runs."""
         directory = self._job.directory
-        recorders: list[Recorder] = [stack.enter_context(MetricsFile(directory / "metrics.jsonl", first))]
+        recorders: list[Recorder] = [stack.enter_context(MetricsFile(directory / METRICS, first))]
         (directory / "job.txt").write_text(describe(self._job) + "\n", encoding="utf-8")
         if self._job.metrics.tensorboard:
             from .tensorboard import TensorBoardFile
@@ -190,27 +301,38 @@ class Trainer:
             recorders.append(stack.enter_context(TensorBoardFile(directory / "tensorboard", first)))
         return recorders
 
-    # ---- now and then ------------------------------------------------------------------------------------------------
+    def _bytes_sent(self) -> dict[int, int]:
+        """What each life of a worker has sent to other processes."""
+        return {worker.incarnation: worker.counts.get("bytes_sent", 0) for worker in self._client.workers}
 
-    def _due(self, taken: int, spec: EvaluationSpec | CheckpointSpec | None) -> bool:
-        """Whether it is time for what happens every so many steps and at the end."""
-        return spec is not None and (taken == self._job.steps or taken % spec.every == 0)
 
-    def _evaluate(self, step: int, evaluation: Evaluation) -> Measured:
-        self._measured = measured = evaluation.measure()
-        self._report({"event": "evaluated", "step": step, "accuracy": measured.accuracy, "loss": measured.loss})
-        return measured
+@dataclass
+class _Course:
+    """How far a run has come.
 
-    def _save(self, step: int, batches: Batches) -> None:
-        spec = self._job.checkpoint
-        assert spec is not None
-        extra = {"job": self._job.name, "step": step, "seed": self._job.seed, "data": batches.state()}
-        self._checkpoint = self._client.save(str(spec.directory), extra)
-        prune(spec.directory, spec.keep)
-        self._report({"event": "saved", "step": step, "checkpoint": self._checkpoint})
+    Attributes:
+        first: steps that had been taken when it set out.
+        taken: steps that the state is of.
+        followed: steps that what is due after each has been done for.
+        losses: of those in between, as far as they are known.
+    """
 
-    def _bytes_sent(self) -> int:
-        return sum(worker.counts.get("bytes_sent", 0) for worker in self._client.workers)
+    first: int
+    taken: int
+    followed: int
+    feed: Feed
+    saves: Saves
+    losses: dict[int, float] = field(default_factory=dict)
+    began: float = field(default_factory=time.monotonic)
+
+    def rate(self) -> float:
+        """Steps per second."""
+        return max(self.taken - self.first, 0) / (time.monotonic() - self.began)
+
+
+def _since(before: Mapping[int, int], now: Mapping[int, int]) -> int:
+    """What was sent meanwhile, by those that are there now."""
+    return sum(sent - before.get(incarnation, 0) for incarnation, sent in now.items())
 
 
 def place_shards(client: Client, job: Job) -> dict[str, PlacedShard]:
@@ -221,7 +343,7 @@ def place_shards(client: Client, job: Job) -> dict[str, PlacedShard]:
     }
 
 
-def _record(step: int, loss: float, measured: Measured | None, rate: float, learning_rate: float) -> StepMetrics:
+def _record(step: int, loss: float | None, measured: Measured | None, rate: float, learning_rate: float) -> StepMetrics:
     return StepMetrics(
         step=step,
         time=time.time(),

@@ -125,6 +125,12 @@ def _line(event: Event) -> str:
             return f"sample:\n{event['text']}"
         case "saved":
             return f"step {event['step']}  saved {_short(event['checkpoint'])}"
+        case "failure":
+            reason = str(event["reason"]).partition("\n")[0]
+            return f"{reason} (failure {event['failures']} of the {event['max_failures']} that are survived)"
+        case "recovered":
+            source = event["source"] if not event["checkpoint"] else _short(event["checkpoint"])
+            return f"recovered from {source} in {event['seconds']:.1f} s: going on after step {event['step']}"
         case "done":
             return summary(event)
         case _:

@@ -21,6 +21,7 @@ def main() -> None:
             orders.settings,
             orders.listen,
             max_depth=orders.max_depth,
+            patience=orders.patience,
         )
         try:
             parent.attend(worker.stop)

@@ -20,6 +20,7 @@ import shutil
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -71,11 +72,13 @@ class WorkerOrders(Orders):
         coordinator: address.
         programs: the folder of programs.
         max_depth: how deep calls may nest.
+        patience: seconds to wait for the next coordinator when one is lost; 0: end with it.
     """
 
     coordinator: str
     programs: str
     max_depth: int = 1000
+    patience: float = 0.0
 
 
 class Parent:
@@ -100,10 +103,11 @@ class Parent:
             raise SystemExit(0)
         self.orders: dict[str, Any] = json.loads(line)
         self._failed = False
+        self._telling = threading.Lock()
 
     def tell(self, event: str, **more: Any) -> None:
-        """Reports something."""
-        with suppress(BrokenPipeError):  # the parent has died, and `attend` ends this process
+        """Reports something. From any thread."""
+        with self._telling, suppress(BrokenPipeError):  # the parent has died, and `attend` ends this process
             self._events.write(json.dumps({"event": event, **more}) + "\n")
 
     @contextmanager
@@ -144,6 +148,17 @@ class Parent:
                 stop("the process that started this one is gone")
 
         threading.Thread(target=listen, name="distgrad-parent", daemon=True).start()
+
+    def beat(self, every: float) -> None:
+        """From now on reports "alive" every so many seconds: a parent that hears nothing knows that this process has
+        been stopped, or that foreign code holds the interpreter."""
+
+        def tell_on() -> None:
+            while True:
+                self.tell("alive")
+                time.sleep(every)
+
+        threading.Thread(target=tell_on, name="distgrad-beat", daemon=True).start()
 
 
 def failure(event: Mapping[str, Any]) -> DistgradError:

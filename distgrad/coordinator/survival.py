@@ -1,0 +1,96 @@
+"""What a run does when processes are lost: it waits for their successors, has the state brought back, and goes on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from distgrad.errors import ContextClosed, DistgradError, LinkError, RemoteError, Timeout
+from distgrad.wire import pb
+
+from .client import Client
+from .job import Job
+from .recovery import Recovered
+
+# What a remote method raises when a process that it needed was lost.
+_OF_LOSSES = frozenset({"WorkerLost", "LinkError", "ContextClosed"})
+
+_SOURCES = {
+    pb.SOURCE_OWNERS: "what the workers hold",
+    pb.SOURCE_REPLICAS: "the copies of other workers",
+    pb.SOURCE_CHECKPOINT: "a checkpoint",
+    pb.SOURCE_INITIAL: "the beginning",
+}
+
+
+class Survival:
+    """Decides whether a run survives a failure, and recovers its cluster.
+
+    Arguments:
+        report: told of "failure" and "recovered".
+        failures: that the run has survived so far.
+        standby_after: see `Client.recover`.
+    """
+
+    def __init__(
+        self, client: Client, job: Job, report: Callable[[dict[str, Any]], None], failures: int, standby_after: float
+    ) -> None:
+        self._client = client
+        self._job = job
+        self._report = report
+        self._failures = failures
+        self._standby_after = standby_after
+        self._reason = ""
+        self._alive = self._living()
+
+    def note(self, error: DistgradError) -> None:
+        """Counts a failure. Raises `error` again when no loss of a process explains it, or there were too many."""
+        of_a_loss = isinstance(error, LinkError | ContextClosed) or bool(self._alive - self._living())
+        if isinstance(error, RemoteError):
+            of_a_loss = of_a_loss or error.original in _OF_LOSSES
+        if not of_a_loss or self._failures >= self._job.recovery.max_failures:
+            raise error
+        self._failures += 1
+        self._reason = str(error)
+        self._report(
+            {
+                "event": "failure",
+                "reason": str(error),
+                "failures": self._failures,
+                "max_failures": self._job.recovery.max_failures,
+            }
+        )
+
+    def recover(self) -> Recovered:
+        """Brings all shards to one version again.
+
+        Raises:
+            Timeout: a worker did not come back.
+            WorkerLost: another failure.
+        """
+        began = time.monotonic()
+        spec, checkpoint = self._job.recovery, self._job.checkpoint
+        self._alive = self._living()
+        directory = str(checkpoint.directory) if checkpoint is not None else ""
+        try:
+            found = self._client.recover(directory, self._job.name, spec.patience_seconds, self._standby_after)
+        except Timeout as error:
+            raise Timeout("; ".join(filter(None, [self._reason, str(error)]))) from error
+        self._alive = self._living()
+        seconds = time.monotonic() - began
+        self._report(
+            {
+                "event": "recovered",
+                "step": found.versions.get("job", 0),
+                "source": _SOURCES[found.source],
+                "checkpoint": found.path,
+                "seconds": seconds,
+            }
+        )
+        return found
+
+    def _living(self) -> frozenset[int]:
+        """The incarnations of the workers that are alive."""
+        members = list(self._client.membership.members.values())
+        return frozenset(it.incarnation for it in members if it.role == "worker" and it.state == "alive")
