@@ -63,6 +63,7 @@ class Recovery:
         self._updates = updates
         self._states = states
         self._lock = threading.Lock()
+        self._former: dict[str, str] = {}  # worker -> the one whose place it has taken, and whose copies are its own
 
     def recover(self, directory: Path | None, job: str, patience: float, standby_after: float) -> Recovered:
         """Returns when steps can be taken again.
@@ -96,6 +97,7 @@ class Recovery:
             if waited >= standby_after and (standbys := self._shards.standbys()):
                 _log.warning("%s takes the place of %s, which has not come back", standbys[0], gone[0])
                 self._shards.move(gone[0], to=standbys[0])
+                self._former[standbys[0]] = self._former.pop(gone[0], gone[0])
             elif waited >= patience:
                 raise Timeout(
                     f"{', '.join(gone)} did not come back within {patience:g} s, and no worker without shards was "
@@ -116,22 +118,25 @@ class Recovery:
         missing = [
             copy
             for optimizer, owners in self._updates.owners().items()
-            for copy in missing_state(optimizer, versions[optimizer], sorted(owners), held)
+            for copy in missing_state(optimizer, versions[optimizer], sorted(owners), held, self._former)
         ]
         if any(copy.keeper is None for copy in missing) or (checkpoints and not any(versions.values())):
-            return self._go_back(checkpoints, job)
+            found = self._go_back(checkpoints, job)
+        else:
+            self._give_copies(missing, versions)
+            found = Recovered(versions, pb.SOURCE_REPLICAS if missing else pb.SOURCE_OWNERS)
+        self._former.clear()
+        return found
+
+    def _give_copies(self, missing: Sequence[Missing], versions: Mapping[str, int]) -> None:
         owners = self._updates.owners()
         for copy in missing:
+            assert copy.keeper is not None
             for shard in owners[copy.optimizer][copy.owner]:
-                self._give_copy(copy, shard, versions)
+                request = pb.ReadReplica(optimizer=copy.optimizer, owner=copy.former, shard=shard)
+                reply, arrays = self._process.ask(copy.keeper, request)
+                self._states.give(shard, decode_value(reply.state, arrays), versions)
         self._updates.stand(versions)
-        return Recovered(versions, pb.SOURCE_REPLICAS if missing else pb.SOURCE_OWNERS)
-
-    def _give_copy(self, copy: Missing, shard: str, versions: Mapping[str, int]) -> None:
-        assert copy.keeper is not None
-        request = pb.ReadReplica(optimizer=copy.optimizer, owner=copy.owner, shard=shard)
-        reply, arrays = self._process.ask(copy.keeper, request)
-        self._states.give(shard, decode_value(reply.state, arrays), versions)
 
     def _go_back(self, checkpoints: Sequence[Path], job: str) -> Recovered:
         for path in checkpoints:
@@ -149,22 +154,31 @@ class Recovery:
 
 @dataclass(frozen=True)
 class Missing:
-    """State that an owner lacks, and the worker that keeps a copy of it; None when nobody does."""
+    """State that an owner lacks.
+
+    Attributes:
+        former: the worker that was lost with it: the owner itself, or the one whose place it has taken.
+        keeper: the worker that keeps a copy; None when nobody does.
+    """
 
     optimizer: str
     owner: str
+    former: str
     keeper: str | None
 
 
-def missing_state(optimizer: str, version: int, owners: Sequence[str], held: Sequence[Held]) -> list[Missing]:
+def missing_state(
+    optimizer: str, version: int, owners: Sequence[str], held: Sequence[Held], former: Mapping[str, str]
+) -> list[Missing]:
     """Which owners of an optimizer are not at its version, and who keeps their state of it.
 
     Example:
         >>> held = [Held("w0", "adam", "w0", 7), Held("w1", "adam", "w1", 0), Held("w0", "adam", "w1", 7)]
-        >>> missing_state("adam", 7, ["w0", "w1"], held)
-        [Missing(optimizer='adam', owner='w1', keeper='w0')]
+        >>> missing_state("adam", 7, ["w0", "w1"], held, former={})
+        [Missing(optimizer='adam', owner='w1', former='w1', keeper='w0')]
     """
     current = [it for it in held if it.optimizer == optimizer and it.version == version]
     own = {it.owner for it in current if it.worker == it.owner}
     keepers = {it.owner: it.worker for it in current if it.worker != it.owner}
-    return [Missing(optimizer, owner, keepers.get(owner)) for owner in owners if owner not in own]
+    lacking = [(owner, former.get(owner, owner)) for owner in owners if owner not in own]
+    return [Missing(optimizer, owner, lost, keepers.get(lost)) for owner, lost in lacking]

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from distgrad.errors import DistgradError
+from distgrad.errors import DistgradError, LinkError
 from distgrad.graph.waiting import Promise
 
 from .checkpoint import prune
@@ -42,17 +42,28 @@ class Saves:
         return spec is not None and step > self._begun and (step == self._steps or step % spec.every == 0)
 
     def begin(self, step: int, extra: Mapping[str, Any]) -> None:
-        """Begins a checkpoint, after the one before has been written. Steps that are asked for from now on are not in
-        it. Raises as `finish` does, for the one before."""
-        self.finish()
+        """Begins a checkpoint, after the one before has ended. Steps that are asked for from now on are not in it.
+
+        Raises:
+            CheckpointError: the one before was refused by the disk.
+        """
+        self._pass_over_losses()
         assert self._spec is not None
         self._begun = step
         self._pending = step, self._client.begin_save(str(self._spec.directory), extra)
 
     def look(self) -> None:
-        """Notices the end of a checkpoint, if it has come. Raises as `finish` does."""
+        """Notices the end of a checkpoint, if it has come. Raises as `begin` does."""
         if self._pending is not None and self._pending[1].done:
+            self._pass_over_losses()
+
+    def _pass_over_losses(self) -> None:
+        """Waits as `finish` does. A worker that was lost meanwhile is noticed by the steps; the next checkpoint is
+        written when it is due."""
+        try:
             self.finish()
+        except LinkError as error:
+            _log.warning("a checkpoint was not written: %s", error)
 
     def finish(self) -> None:
         """Waits for the checkpoint that is being written, if there is one.

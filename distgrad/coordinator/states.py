@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from distgrad.errors import ConfigError, JournalError
+from distgrad.errors import ConfigError, ContextError, JournalError, WorkerLost
 from distgrad.graph.process import Process
 from distgrad.graph.waiting import Promise, all_done
 from distgrad.wire import decode_value, encode_value, pb
@@ -101,7 +101,10 @@ class States:
         )
 
     def _fetch(self, worker: str, shard: str) -> ShardState:
-        reply, arrays = self._process.ask(worker, pb.ReadState(shard=shard, snapshot=True))
+        try:
+            reply, arrays = self._process.ask(worker, pb.ReadState(shard=shard, snapshot=True))
+        except ContextError as error:
+            raise WorkerLost(f"{worker} was started anew while a checkpoint was being written: {error}") from error
         state: ShardState = decode_value(reply.state, arrays)
         return state
 

@@ -130,8 +130,10 @@ class Share:
         with self.lock:
             if peer not in self.peers:
                 return False
-            self.lost[peer] = error
-            if not self.records:
+            if self.records:
+                self.lost[peer] = error
+            else:  # calls outside any context can be made again, to another process of that name
+                self.peers.discard(peer)
                 for path in [path for path, call in self.calls.items() if call.caller == peer]:
                     self.drop(path)
         return True
