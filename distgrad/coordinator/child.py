@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import math
 import os
+import threading
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from distgrad.errors import ConfigError
+from distgrad.transport.interfaces import Identity
 from distgrad.worker.child import Orders, Parent
 
 from .assignment import on_members
@@ -22,6 +24,8 @@ from .trainer import Trainer
 
 # Seconds between two signs of life.
 BEAT = 0.5
+# Seconds that a link which broke waits for the parent's word on how its process ended.
+FOR_THE_PARENT = 0.2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,8 +65,9 @@ def _train_here(parent: Parent, orders: TrainingOrders, job: Job) -> None:
     journal = (checkpoints or Path(orders.directory)) / "journal"
     with Coordinator(orders.settings, orders.listen, journal) as coordinator:
         coordinator.on_event.append(lambda member: _tell_of_loss(parent, member))
+        endings = _Endings(coordinator)
         # All this may be killed at any moment without harm, so an order to stop needs no more ceremony than that.
-        parent.attend(lambda reason: os._exit(0), lambda news: coordinator.declare_lost(**news["lost"]))
+        parent.attend(lambda reason: os._exit(0), endings.hear)
         parent.beat(BEAT)
         if checkpoints is not None and not orders.resume and not orders.failures:
             _begin_anew(checkpoints, orders.fresh)
@@ -81,6 +86,29 @@ def _train_here(parent: Parent, orders: TrainingOrders, job: Job) -> None:
                 standby_after=math.inf,  # whoever started the workers starts their successors
             )
             parent.tell("done", **asdict(trainer.run()))
+
+
+class _Endings:
+    """How workers have ended, which whoever started them knows better than their links, if a moment later."""
+
+    def __init__(self, coordinator: Coordinator) -> None:
+        self._coordinator = coordinator
+        self._told: dict[int, str] = {}  # incarnation -> how
+        self._changed = threading.Condition()
+        coordinator.process.endpoint.explain = self._explain
+
+    def hear(self, news: dict[str, Any]) -> None:
+        """What the parent says of a worker that is lost."""
+        name, incarnation, reason = (news["lost"][key] for key in ("name", "incarnation", "reason"))
+        with self._changed:
+            self._told[incarnation] = reason
+            self._changed.notify_all()
+        self._coordinator.declare_lost(name, incarnation, reason)
+
+    def _explain(self, peer: Identity, reason: str) -> str:
+        with self._changed:
+            self._changed.wait_for(lambda: peer.incarnation in self._told, FOR_THE_PARENT)
+            return self._told.get(peer.incarnation, reason)
 
 
 def _tell_of_loss(parent: Parent, member: Member) -> None:

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from _pytest.mark.structures import ParameterSet
 
+from tests.processes import is_gone
+
 from .conftest import PROGRAMS, Run, Start
 
 # For tests that are not about several workers.
@@ -76,10 +78,31 @@ def test_bits_depend_neither_on_the_run_nor_on_the_number_of_workers(
     assert shards(run) == undisturbed
 
 
-def test_a_killed_worker_is_named_and_resuming_ends_at_the_bits_of_an_undisturbed_run(
+def test_a_run_survives_a_killed_worker_and_ends_at_the_bits_of_an_undisturbed_one(
     start: Start, undisturbed: dict[str, bytes]
 ) -> None:
-    killed = start("--json")
+    run = start("--json")
+    run.until("step", 5)
+    pid = run.children()["w1"]
+    os.kill(pid, signal.SIGKILL)
+    failure = run.until("failure")
+    assert f"process {pid} was killed by signal 9 (SIGKILL)" in failure["reason"]
+    assert (failure["failures"], failure["max_failures"]) == (1, 10)
+    assert run.until("recovered")["step"] in (0, 4)
+    run.end()
+    assert (run.process.returncode, run.errors) == (0, "")
+    assert shards(run) == undisturbed
+    assert run.left_behind == []
+
+
+# A run that one loss ends.
+MORTAL = ("--json", "--set", "recovery.max_failures=0")
+
+
+def test_without_failures_to_spare_a_killed_worker_is_named_and_resuming_ends_at_the_same_bits(
+    start: Start, undisturbed: dict[str, bytes]
+) -> None:
+    killed = start(*MORTAL)
     killed.until("step", 6)
     pid = killed.children()["w1"]
     os.kill(pid, signal.SIGKILL)
@@ -98,41 +121,53 @@ def test_a_killed_worker_is_named_and_resuming_ends_at_the_bits_of_an_undisturbe
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("step", [1, 4, 7, 11])
-@pytest.mark.parametrize("victim", ["w0", "w1", "w2", "coordinator"])
+@pytest.mark.parametrize("replicate", ["false", "true"])
+@pytest.mark.parametrize("step", [1, 7])
+@pytest.mark.parametrize("victim", ["w1", "coordinator"])
 def test_a_kill_at_no_moment_changes_the_bits(
-    start: Start, undisturbed: dict[str, bytes], victim: str, step: int
+    start: Start, undisturbed: dict[str, bytes], victim: str, step: int, replicate: str
 ) -> None:
-    killed = start("--json")
-    killed.until("step", step)
-    os.kill(killed.children()[victim], signal.SIGKILL)
-    killed.end()
-    saved = any(killed.directory.glob("step-*"))
-    continued = start("--quiet", *(["--resume"] if saved else []))
-    continued.end()
-    assert continued.process.returncode == 0
-    assert shards(continued) == undisturbed
-
-
-@pytest.mark.slow
-def test_a_worker_that_is_silent_is_named_although_another_ends_first(start: Start) -> None:
-    run = start("--json", "--set", "steps=100000")
-    run.until("step", 1)
-    os.kill(run.children()["w1"], signal.SIGSTOP)
-    _, errors = run.end()
-    assert run.process.returncode == 1
-    assert re.match(r"error: w1\S* is lost: .*silent for 3 s", errors)
+    run = start("--json", "--set", f"recovery.replicate={replicate}")
+    run.until("step", step)
+    os.kill(run.children()[victim], signal.SIGKILL)
+    run.end()
+    assert (run.process.returncode, run.errors) == (0, "")
+    assert shards(run) == undisturbed
     assert run.left_behind == []
 
 
 @pytest.mark.slow
-def test_the_loss_of_the_coordinator_ends_the_run(start: Start) -> None:
+@pytest.mark.parametrize("victim", ["w1", "coordinator"])
+def test_a_run_survives_a_process_that_is_stopped(start: Start, undisturbed: dict[str, bytes], victim: str) -> None:
     run = start("--json")
     run.until("step", 1)
-    os.kill(run.children()["coordinator"], signal.SIGKILL)
+    pid = run.children()[victim]
+    os.kill(pid, signal.SIGSTOP)
+    assert "silent for 3 s" in run.until("failure")["reason"]
+    run.end()
+    assert is_gone(pid)
+    assert run.process.returncode == 0
+    assert shards(run) == undisturbed
+    assert run.left_behind == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("victim", "number", "message"),
+    [
+        ("w1", signal.SIGSTOP, r"error: (worker )?w1\S* is lost: .*silent for 3 s"),
+        ("coordinator", signal.SIGKILL, r"error: coordinator is lost: process \d+ was killed by signal 9 \(SIGKILL\)"),
+    ],
+)
+def test_without_failures_to_spare_a_lost_process_ends_the_run_and_is_named(
+    start: Start, victim: str, number: signal.Signals, message: str
+) -> None:
+    run = start(*MORTAL, "--set", "steps=100000")
+    run.until("step", 1)
+    os.kill(run.children()[victim], number)
     _, errors = run.end()
     assert run.process.returncode == 1
-    assert "error: coordinator is lost: process " in errors
+    assert re.match(message, errors)
     assert run.left_behind == []
 
 

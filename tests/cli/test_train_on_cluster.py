@@ -85,11 +85,11 @@ def test_a_missing_worker_is_named_after_the_deadline(standing: Standing, start:
     assert errors == "error: w1 did not join within 0.2 s; workers that are here: w0, w2\n"
 
 
-def test_a_lost_worker_ends_the_run_with_advice_and_it_goes_on_when_one_is_back(
+def test_without_failures_to_spare_a_lost_worker_ends_the_run_with_advice_and_it_goes_on_when_one_is_back(
     standing: Standing, start: Start
 ) -> None:
     standing.start("w0", "w1", "w2")
-    run = start(*FOR_EVER, *standing.options, environment=TOKEN)
+    run = start(*FOR_EVER, *standing.options, "--set", "recovery.max_failures=0", environment=TOKEN)
     checkpoint = run.until("saved")["checkpoint"]
     standing.workers["w1"].close()
     _, errors = run.end()
@@ -103,6 +103,21 @@ def test_a_lost_worker_ends_the_run_with_advice_and_it_goes_on_when_one_is_back(
     again.until("step")
     again.signal(signal.SIGINT)
     again.end()
+
+
+def test_a_run_goes_on_when_a_lost_worker_is_back_or_another_takes_its_place(standing: Standing, start: Start) -> None:
+    standing.start("w0", "w1", "w2")
+    run = start(*FOR_EVER, *standing.options, "--set", "recovery.replicate=true", environment=TOKEN)
+    run.until("step", 3)
+    standing.workers["w1"].close()
+    standing.start("w1")
+    assert run.until("recovered")["source"] == "the copies of other workers"
+    standing.start("spare")
+    standing.workers["w2"].close()
+    taken = run.until("recovered")["step"]
+    assert run.until("step")["step"] == taken + 1
+    run.signal(signal.SIGINT)
+    run.end()
 
 
 def test_ctrl_c_ends_the_run_and_frees_the_cluster(standing: Standing, start: Start) -> None:
