@@ -336,7 +336,7 @@ class Client:
         return extra
 
     def recover(
-        self, directory: str = "", job: str = "", patience: float = 30.0, standby_after: float = 0.0
+        self, directory: str = "", job: str = "", patience: float = 30.0, standby_after: float = 0.0, steps: int = 1
     ) -> Recovered:
         """After workers were lost: waits until each is back, or another has taken its place, and has all shards at one
         version again. Copies (`replicate`) are used where there are some, else every shard returns to the newest sound
@@ -346,12 +346,13 @@ class Client:
             job: when not empty, a checkpoint of another job is refused.
             patience: seconds to wait for workers.
             standby_after: seconds after which a worker without shards takes the place of one that is gone.
+            steps: that several clients take together: nobody goes on from a version in the middle of them.
 
         Raises:
             Timeout: a worker has not come back.
             WorkerLost: one was lost again.
         """
-        request = pb.Recover(directory=directory, job=job, patience=patience, standby_after=standby_after)
+        request = pb.Recover(directory=directory, job=job, patience=patience, standby_after=standby_after, round=steps)
         reply, arrays = self.process.ask(COORDINATOR, request)
         self._move_to(reply.versions)
         return Recovered(dict(reply.versions), reply.source, reply.path, decode_value(reply.extra, arrays))

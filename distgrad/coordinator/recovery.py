@@ -65,7 +65,9 @@ class Recovery:
         self._lock = threading.Lock()
         self._former: dict[str, str] = {}  # worker -> the one whose place it has taken, and whose copies are its own
 
-    def recover(self, directory: Path | None, job: str, patience: float, standby_after: float) -> Recovered:
+    def recover(
+        self, directory: Path | None, job: str, patience: float, standby_after: float, steps: int = 1
+    ) -> Recovered:
         """Returns when steps can be taken again.
 
         Arguments:
@@ -73,6 +75,7 @@ class Recovery:
             job: checkpoints of others are refused.
             patience: seconds to wait for workers that are gone.
             standby_after: seconds after which a worker without shards takes the place of one that has not come back.
+            steps: that are taken together: nobody goes on from a version in the middle of them.
 
         Raises:
             Timeout: a worker has not come back.
@@ -84,7 +87,7 @@ class Recovery:
         try:
             self._await_workers(patience, standby_after)
             with self._updates.paused():
-                return self._bring_together(directory, job)
+                return self._bring_together(directory, job, steps)
         finally:
             self._lock.release()
 
@@ -109,7 +112,7 @@ class Recovery:
 
     # ---- state -------------------------------------------------------------------------------------------------------
 
-    def _bring_together(self, directory: Path | None, job: str) -> Recovered:
+    def _bring_together(self, directory: Path | None, job: str, steps: int) -> Recovered:
         self._shards.build_anew()
         self._updates.adopt_anew(self._shards.workers())
         versions = self._updates.versions()
@@ -120,7 +123,10 @@ class Recovery:
             for optimizer, owners in self._updates.owners().items()
             for copy in missing_state(optimizer, versions[optimizer], sorted(owners), held, self._former)
         ]
-        if any(copy.keeper is None for copy in missing) or (checkpoints and not any(versions.values())):
+        lacking = any(copy.keeper is None for copy in missing)
+        halfway = any(version % steps for version in versions.values())
+        forgotten = bool(checkpoints) and not any(versions.values())  # everybody was lost
+        if lacking or halfway or forgotten:
             found = self._go_back(checkpoints, job)
         else:
             self._give_copies(missing, versions)

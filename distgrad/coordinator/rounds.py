@@ -71,6 +71,14 @@ class Rounds:
             losses=[collected.asked[turn].loss for turn in range(turns)],
         )
 
+    def abandon(self) -> None:
+        """Gives up the rounds that are not complete: whoever waits in one is told, and all its turns can be asked for
+        again."""
+        with self._lock:
+            rounds, self._rounds = self._rounds, {}
+        for collected in rounds.values():
+            collected.decided.set_error(ContextError("the round was given up: the cluster has recovered from a loss"))
+
     def _run(self, collected: _Round) -> None:
         """Takes the steps in turn, up to the first that is given up."""
         decisions: list[Decision] = []

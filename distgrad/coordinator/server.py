@@ -221,7 +221,8 @@ class Coordinator:
 
     def _recover(self, body: pb.Recover, arrays: list[Any]) -> tuple[Any, list[Any]]:
         directory = Path(body.directory) if body.directory else None
-        done = self.recovery.recover(directory, body.job, body.patience, body.standby_after)
+        self.rounds.abandon()
+        done = self.recovery.recover(directory, body.job, body.patience, body.standby_after, max(body.round, 1))
         out: list[Any] = []
         extra = encode_value(dict(done.extra), out, "extra")
         return pb.Recovered(versions=done.versions, source=done.source, path=done.path, extra=extra), out

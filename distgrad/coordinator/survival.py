@@ -74,7 +74,9 @@ class Survival:
         self._alive = self._living()
         directory = str(checkpoint.directory) if checkpoint is not None else ""
         try:
-            found = self._client.recover(directory, self._job.name, spec.patience_seconds, self._standby_after)
+            found = self._client.recover(
+                directory, self._job.name, spec.patience_seconds, self._standby_after, self._job.trainers
+            )
         except Timeout as error:
             raise Timeout("; ".join(filter(None, [self._reason, str(error)]))) from error
         self._alive = self._living()

@@ -251,16 +251,18 @@ class Restored(_message.Message):
     def __init__(self, path: _Optional[str] = ..., extra: _Optional[_Union[_tensor_pb2.Value, _Mapping]] = ..., versions: _Optional[_Mapping[str, int]] = ...) -> None: ...
 
 class Recover(_message.Message):
-    __slots__ = ("directory", "job", "patience", "standby_after")
+    __slots__ = ("directory", "job", "patience", "standby_after", "round")
     DIRECTORY_FIELD_NUMBER: _ClassVar[int]
     JOB_FIELD_NUMBER: _ClassVar[int]
     PATIENCE_FIELD_NUMBER: _ClassVar[int]
     STANDBY_AFTER_FIELD_NUMBER: _ClassVar[int]
+    ROUND_FIELD_NUMBER: _ClassVar[int]
     directory: str
     job: str
     patience: float
     standby_after: float
-    def __init__(self, directory: _Optional[str] = ..., job: _Optional[str] = ..., patience: _Optional[float] = ..., standby_after: _Optional[float] = ...) -> None: ...
+    round: int
+    def __init__(self, directory: _Optional[str] = ..., job: _Optional[str] = ..., patience: _Optional[float] = ..., standby_after: _Optional[float] = ..., round: _Optional[int] = ...) -> None: ...
 
 class Recovered(_message.Message):
     __slots__ = ("versions", "source", "path", "extra")
