@@ -426,7 +426,7 @@ def test_a_job_that_cannot_be_trained_says_why(
 
 def test_without_failures_to_spare_a_lost_worker_ends_the_run_and_its_checkpoints_stay(tmp_path: Path) -> None:
     def report(made: Cluster, event: dict[str, Any]) -> None:
-        if event["event"] == "step" and event["step"] == 3:
+        if event["event"] == "saved" and event["step"] == 2:
             made.end("w1")
 
     with pytest.raises(WorkerLost, match="w1"):
