@@ -73,7 +73,9 @@ def takes(count: int) -> st.SearchStrategy[tuple[int, ...]]:
 
 @st.composite
 def steps(draw: st.DrawFn) -> Step:
-    kind = draw(st.sampled_from(["dense", "dense", "dense", "dense", "router", "router", "here", "backward", "grad"]))
+    kind = draw(
+        st.sampled_from([*["dense"] * 4, *["router"] * 2, "here", "checkpoint", "checkpoint", "backward", "grad"])
+    )
     if kind == "dense":
         method, count, fails = draw(st.sampled_from(DENSE))
         return Step(kind, draw(st.sampled_from("abc")), method, draw(takes(count)), fails=fails)
@@ -81,6 +83,11 @@ def steps(draw: st.DrawFn) -> Step:
         method = draw(st.sampled_from(ROUTER))
         others = tuple(draw(st.lists(st.sampled_from("abc"), min_size=1, max_size=2)))
         return Step(kind, draw(st.sampled_from("rq")), method, draw(takes(1)), others)
+    if kind == "checkpoint":
+        method = draw(st.sampled_from(["forward", "identity", "detached", "through_waiting", "tie"]))
+        others = tuple(draw(st.lists(st.sampled_from("abc"), min_size=1, max_size=2)))
+        shard = draw(st.sampled_from("rq" if method in ROUTER else "abc"))
+        return Step(kind, shard, method, draw(takes(2)), others, draw(st.integers(0, len(HERE) - 1)))
     if kind == "here":
         return Step(kind, take=draw(takes(1)), which=draw(st.integers(0, len(HERE) - 1)))
     return Step(kind, take=draw(takes(2)))
@@ -102,6 +109,8 @@ def run(program: list[Step], world: Any) -> dict[str, Any]:
                     values.append(ref)
             elif step.kind == "router":
                 values.append(_routed(world, step, chosen[0]))
+            elif step.kind == "checkpoint":
+                values.append(world.checkpoint(partial(_block, world, step))(*map(_here, chosen)))
             elif step.kind == "here":
                 values.append(HERE[step.which](_here(chosen[0])))
             elif step.kind == "grad":
@@ -116,6 +125,13 @@ def run(program: list[Step], world: Any) -> dict[str, Any]:
         observed["values"] = [value.numpy() for value in values]
         observed["gradients"] = world.gradients(ctx)
     return observed
+
+
+def _block(world: Any, step: Step, x: Any, y: Any) -> Any:
+    """Computes here and calls a shard, for a checkpoint to be put around."""
+    h = HERE[step.which](x) * y
+    shard = world.shard(step.shard)
+    return (_routed(world, step, h) if step.shard in "rq" else getattr(shard, step.method)(h)).get() + x
 
 
 def _routed(world: Any, step: Step, x: Any) -> Any:

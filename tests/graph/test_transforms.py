@@ -72,6 +72,9 @@ TRANSFORMS: dict[str, Callable[[Callable[..., Any]], Any]] = {
     "hvp": lambda f: dg.hvp(f)(X, Y, X * 2.0),
     "hvp of both": lambda f: dg.hvp(f, argnums=(0, 1))(X, Y, (X, Y)),
     "jvp": lambda f: dg.jvp(f, (X, Y), (Y, X)),
+    "jvp of grad": lambda f: dg.jvp(lambda x: dg.grad(f)(x, Y), (X,), (Y,)),
+    "jvp of jvp": lambda f: dg.jvp(lambda x: dg.jvp(f, (x, Y), (Y, x))[1], (X,), (Y,)),
+    "grad of jvp": lambda f: dg.grad(lambda x: dg.jvp(f, (x, Y), (Y, x))[1])(X),
     "hessian": lambda f: dg.hessian(f)(X, Y),
     "jacobian": lambda f: dg.jacobian(f)(X, Y),
 }
@@ -113,6 +116,14 @@ def test_a_pullback_can_be_called_again_in_its_context(world: ClusterWorld) -> N
     assert value.shape == (3,)
     with pytest.raises(ContextClosed):
         pullback(np.ones(3))
+
+
+def test_a_linearized_function_can_be_called_again_in_its_context(world: ClusterWorld) -> None:
+    with world.context():
+        value, tangent = dg.linearize(lambda x: functions(world)["deep"](x, Y), X)
+        found = [value, tangent(X), tangent(Y)]
+    expected = [dg.jvp(lambda x: locally("deep")(x, Y), (X,), (t,)) for t in (X, Y)]
+    same(found, [expected[0][0], expected[0][1], expected[1][1]], "linearized", exact=False)
 
 
 def test_a_pullback_needs_a_context_that_outlives_it(world: ClusterWorld) -> None:
