@@ -125,12 +125,18 @@ def outermost() -> Iterator[None]:
     if endings.get() is not None:
         yield
         return
-    with Endings() as ending:
-        token = endings.set(ending)
-        try:
-            yield
-        finally:
-            endings.reset(token)
+    with Endings() as ending, within(ending):
+        yield
+
+
+@contextmanager
+def within(ending: Endings) -> Iterator[None]:
+    """Runs its block as a part of what `ending` ends: of a transform that goes on beyond the block."""
+    token = endings.set(ending)
+    try:
+        yield
+    finally:
+        endings.reset(token)
 
 
 class Node:

@@ -82,7 +82,7 @@ class Evaluator:
 
     def _answer(self, work: Work) -> Result:
         if work.body == "close_session":
-            self.sessions.pop(work.message.session, None)
+            self._close(work.message.session)
             return Result("close_session", pb.CloseSessionResponse())
         if work.body == "linearize":
             return self._linearize(work)
@@ -97,6 +97,11 @@ class Evaluator:
         made = response("linearize", answer, {"session": session, "lease_seconds": self._lease_seconds})
         self.sessions[session] = asked.function, kept
         return Result("linearize", *made)
+
+    def _close(self, session: str) -> None:
+        if session in self.sessions:
+            _, kept = self.sessions.pop(session)
+            kept.close()
 
     def _asked(self, work: Work, copy: bool = False) -> _Asked:
         message = work.message

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 import distgrad.autograd.ops as ops
-from distgrad.autograd import jacobians, tree
+from distgrad.autograd import jacobians, tape, tree
 from distgrad.autograd.modes import no_grad
 from distgrad.autograd.reverse import arrived, vjp
 from distgrad.autograd.tensor import Tensor
@@ -67,7 +67,8 @@ class Evaluation:
 
     def answer(self, question: Question) -> Answer:
         """Raises GradientError when there is no such derivative, Refused when a cotangent does not fit the value."""
-        return _ANSWERS[question.body](self, question)
+        with tape.outermost():
+            return _ANSWERS[question.body](self, question)
 
     def but(self, names: Sequence[str]) -> Evaluation:
         """The same by fewer arguments."""
@@ -195,6 +196,17 @@ class Linearisation(Evaluation):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._by_fewer: dict[tuple[str, ...], Linearisation] = {}
+        self._endings = tape.Endings()
+
+    def answer(self, question: Question) -> Answer:
+        with tape.within(self._endings):
+            return _ANSWERS[question.body](self, question)
+
+    def close(self) -> None:
+        """Forgets what is kept, in other processes too."""
+        for fewer in self._by_fewer.values():
+            fewer.close()
+        self._endings.close()
 
     def but(self, names: Sequence[str]) -> Evaluation:
         """The same by fewer arguments: linearised when it is first asked for, and kept too."""
