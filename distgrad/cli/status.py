@@ -15,7 +15,11 @@ from .options import link_options
 @click.argument("address", metavar="HOST:PORT")
 @link_options
 def status(address: str, settings: TransportSettings) -> None:
-    """Shows the workers of the cluster whose coordinator is at HOST:PORT, and the job that runs there."""
+    """Shows the workers of the cluster whose coordinator is at HOST:PORT, and the job that runs there.
+
+    Of each worker: the contexts it takes part in, the values it keeps for others and the calls it waits for, all zero
+    when nothing goes on; its links; and, from its system, its threads, its open files and sockets, and its memory.
+    """
     with Client(address, settings) as client:
         print_members(client.workers)
         print_job(client.job)

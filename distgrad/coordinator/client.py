@@ -131,7 +131,8 @@ class Client:
         return reply.job if reply.HasField("job") else None
 
     def counts(self, process: str) -> dict[str, int]:
-        """How many contexts, values, edges, links, ... a process holds now, and what it has of its system's."""
+        """How many contexts, values, edges, links, ... a process ("w0", "coordinator") holds now, and what it has of
+        its system's: see `Process.counts` and `distgrad.observe.usage`. `distgrad status` shows the most of it."""
         reply, _ = self.process.ask(process, pb.Statistics())
         return dict(reply.counts)
 

@@ -350,7 +350,13 @@ class Process:
         reply(own_part(self.shares.require(body.context)))
 
     def counts(self) -> dict[str, int]:
-        """How much of everything this process holds, for operators and leak tests."""
+        """How much of everything this process holds, for operators and leak tests.
+
+        Returns:
+            "contexts" and, of all of them, "values" of calls, "sends" and "recvs" (ends of edges), "passes" under way;
+            "calls" made from here that have not ended: zero when nothing goes on.
+            "links" to other processes, the "bytes_sent" over them, and "threads" of the compute slot.
+        """
         shares, links = list(self.shares), list(self.endpoint.links())
         recording = [share for share in shares if share.records]
         return {
