@@ -10,6 +10,9 @@ from pydoc_data.topics import topics
 
 import numpy as np
 
+# What a sample goes on from.
+BEGINNING = "The following "
+
 Scores = Callable[[np.ndarray], np.ndarray]
 
 
@@ -52,12 +55,12 @@ class Topics:
             scores: from characters (1, n), n at most `length`, to log-probabilities of the next, (1, symbols).
         """
         rng = np.random.default_rng([self.seed, 1])
-        written = list(self.test[: self.length])
+        written = [self.alphabet.index(character) for character in BEGINNING]
         for _ in range(300):
             log = scores(np.array([written[-self.length :]]))[0, : len(self.alphabet)].astype(np.float64)
-            weights = np.exp((log - log.max()) / 0.8)  # somewhat bolder than the model is: fewer slips
+            weights = np.exp((log - log.max()) / 0.6)  # bolder than the model is: fewer slips
             written.append(int(rng.choice(len(weights), p=weights / weights.sum())))
-        return "".join(self.alphabet[number] for number in written[self.length :])
+        return "".join(self.alphabet[number] for number in written)
 
     def _pieces(self, text: np.ndarray, starts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         places = starts[:, None] + np.arange(self.length)
