@@ -16,7 +16,7 @@ from contextlib import AbstractContextManager, ExitStack
 from functools import wraps
 from typing import Any
 
-from distgrad.errors import FreedGraphError, GradientError
+from distgrad.errors import FreedGraphError, GradientError, InPlaceError
 
 from . import tape, tree
 from .backward import run_pass
@@ -106,8 +106,7 @@ class _Call:
 
     def gradients(self, node: Checkpoint, cotangents: Sequence[Any], record: bool) -> list[Any]:
         """The gradient of each input of the node: a second run, and a pass over its graph."""
-        for k in self._moving:
-            tape.clock.check(self._clock, (self._leaves[k].data,), node)
+        self._check_unchanged(node)
         frame = Frame((*node.frame.path, node.index))
         with ExitStack() as stack:
             for surroundings in self._surroundings:
@@ -132,6 +131,17 @@ class _Call:
             record=record,
         )
         return [found.get(node) for node in wanted]
+
+    def _check_unchanged(self, node: Checkpoint) -> None:
+        """Raises InPlaceError when what the function used the first time is not there any more."""
+        for k in self._moving:
+            tape.clock.check(self._clock, (self._leaves[k].data,), node)
+        for used in node.inputs:
+            if isinstance(used, Leaf) and used.renewed > self._clock:
+                raise InPlaceError(
+                    f"variable {used}, which the function of {node} uses, was given new data after the function ran "
+                    "(by an update of parameters?), so it would not compute the same again; do the backward pass first"
+                )
 
 
 class _Run:

@@ -214,13 +214,18 @@ class Node:
 
 
 class Leaf(Node):
-    """A variable: where a graph ends and `.grad` accumulates."""
+    """A variable: where a graph ends and `.grad` accumulates.
 
-    __slots__ = ("grad",)
+    Attributes:
+        renewed: reading of the clock of writes when it was last given a new array; 0: never.
+    """
+
+    __slots__ = ("grad", "renewed")
 
     def __init__(self, frame: Frame, shape: tuple[int, ...], dtype: Any) -> None:
         super().__init__((), frame, shape, dtype)
         self.grad: Any = None
+        self.renewed = 0
 
 
 class Output(Node):
@@ -295,6 +300,11 @@ class WriteClock:
         if identity not in self.written:
             weakref.finalize(buffer, self.written.pop, identity, None).atexit = False
         self.written[identity] = self.now
+
+    def renew(self, leaf: Leaf) -> None:
+        """Notes that a variable has a new array; graphs keep the old one."""
+        self.now += 1
+        leaf.renewed = self.now
 
     def check(self, since: int, arrays: tuple[Any, ...], node: Node) -> None:
         """Raises InPlaceError when one of `arrays` was written to after the reading `since`."""

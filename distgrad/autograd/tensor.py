@@ -121,6 +121,8 @@ class Tensor:
                 f"dtype {data.dtype}"
             )
         self.data = data
+        if isinstance(self.node, tape.Leaf):
+            tape.clock.renew(self.node)
 
     def __setitem__(self, index: Any, value: Any) -> None:
         """Writes into the array. A recorded tensor refuses; a later backward pass over the old values raises."""

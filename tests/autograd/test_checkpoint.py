@@ -123,6 +123,19 @@ def test_writing_to_an_input_is_noticed() -> None:
         y.backward()
 
 
+@pytest.mark.parametrize("argument", [True, False])
+def test_a_variable_that_is_given_new_data_is_noticed(argument: bool) -> None:
+    w = dg.nn.Parameter(X)
+    f = dg.checkpoint(lambda *given: ops.sin(given[0] if given else w))
+    y, plain = f(*[w] * argument), ops.sin(w)
+    w.set_data(X * 2.0)
+    plain.sum().backward()
+    np.testing.assert_array_equal(w.grad, np.cos(X))
+    with pytest.raises(InPlaceError, match="do the backward pass first"):
+        y.sum().backward()
+    f(*[w] * argument).sum().backward()
+
+
 def test_a_function_that_computes_something_else_the_second_time_is_noticed() -> None:
     sizes = iter([3, 2])
     x = dg.tensor(X, requires_grad=True)
