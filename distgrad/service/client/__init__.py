@@ -8,6 +8,8 @@ lines          ways to reach a server: what they have in common
 local_line     ... on this machine: a Unix socket and shared memory
 stream_line    ... anywhere: a stream of gRPC
 retries        what is tried again, and when
+flat           a function as one of a list of arrays, for other frameworks: in_scipy, in_jax, in_torch, in_tape
+taylor         the order of Taylor remainders, for checks of derivatives
 exceptions     what a server says went wrong -> exceptions
 """
 

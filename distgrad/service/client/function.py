@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from distgrad.errors import GradientError
 
+from .in_tape import call_on_tape, holds_tensors
 from .point import Linearization, Point, Signature, Wrt
 from .question import Question, asked
 
@@ -33,9 +34,8 @@ class RemoteFunction:
 
     def at(self, *args: Any, **kwargs: Any) -> Point:
         """The function at these arguments. Asks nothing."""
-        if args and kwargs:
-            return Point(self._client, self.name, self._signature, self._signature.by_name(args, kwargs), None)
-        return Point(self._client, self.name, self._signature, kwargs or args, None)
+        arguments = self.by_name(args, kwargs) if kwargs else args
+        return Point(self._client, self.name, self._signature, arguments, None)
 
     # ---- values and first derivatives
 
@@ -125,7 +125,29 @@ class RemoteFunction:
     linearize, linearize_async = asked(_linearize)
 
     def __call__(self, *args: Any, timeout: float | None = None, **kwargs: Any) -> Any:
+        if holds_tensors((args, kwargs)):
+            return call_on_tape(self, args, kwargs, timeout)
         return self._plain_call(*args, timeout=timeout, **kwargs)
+
+    # ---- inside other frameworks
+
+    def as_scipy(self, x0: Any, **others: Any) -> Any:
+        """The function of one argument, flattened, as SciPy's solvers take it. See `in_scipy.ScipyFunction`."""
+        from .in_scipy import ScipyFunction
+
+        return ScipyFunction(self, x0, others)
+
+    def as_jax(self) -> Callable[..., Any]:
+        """The function for JAX arrays: under jit, vmap, grad, jacfwd and jacrev, to second order. See `in_jax`."""
+        from .in_jax import as_jax
+
+        return as_jax(self)
+
+    def as_torch(self) -> Callable[..., Any]:
+        """The function for torch tensors, differentiable twice. See `in_torch`."""
+        from .in_torch import as_torch
+
+        return as_torch(self)
 
     # ---- what is known of it
 
@@ -136,6 +158,10 @@ class RemoteFunction:
     def argument_names(self) -> list[str]:
         """In the order of the function's own parameters."""
         return [argument.name for argument in self.describe().arguments]
+
+    def by_name(self, args: Sequence[Any], kwargs: dict[str, Any]) -> dict[str, Any]:
+        """Arguments as a dict. Raises TypeError when there is one too many, or twice."""
+        return self._signature.by_name(args, kwargs) if args else kwargs
 
     def _split(self, args: tuple[Any, ...], kwargs: dict[str, Any], method: str, last: str) -> tuple[Point, Any]:
         if not args:

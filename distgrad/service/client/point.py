@@ -81,6 +81,10 @@ class Point:
         self._signature = signature
         self._timeout = timeout
 
+    def with_timeout(self, timeout: float | None) -> Point:
+        """The same, with another timeout for what does not say one."""
+        return Point(self.asker, self.function, self._signature, self.arguments, timeout)
+
     # ---- values and first derivatives
 
     def _value(self, *, timeout: float | None = None) -> Question[Any]:

@@ -23,6 +23,11 @@ def field(x, p):
     return {"a": dg.ops.sin(x) * p["k"], "b": [dg.ops.sum(x * x * p["m"])]}
 
 
+def wave(z):
+    """Of complex numbers, and not holomorphic."""
+    return dg.ops.exp(z) * dg.ops.conj(z)
+
+
 def ramp(n):
     return dg.ops.arange(n) * 1.0
 
@@ -31,13 +36,20 @@ def broken(x):
     raise ValueError(f"cannot use {x.shape}")
 
 
-FUNCTIONS = {f.__name__: f for f in (rosenbrock, sin, field, ramp, broken)}
+FUNCTIONS = {f.__name__: f for f in (rosenbrock, sin, field, wave, ramp, broken)}
 
 
 @pytest.fixture
 def server() -> Iterator[Server]:
     with Server(FUNCTIONS) as server:
         yield server
+
+
+@pytest.fixture
+def remote(server: Server) -> Iterator[Client]:
+    """A client of the server."""
+    with client(server.address, timeout=20) as service:
+        yield service
 
 
 @pytest.fixture(params=["local", "grpc"])

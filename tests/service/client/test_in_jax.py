@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from distgrad.errors import GradientError
+from distgrad.service.client import Client
+
+jax = pytest.importorskip("jax")
+jnp = jax.numpy
+pytestmark = pytest.mark.slow
+
+X = np.array([1.2, 0.7, 0.3])
+V = np.array([1.0, -2.0, 0.5])
+P = {"k": 2.0, "m": np.array([1.0, 2.0, 3.0])}
+Z = np.array([1 + 2j, 0.3 - 0.4j])
+W = np.array([0.5 - 1j, 2 + 0.1j])
+POINTS = np.stack([X, V])
+
+
+@pytest.fixture(autouse=True)
+def _double_precision() -> Iterator[None]:
+    with jax.enable_x64(True):
+        yield
+
+
+def rosenbrock(x: Any) -> Any:
+    return jnp.sum(100 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2)
+
+
+def field(x: Any, p: Any) -> Any:
+    return {"a": jnp.sin(x) * p["k"], "b": [jnp.sum(x * x * p["m"])]}
+
+
+def wave(z: Any) -> Any:
+    return jnp.exp(z) * jnp.conj(z)
+
+
+def squared(f: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    return lambda z: jnp.sum(jnp.abs(f(z)) ** 2)
+
+
+MODES = {"forward": jax.jacfwd, "reverse": jax.jacrev}
+TRANSFORMS: dict[str, Callable[..., Any]] = {
+    "value": lambda f, g, h: f(X),
+    "jit": lambda f, g, h: jax.jit(f)(X),
+    "grad under jit": lambda f, g, h: jax.jit(jax.grad(f))(X),
+    "hessian": lambda f, g, h: jax.hessian(f)(X),
+    "hvp": lambda f, g, h: jax.jvp(jax.grad(f), (X,), (V,)),
+    "vmap": lambda f, g, h: jax.vmap(f)(POINTS),
+    "vmap of grad": lambda f, g, h: jax.vmap(jax.grad(f))(POINTS),
+    "grad of vmap": lambda f, g, h: jax.grad(lambda xs: jnp.sum(jax.vmap(f)(xs) ** 2))(POINTS),
+    "hessian of vmap": lambda f, g, h: jax.hessian(lambda x: jnp.sum(jax.vmap(f)(jnp.outer(x[:2], x))))(X),
+    "jacfwd": lambda f, g, h: jax.jacfwd(g)(X, P),
+    "jacrev under jit": lambda f, g, h: jax.jit(jax.jacrev(g, (0, 1)))(X, P),
+    "complex vjp": lambda f, g, h: jax.vjp(h, Z)[1](W),
+    "complex jvp": lambda f, g, h: jax.jvp(h, (Z,), (W,)),
+    "complex forward over reverse": lambda f, g, h: jax.jvp(jax.grad(squared(h)), (Z,), (W,)),
+    "complex reverse over reverse": lambda f, g, h: jax.vjp(jax.grad(squared(h)), Z)[1](W),
+    **{
+        f"{outer} over {inner}, under jit": lambda f, g, h, outer=outer, inner=inner: jax.jit(
+            MODES[outer](MODES[inner](g, (0, 1)), (0, 1))
+        )(X, P)
+        for outer in MODES
+        for inner in MODES
+    },
+}
+
+
+@pytest.mark.parametrize("name", TRANSFORMS)
+def test_transforms_give_what_they_give_for_the_function_itself(remote: Client, name: str) -> None:
+    served = [remote[one].as_jax() for one in ("rosenbrock", "field", "wave")]
+    found, expected = TRANSFORMS[name](*served), TRANSFORMS[name](rosenbrock, field, wave)
+    assert jax.tree.structure(found) == jax.tree.structure(expected)
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        assert np.allclose(a, b)
+
+
+def test_a_jacobian_is_one_request(remote: Client, server: Any) -> None:
+    f = remote["sin"].as_jax()
+    f(X)
+    server.received.clear()
+    jax.jacrev(f)(X)
+    assert [kind for _, kind, _ in server.received] == ["evaluate", "vjp"]
+    assert len(server.received[1][2].cotangents) == 3
+
+
+def test_single_precision_stays_single(remote: Client) -> None:
+    x = jnp.asarray(X, jnp.float32)
+    gradient = jax.grad(remote["rosenbrock"].as_jax())(x)
+    assert gradient.dtype == jnp.float32
+    assert np.allclose(gradient, jax.grad(rosenbrock)(x), rtol=1e-5)
+
+
+def test_third_derivatives_are_refused(remote: Client) -> None:
+    f = remote["rosenbrock"].as_jax()
+    with pytest.raises(GradientError, match="third derivatives of rosenbrock were asked for"):
+        jax.grad(lambda t: jax.hessian(f)(t * X)[0, 0])(1.0)
