@@ -96,12 +96,12 @@ def outline(value: pb.Value, headers: Sequence[_Header], field: str) -> Tree:
 def _without_headers(tree: Any, field: str) -> Tree:
     if isinstance(tree, _Header):
         return ArraySpec(tree.dtype, tree.shape)
+    if isinstance(tree, Recorded | Rows | RefName | ShardName):
+        raise does_not_fit([Violation(field, "data", f"a {type(tree).__name__}, which belongs to clusters")], "")
     if isinstance(tree, dict):
         return {key: _without_headers(item, f'{field}["{key}"]') for key, item in tree.items()}
     if isinstance(tree, list | tuple):
-        return type(tree)(_without_headers(item, f"{field}[{k}]") for k, item in enumerate(tree))
-    if isinstance(tree, Recorded | Rows | RefName | ShardName):
-        raise does_not_fit([Violation(field, "data", f"a {type(tree).__name__}, which belongs to clusters")], "")
+        return type(tree)([_without_headers(item, f"{field}[{k}]") for k, item in enumerate(tree)])
     return tree
 
 

@@ -231,7 +231,7 @@ def outline_of(value: Any) -> Tree:
     """A value of this process without its data."""
     if isinstance(value, dict):
         return {key: outline_of(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
+    if type(value) in (list, tuple):
         return type(value)(map(outline_of, value))
     if hasattr(value, "dtype"):
         return ArraySpec(str(value.dtype), tuple(value.shape))
