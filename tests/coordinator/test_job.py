@@ -112,6 +112,14 @@ def test_every_key_of_the_digits_job_is_explained_where_it_first_appears() -> No
     assert len(explained) > 15
 
 
+def test_every_key_that_a_job_may_have_is_explained_by_the_digits_job() -> None:
+    text = DIGITS.read_text()
+    # The last word of each path, but for what a class's own keyword arguments are called.
+    shown = [line.split(" = ")[0] for line in describe(Job.load(DIGITS)).splitlines()]
+    keys = {path.rpartition(".")[2] for path in shown if ".config." not in path and ".settings." not in path}
+    assert [key for key in sorted(keys) if not re.search(rf"^(# )?{key} = ", text, re.MULTILINE)] == []
+
+
 def test_the_overrides_that_the_digits_job_suggests_work() -> None:
     (suggested,) = re.findall(r"--workers (\d+) --set (\S+) --set (\S+)", DIGITS.read_text())
     job = with_workers(Job.load(DIGITS, suggested[1:]), int(suggested[0]))

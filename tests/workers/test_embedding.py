@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,14 @@ import pytest
 
 import distgrad as dg
 from distgrad.autograd.rows import Rows
+from distgrad.coordinator.job import Job
+from distgrad.coordinator.trainer import Trainer
 from distgrad.worker.programs import Programs
+from tests.coordinator.cluster import cluster
 
-PROGRAMS = Programs(Path(__file__).parents[2] / "workers")
+WORKERS = Path(__file__).parents[2] / "workers"
+JOBS = WORKERS.parent / "deploy" / "jobs"
+PROGRAMS = Programs(WORKERS)
 ROWS, WIDTH, COUNT = 13, 3, 4
 
 
@@ -59,3 +65,21 @@ def test_loss_and_prediction_are_of_the_same_scores(reader: Any, rng: np.random.
     log = scores - np.log(np.exp(scores).sum(axis=1, keepdims=True))
     assert reader.loss(numbers, classes, *parts).item() == pytest.approx(-log[np.arange(9), classes].mean(), rel=1e-5)
     np.testing.assert_array_equal(np.asarray(reader.predict(numbers, *parts)), scores.argmax(axis=1))
+
+
+def test_of_a_table_only_rows_that_were_looked_up_cross_and_change(tmp_path: Path) -> None:
+    changes = ["steps=3", "trainers=1", "data.config.batch=20", f"metrics.directory={str(tmp_path)!r}"]
+    job = replace(Job.load(JOBS / "embedding.toml", changes), evaluation=None, checkpoint=None)
+    with cluster(WORKERS, "w0", "w1", "w2") as (_, client):
+        client.place("even", "embedding.py:Table", "w0", job.shards[0].config, job.seed)
+        before = client.read_state("even")["parameters"]["rows.weight"]
+        result = Trainer(client, job).run()
+        state = client.read_state("even")
+    data = PROGRAMS.find("ngrams.py:Ngrams")(batch=20, rows=65536, orders=5, seed=job.seed)
+    looked_up = np.concatenate([data.batch(step)[0].reshape(-1) for step in range(3)])
+    expected = np.unique(looked_up[looked_up % 2 == 0] // 2)
+    weight, squares = state["parameters"]["rows.weight"], state["optimizer"]["rows.weight/sum"]
+    assert set(np.flatnonzero((weight != before).any(axis=1))) <= set(expected)
+    assert set(np.flatnonzero((squares != squares[-1]).any(axis=1))) <= set(expected)
+    assert 0 < len(expected) < 200
+    assert result.bytes_sent < weight.nbytes / 10
