@@ -118,7 +118,7 @@ class DrivenBatches(Batches):
     def __init__(self, job: Job, data: object, name: str) -> None:
         self._data: Any = data
         self._name = name
-        self._microbatches = job.microbatches
+        self._pieces = job.microbatches * job.replicas
         self._source: Source = source(data, name)
         self._evaluation = job.evaluation
         self.resumable = self._source.resumable
@@ -130,7 +130,7 @@ class DrivenBatches(Batches):
 
     def microbatches(self, step: int) -> Sequence[Microbatch]:
         inputs, targets = self._ask(f"batch({step})", lambda: self._source.batch(step))
-        return _cut(inputs, targets, self._microbatches)
+        return _cut(inputs, targets, self._pieces)
 
     def held_out(self) -> Sequence[Microbatch]:
         inputs, targets = self._ask("held_out()", self._data.held_out)
@@ -174,7 +174,7 @@ class HeldBatches(Batches):
         assert spec.inputs is not None
         assert spec.targets is not None
         self._calls = spec.inputs, spec.targets
-        self._count = job.microbatches
+        self._count = job.microbatches * job.replicas
         self._evaluation = job.evaluation
 
     def microbatches(self, step: int) -> Sequence[Microbatch]:

@@ -52,7 +52,8 @@ class Job:
         trainers: processes that take steps side by side, each every so many, from batches of its own. All begin with
             the same parameters; then their steps are taken in turn, and the next ones begun.
         data: None when whoever trains brings the data along.
-        microbatches: pieces that a batch is cut into, to keep all stages busy.
+        microbatches: pieces that a batch is cut into, to keep all stages busy; so many for each replica.
+        replicas: copies of the whole pipeline, each of which computes on its share of the batch; see `twin_places`.
         seed: weights, data order and random keys derive from it.
         file: the file it was read from.
         origins: dotted path → where the value came from ("digits.toml:12", "--set"); absent: a default.
@@ -66,6 +67,7 @@ class Job:
     optimizer: OptimizerSpec
     data: DataSpec | None = None
     microbatches: Positive = 1
+    replicas: Positive = 1
     trainers: Positive = 1
     seed: Seed = 0
     evaluation: EvaluationSpec | None = None
@@ -164,6 +166,20 @@ def _plain(tables: Any) -> Any:
     return str(tables) if isinstance(tables, Path) else tables
 
 
+def twin_places(job: Job, shard: ShardSpec) -> list[str]:
+    """The workers of a shard in each replica, by its number; empty names let the coordinator choose.
+
+    The first replica is as the file says. In each further one everything moves on by the same number of workers, the
+    job's workers divided by the replicas, and in a circle: two replicas of a pipeline over w0 and w1 come to w2 and w3
+    where there are four workers, and to w1 and w0 where there are two.
+    """
+    if shard.worker is None:
+        return [""] * job.replicas
+    workers = job.cluster.workers
+    first, stride = workers.index(shard.worker), max(1, len(workers) // job.replicas)
+    return [workers[(first + number * stride) % len(workers)] for number in range(job.replicas)]
+
+
 def with_workers(job: Job, count: int) -> Job:
     """The same job on `count` workers w0, w1, ...: the shards of the file's i-th worker go to worker i modulo `count`.
 
@@ -239,6 +255,11 @@ def _contradictions(job: Job) -> Iterator[tuple[Where, str]]:
     schedule = SCHEDULES[job.pipeline.schedule]
     if job.pipeline.warm_up is not None and not schedule.warms_up:
         yield ("pipeline", "warm_up"), f"the schedule '{schedule.name}' admits all microbatches at once"
+    if job.replicas > 1 and job.trainers > 1:
+        yield (
+            ("replicas",),
+            f"a job has either replicas or several trainers, and this one has trainers = {job.trainers}",
+        )
     for where in _uneven(job):
         yield where, f"expected a multiple of trainers = {job.trainers}"
     if job.data is not None and (job.data.program is None) != job.data.held:

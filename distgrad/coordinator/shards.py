@@ -17,7 +17,7 @@ from .membership import Member, Membership
 from .names import natural_order
 from .placement import Placement, Placements
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*(@[1-9][0-9]*)?")
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from distgrad.autograd.checkpoint import checkpoint
 from distgrad.errors import GradientError
 from distgrad.graph.context import Context
 from distgrad.graph.urgency import urgent
+from distgrad.worker.twins import twin
 
 from .batches import Microbatch
 from .client import Client, PlacedShard
@@ -38,25 +39,22 @@ class Steps:
     mean over the batch. A step that raises has changed no parameter and left no context; it can be taken again.
 
     Arguments:
-        shards: of the job, by name.
+        shards: of the job, twins included, by name.
         optimizer: of all of them.
 
     Attributes:
-        shape: of the pipeline.
+        shape: of the pipeline, that of the first replica.
         update_seconds: what the latest step took after its last microbatch.
     """
 
     def __init__(self, client: Client, job: Job, shards: Mapping[str, PlacedShard], optimizer: RemoteOptimizer) -> None:
         self._client = client
         self._job = job
-        recomputed = {spec.name for spec in job.shards if spec.recompute}
-        self._shards = {name: _Recomputed(it) if name in recomputed else it for name, it in shards.items()}
         self._optimizer = optimizer
         self._schedule = SCHEDULES[job.pipeline.schedule]
-        self.shape = pipeline_shape(client, job)
+        self._replicas = [_Replica(client, job, shards, number) for number in range(job.replicas)]
+        self.shape = self._replicas[0].shape
         self.update_seconds = 0.0
-        # A thread for each microbatch that may be alive: the others wait in line.
-        self._threads = ThreadPoolExecutor(self._schedule.window(self.shape), thread_name_prefix="microbatch")
 
     def take(
         self, step: int, pieces: Sequence[Microbatch], check: Callable[[], None] = lambda: None
@@ -93,9 +91,11 @@ class Steps:
 
     def _run(self, contexts: Sequence[Context], pieces: Sequence[Microbatch]) -> list[float]:
         """Forward and backward of all microbatches. Raising, nothing of them goes on."""
+        each = -(-len(pieces) // len(self._replicas))
         running = [
-            self._threads.submit(self._microbatch, number, context, piece)
+            replica.threads.submit(self._microbatch, replica, number % each, context, piece)
             for number, (context, piece) in enumerate(zip(contexts, pieces, strict=True))
+            for replica in [self._replicas[number // each]]
         ]
         ended, going_on = wait(running, return_when=FIRST_EXCEPTION)
         failed = [microbatch for microbatch in running if microbatch in ended and microbatch.exception() is not None]
@@ -106,12 +106,12 @@ class Steps:
             wait(going_on)
         return [microbatch.result() for microbatch in failed or running]
 
-    def _microbatch(self, number: int, context: Context, piece: Microbatch) -> float:
+    def _microbatch(self, replica: _Replica, number: int, context: Context, piece: Microbatch) -> float:
         """Forward and backward of one microbatch, whose loss counts as its share of the step's. Returns that loss."""
-        urgencies = partial(self._schedule.urgencies, self.shape, microbatch=number)
+        urgencies = partial(self._schedule.urgencies, replica.shape, microbatch=number)
         with context, urgent(urgencies(0)):
-            inputs, targets = piece.values(self._shards)
-            loss = run_stages(self._shards, self._job.pipeline.forward, inputs, targets, urgencies)
+            inputs, targets = piece.values(replica.shards)
+            loss = run_stages(replica.shards, self._job.pipeline.forward, inputs, targets, urgencies)
             context.backward(loss, gradient=np.asarray(piece.share))
             value = float(loss.item())
         return value
@@ -128,7 +128,26 @@ class Steps:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._threads.shutdown()
+        for replica in self._replicas:
+            replica.threads.shutdown()
+
+
+class _Replica:
+    """One copy of the pipeline.
+
+    Attributes:
+        shards: the twins that are part of it, by the names of their originals.
+        threads: one for each microbatch that may be alive; the others wait in line.
+    """
+
+    def __init__(self, client: Client, job: Job, shards: Mapping[str, PlacedShard], number: int) -> None:
+        own = {spec.name: shards[twin(spec.name, number)] for spec in job.shards}
+        recomputed = {spec.name for spec in job.shards if spec.recompute}
+        self.shards = {name: _Recomputed(it) if name in recomputed else it for name, it in own.items()}
+        workers = tuple(client.worker_of(own[stage.shard].shard_name) for stage in job.pipeline.forward)
+        self.shape = Shape(workers, job.microbatches, job.pipeline.warm_up)
+        window = SCHEDULES[job.pipeline.schedule].window(self.shape)
+        self.threads = ThreadPoolExecutor(window, thread_name_prefix="microbatch")
 
 
 class _Recomputed:
@@ -139,9 +158,3 @@ class _Recomputed:
 
     def __getattr__(self, method: str) -> Callable[..., Any]:
         return checkpoint(getattr(self._shard, method))
-
-
-def pipeline_shape(client: Client, job: Job) -> Shape:
-    """The pipeline of a job whose shards are placed."""
-    workers = tuple(client.worker_of(stage.shard) for stage in job.pipeline.forward)
-    return Shape(workers, job.microbatches, job.pipeline.warm_up)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from distgrad.errors import ConfigError, DistgradError
+from distgrad.worker.twins import twin
 
 from .batches import Batches, open_batches
 from .checkpoint import latest_checkpoint, read_checkpoint
@@ -17,7 +18,7 @@ from .client import Client, PlacedShard
 from .companions import Companions
 from .evaluation import Evaluation, Measured
 from .feed import Feed
-from .job import Job, describe
+from .job import Job, describe, twin_places
 from .metrics import METRICS, MetricsFile, Recorder, StepMetrics, last_step
 from .optimizer import RemoteOptimizer
 from .saving import Saves
@@ -336,10 +337,11 @@ def _since(before: Mapping[int, int], now: Mapping[int, int]) -> int:
 
 
 def place_shards(client: Client, job: Job) -> dict[str, PlacedShard]:
-    """Builds the shards of a job, each on the worker it names; returns handles by name."""
+    """Builds the shards of a job and their twins, each on its worker; returns handles by name."""
     return {
-        spec.name: client.place(spec.name, spec.program, spec.worker or "", spec.config, job.seed)
+        twin(spec.name, number): client.place(twin(spec.name, number), spec.program, worker, spec.config, job.seed)
         for spec in job.shards
+        for number, worker in enumerate(twin_places(job, spec))
     }
 
 

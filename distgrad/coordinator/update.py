@@ -26,6 +26,7 @@ from distgrad.graph.process import Process
 from distgrad.graph.waiting import Promise, all_done, settled
 from distgrad.optim import from_settings
 from distgrad.wire import encode_value, pb
+from distgrad.worker.twins import families
 
 from .copies import Copies
 from .doubt import Doubts, commit_order
@@ -316,7 +317,9 @@ class Updates:
 
     def _decide(self, group: _Group, version: int, contexts: list[str], clip_norm: float, rate: float) -> Decision:
         """Prepares on all owners and decides. Whatever goes wrong before the record is on disk means abort."""
-        prepare = pb.Prepare(term=self._term, optimizer=group.name, version=version, contexts=contexts)
+        prepare = pb.Prepare(
+            term=self._term, optimizer=group.name, version=version, contexts=contexts, twins=_twins(group.owners)
+        )
         owners = {worker: self._process.peers.incarnation(worker) for worker in sorted(group.owners)}
         try:
             norms = [norm for reply in self._ask_all(group, prepare) for norm in reply.norms]
@@ -405,6 +408,12 @@ def _by_worker(workers: Mapping[str, str]) -> dict[str, list[str]]:
     for shard, worker in workers.items():
         owners.setdefault(worker, []).append(shard)
     return owners
+
+
+def _twins(owners: Mapping[str, list[str]]) -> list[pb.Twins]:
+    """Which shards of these owners are twins."""
+    workers = {shard: worker for worker, shards in owners.items() for shard in shards}
+    return [pb.Twins(shards=family, workers=[workers[it] for it in family]) for family in families(workers)]
 
 
 def _result(decision: Decision) -> tuple[str, ...]:

@@ -21,6 +21,7 @@ from distgrad.wire.dtypes import dtype_name
 from .ownership import Ownership
 from .programs import Programs
 from .shard import Shard, is_private, outputs_of, remote_methods
+from .twins import original
 
 # Name of the dtype, and shape.
 ArrayKind = tuple[str, tuple[int, ...]]
@@ -79,7 +80,7 @@ class Host:
             raise ConfigError(f"another shard {name!r} lives on {self.worker} already: {held!r}")
         kind = self.programs.shard_class(program)
         try:
-            with nn.random.seeded(seed, name), tape.entered(frame=shard_frame(name)):
+            with nn.random.seeded(seed, original(name)), tape.entered(frame=shard_frame(name)):
                 shard = kind(**config)
         except Exception as error:
             settings = ", ".join(f"{key}={reprlib.repr(value)}" for key, value in config.items())
@@ -195,7 +196,7 @@ class Host:
         path = tuple(call.path)  # not the frame's: a call that is computed again must draw the same
         if is_private(function):
             share.calls[path].private = True
-        random = nn.random.seeded(seed, call.shard, call.context.step, call.context.microbatch, *path)
+        random = nn.random.seeded(seed, original(call.shard), call.context.step, call.context.microbatch, *path)
         with random, nn.staged_buffers() as updates, nullcontext() if training else nn.evaluating():
             value = function(*args, **kwargs)
         if updates and training:

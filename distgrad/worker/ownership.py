@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,10 @@ from distgrad.optim import Optimizer
 from distgrad.optim.optimizer import check_gradient
 
 from .holding import BufferChange, Holding, Pinned
+from .twins import original
+
+# Gradients by SHARD/PARAMETER.
+_Sums = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +97,14 @@ class Ownership(Holding):
 
     # ---- the update --------------------------------------------------------------------------------------------------
 
-    def prepare(self, term: int, version: int, shares: Sequence[Share]) -> list[Norm]:
-        """Pins the sum of the gradients of `shares`, in their order, for the update to `version`.
+    def prepare(
+        self, term: int, version: int, shares: Sequence[Share], reduce: Callable[[_Sums], _Sums] | None = None
+    ) -> list[Norm]:
+        """Pins the sum of the gradients of `shares`, in their order, for the update to `version`; returns the norms of
+        those that are not counted elsewhere.
+
+        Arguments:
+            reduce: adds what twins of the shards have found; may wait for their owners.
 
         Raises:
             PermissionDenied: the term is over.
@@ -109,8 +119,12 @@ class Ownership(Holding):
             if total is not None:
                 check_gradient(parameter, total)
                 gradients[name] = total
+        if reduce is not None:
+            gradients = reduce(gradients)
+            self.require_next(version)  # who waited may be late
         self.pin(term, Pinned(version, gradients, [change for share in shares for change in self._staged(share)]))
-        return [Norm(name, *_norm(gradient)) for name, gradient in sorted(gradients.items())]
+        counted = {name for shard in self.shards if shard == original(shard) for name, _ in self._parameters([shard])}
+        return [Norm(name, *_norm(gradient)) for name, gradient in sorted(gradients.items()) if name in counted]
 
     def _swap(self, parameters: Mapping[str, Any], buffers: Mapping[str, Any], version: int) -> None:
         for name, parameter in self._parameters(self.shards):

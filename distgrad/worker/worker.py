@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from .holding import Holding
 from .host import Host, Hosted
 from .member import Membership
 from .programs import Programs
+from .reduction import Reductions
 from .replica import Replicas, pin_request
 
 # How long, in seconds, a thread may hold the interpreter while a link's thread wants it. Python's default of 5 ms would
@@ -59,6 +61,7 @@ class Worker:
             Identity.new(name, "worker"), settings, resolve=self.host.resolve, max_depth=max_depth, lanes=lanes
         )
         self.replicas = Replicas()
+        self.reductions = Reductions(self.process)
         self.membership = Membership(self.process, patience=patience)
         self._stopped: Promise[str] = Promise()
         self.process.requests[pb.ReadGradients] = self._read_gradients
@@ -79,12 +82,13 @@ class Worker:
             pb.Replicate: self._replicate,
             pb.ReadReplica: self._read_replica,
         }
+        self.process.requests[pb.ReadSum] = self.reductions.answer
         of_others: dict[type, Handler] = {pb.Mirror: self._mirror, pb.Pin: self._pin}
         for body, handler in {**orders, **of_others}.items():
             self.process.serve(body, handler, Priority.GRADIENT)
         # Anybody in the cluster may call shards; what becomes of them is for the coordinator to say.
         self.process.accept({"coordinator"}, [*orders, pb.Shutdown])
-        self.process.accept({"worker"}, of_others)
+        self.process.accept({"worker"}, [*of_others, pb.ReadSum])
 
     # ---- life --------------------------------------------------------------------------------------------------------
 
@@ -128,7 +132,8 @@ class Worker:
         owner = self.host.owner(body.optimizer)
         shares = self.process.shares
         met = [share for context in body.contexts if (share := shares.get(context)) is not None]
-        norms = owner.prepare(body.term, body.version, met)
+        reduce = partial(self.reductions.reduce, body, owner.trainable()) if body.twins else None
+        norms = owner.prepare(body.term, body.version, met, reduce)
         for context in body.contexts:
             # Its gradients may be gone here and not elsewhere: if that passed for having none, only some would move.
             if shares.released(context):
@@ -140,6 +145,7 @@ class Worker:
         return pb.Prepared(norms=[pb.Norm(parameter=n.parameter, norm=n.norm, finite=n.finite) for n in norms]), []
 
     def _commit(self, body: pb.Commit, arrays: list[Any]) -> tuple[Any, list[Any]]:
+        self.reductions.drop(body.optimizer, body.version)
         self.replicas.drop_stale(body.optimizer, body.version)
         try:
             for holding in self._holdings(body.optimizer):
@@ -153,6 +159,7 @@ class Worker:
         return pb.Empty(), []
 
     def _withdraw(self, body: pb.Withdraw, arrays: list[Any]) -> tuple[Any, list[Any]]:
+        self.reductions.drop(body.optimizer, body.version)
         for holding in self._holdings(body.optimizer):
             holding.withdraw(body.term, body.version)
         return pb.Empty(), []

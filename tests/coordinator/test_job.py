@@ -415,6 +415,7 @@ def test_the_description_shows_every_value_with_its_origin(path: Path) -> None:
         "data.inputs": "none  # default",
         "data.targets": "none  # default",
         "microbatches": "1  # default",
+        "replicas": "1  # default",
         "trainers": "1  # default",
         "seed": "0  # default",
         "evaluation": "none  # default",

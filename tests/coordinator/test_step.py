@@ -11,7 +11,7 @@ import pytest
 
 from distgrad.coordinator.batches import Batches, open_batches
 from distgrad.coordinator.client import Client
-from distgrad.coordinator.job import Job
+from distgrad.coordinator.job import Job, twin_places
 from distgrad.coordinator.schedule import SCHEDULES, Shape
 from distgrad.coordinator.step import Steps
 from distgrad.errors import RemoteError
@@ -72,6 +72,49 @@ def test_computing_again_changes_no_bit(reference: Run, tmp_path: Path, shards: 
     run = Run(job(tmp_path, *(f"shard.{name}.recompute=true" for name in shards)))
     assert run.state == reference.state
     assert run.losses() == reference.losses()
+
+
+# ---- replicas --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def replicated(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return Run(job(tmp_path_factory.mktemp("replicated"), "replicas=2", workers=1))
+
+
+@pytest.mark.parametrize(("workers", "schedule"), [(2, "1f1b"), (3, "zero-bubble"), (6, "gpipe")])
+def test_replicas_give_the_same_bits_wherever_they_are(
+    replicated: Run, tmp_path: Path, workers: int, schedule: str
+) -> None:
+    run = Run(job(tmp_path, "replicas=2", f"pipeline.schedule={schedule}", workers=workers), seed=workers)
+    assert run.losses() == replicated.losses()
+    assert run.state == replicated.state
+
+
+@pytest.mark.parametrize("replicas", [2, 3])
+def test_replicas_come_to_what_one_pipeline_comes_to_and_agree(tmp_path: Path, replicas: int) -> None:
+    """But for the order of sums, on which the last digits depend."""
+    changes = ["data.config.batch=6", f"microbatches={6 // replicas}", f"replicas={replicas}"]
+    several = Run(job(tmp_path / "several", *changes, workers=3))
+    one = Run(job(tmp_path / "one", "data.config.batch=6", "microbatches=6", workers=3))
+    assert list(several.losses().values()) == pytest.approx(list(one.losses().values()), rel=1e-9)
+    for name, array in several.state.items():
+        shard, _, rest = name.partition("/")
+        if "@" in shard or rest.startswith("buffers/"):
+            continue  # each replica has the statistics of its own data
+        np.testing.assert_allclose(np.frombuffer(array), np.frombuffer(one.state[name]), rtol=1e-6, atol=1e-12)
+        assert array == several.state[f"{shard}@{replicas - 1}/{rest}"]
+
+
+@pytest.mark.parametrize(
+    ("workers", "replicas", "expected"),
+    [(4, 2, ["w0", "w2"]), (2, 2, ["w0", "w1"]), (1, 3, ["w0", "w0", "w0"]), (6, 3, ["w0", "w2", "w4"])],
+)
+def test_replicas_move_on_by_as_many_workers_as_each_has(
+    tmp_path: Path, workers: int, replicas: int, expected: list[str]
+) -> None:
+    made = job(tmp_path, f"replicas={replicas}", workers=workers)
+    assert twin_places(made, made.shards[0]) == expected
 
 
 # ---- memory ----------------------------------------------------------------------------------------------------------

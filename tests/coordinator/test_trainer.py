@@ -22,6 +22,7 @@ from distgrad.coordinator.trainer import Result, Trainer
 from distgrad.errors import ConfigError, DistgradError, GradientError, RemoteError, WorkerLost
 from distgrad.optim import from_settings
 from distgrad.worker.programs import Programs
+from distgrad.worker.twins import twin
 from tests.coordinator.cluster import PROGRAMS, Cluster, cluster
 
 # Three shards with everything that could make a difference: dropout, batch statistics, clipping, uneven microbatches.
@@ -105,10 +106,11 @@ class Run:
                     report(made, event)
 
             self.result: Result = Trainer(client, job, report=heard, resume=resume, standby_after=standby_after).run()
+            shards = [twin(shard.name, number) for shard in job.shards for number in range(job.replicas)]
             self.state = {
-                f"{shard.name}/{part}/{name}": array.tobytes()
-                for shard in job.shards
-                for part, arrays in client.read_state(shard.name).items()
+                f"{shard}/{part}/{name}": array.tobytes()
+                for shard in shards
+                for part, arrays in client.read_state(shard).items()
                 for name, array in arrays.items()
             }
 

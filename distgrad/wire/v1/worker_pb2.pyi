@@ -470,16 +470,42 @@ class Adopt(_message.Message):
     def __init__(self, optimizer: _Optional[str] = ..., shards: _Optional[_Iterable[str]] = ..., kind: _Optional[str] = ..., settings: _Optional[_Union[_tensor_pb2.Value, _Mapping]] = ..., version: _Optional[int] = ..., term: _Optional[int] = ...) -> None: ...
 
 class Prepare(_message.Message):
-    __slots__ = ("term", "optimizer", "version", "contexts")
+    __slots__ = ("term", "optimizer", "version", "contexts", "twins")
     TERM_FIELD_NUMBER: _ClassVar[int]
     OPTIMIZER_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     CONTEXTS_FIELD_NUMBER: _ClassVar[int]
+    TWINS_FIELD_NUMBER: _ClassVar[int]
     term: int
     optimizer: str
     version: int
     contexts: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, term: _Optional[int] = ..., optimizer: _Optional[str] = ..., version: _Optional[int] = ..., contexts: _Optional[_Iterable[str]] = ...) -> None: ...
+    twins: _containers.RepeatedCompositeFieldContainer[Twins]
+    def __init__(self, term: _Optional[int] = ..., optimizer: _Optional[str] = ..., version: _Optional[int] = ..., contexts: _Optional[_Iterable[str]] = ..., twins: _Optional[_Iterable[_Union[Twins, _Mapping]]] = ...) -> None: ...
+
+class Twins(_message.Message):
+    __slots__ = ("shards", "workers")
+    SHARDS_FIELD_NUMBER: _ClassVar[int]
+    WORKERS_FIELD_NUMBER: _ClassVar[int]
+    shards: _containers.RepeatedScalarFieldContainer[str]
+    workers: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, shards: _Optional[_Iterable[str]] = ..., workers: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class ReadSum(_message.Message):
+    __slots__ = ("optimizer", "version", "attempt", "shard", "complete", "parameters")
+    OPTIMIZER_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    SHARD_FIELD_NUMBER: _ClassVar[int]
+    COMPLETE_FIELD_NUMBER: _ClassVar[int]
+    PARAMETERS_FIELD_NUMBER: _ClassVar[int]
+    optimizer: str
+    version: int
+    attempt: str
+    shard: str
+    complete: bool
+    parameters: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, optimizer: _Optional[str] = ..., version: _Optional[int] = ..., attempt: _Optional[str] = ..., shard: _Optional[str] = ..., complete: bool = ..., parameters: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Prepared(_message.Message):
     __slots__ = ("norms",)
