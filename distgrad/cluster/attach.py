@@ -138,7 +138,7 @@ class Attached:
             if isinstance(message, DistgradError):
                 raise message
             event = message[1]
-            self._checkpoint = event.get("checkpoint", self._checkpoint)
+            self._checkpoint = event.get("checkpoint") or self._checkpoint
             match event["event"]:
                 case "failed":
                     raise self._with_advice(failure(event))
@@ -149,6 +149,8 @@ class Attached:
                 case "listening":
                     self.listening = True
                     listening(event["address"])
+                case "alive" | "lost":
+                    pass  # for those who start lost processes anew
                 case kind:
                     self._report(event)
                     done = kind == "done"

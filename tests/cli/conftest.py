@@ -96,9 +96,9 @@ class Run:
         found = with_environment(f"TMPDIR={self.temporary}")
         return {command.split()[-1]: pid for pid, command in found.items() if pid != self.process.pid}
 
-    def end(self) -> tuple[str, str]:
-        """Waits for the end; returns what was printed, to both streams."""
-        self.out, self.errors = self.process.communicate(timeout=DEADLINE)
+    def end(self, within: float = DEADLINE) -> tuple[str, str]:
+        """Waits for the end, so many seconds at most; returns what was printed, to both streams."""
+        self.out, self.errors = self.process.communicate(timeout=within)
         return self.out, self.errors
 
     def signal(self, number: signal.Signals) -> None:

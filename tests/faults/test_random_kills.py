@@ -20,6 +20,8 @@ PROCESSES = ("w0", "w1", "w2", "coordinator")
 MOST_EVENTS = 12
 # Steps for each kill: enough that the run is not over before the last.
 STEPS = 8
+# Seconds that a run may take.
+LONGEST = 600.0
 
 
 @pytest.mark.parametrize("replicate", [False, True], ids=["from checkpoints", "from copies"])
@@ -38,11 +40,11 @@ def test_no_number_of_kills_changes_the_bits(
     steps = kills * STEPS
     settings = ["--set", f"steps={steps}", "--set", "checkpoint.every=5", "--set", "evaluation.every=7"]
     undisturbed = start("--quiet", *settings, folder="undisturbed")
-    undisturbed.end()
+    undisturbed.end(LONGEST)
     survival = ["--set", "recovery.max_failures=100000", "--set", f"recovery.replicate={str(replicate).lower()}"]
     run = start("--json", *settings, *survival, folder="killed")
     killed = Killer(run, random.Random(seed)).kill(kills)
-    run.end()
+    run.end(LONGEST)
     print(f"killed: {dict(killed)}")
     assert run.process.returncode == 0, run.errors
     assert sum(killed.values()) == kills
