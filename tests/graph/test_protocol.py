@@ -163,11 +163,11 @@ def test_all_graphs_of_two_values() -> None:
 
 
 def test_graphs_of_three_values() -> None:
-    explore(graphs(3, FAST, most=3), slice(0, None, 2))
+    explore(graphs(3, FAST, most=3), slice(0, None, 6))
 
 
 def test_graphs_of_four_values() -> None:
-    explore(graphs(4, FAST, most=5), slice(0, None, 1999))
+    explore(graphs(4, FAST, most=5), slice(0, None, 4001))
 
 
 def draw(values: int, count: int, **options: Any) -> None:
@@ -178,7 +178,7 @@ def draw(values: int, count: int, **options: Any) -> None:
 
 @pytest.mark.parametrize("values", [5, 6, 7])
 def test_graphs_of_more_values_with_six_crossing_edges(values: int) -> None:
-    draw(values, 20)
+    draw(values, 8)
 
 
 @pytest.mark.parametrize("aborted", [graphs(2, FAST, most=2), graphs(3, FAST, most=3)])
