@@ -21,6 +21,9 @@ from distgrad.worker.member import COORDINATOR
 from .children import Child, Children, Event, how_it_ended
 from .directory import run_directory, socket_in
 
+# Kinds of lanes that links may use beside gRPC, by the best of them.
+LANES = {"unix": ("unix",), "tcp": ("tcp",), "grpc": ()}
+
 # Seconds a link that broke waits for the system's word on how the process ended.
 _FOR_THE_ENDING = 0.5
 
@@ -41,6 +44,7 @@ class LocalCluster(Client):
         max_depth: how deep calls may nest.
         timeout: seconds for all workers to be ready.
         lossy: encodings of what the processes send one another, for example dg.Lossy(gradients="bf16").
+        lane: "unix", or, to measure and try what other machines would use, "tcp" or "grpc".
 
     Attributes:
         directory: where sockets and the workers' logs are.
@@ -60,11 +64,15 @@ class LocalCluster(Client):
         max_depth: int = 1000,
         timeout: float = 30.0,
         lossy: Lossy = LOSSLESS,
+        lane: str = "unix",
     ) -> None:
         names = worker_names(workers)
         if blas_threads < 1:
             raise ConfigError(f"blas_threads={blas_threads}, expected at least 1")
-        settings = TransportSettings(cluster="local", token=secrets.token_hex(16), lossy=lossy)
+        if lane not in LANES:
+            raise ConfigError(f"lane={lane!r}, expected one of {', '.join(LANES)}")
+        token = secrets.token_hex(16)
+        settings = TransportSettings(cluster="local", token=token, lossy=lossy, fast_lanes=LANES[lane])
         self._heard: queue.SimpleQueue[tuple[Child, Event]] = queue.SimpleQueue()
         self._incarnations: dict[str, int] = {}
         self._closing = False
@@ -73,7 +81,7 @@ class LocalCluster(Client):
             self._children = stack.enter_context(Children(self.directory, blas_threads, self._hear))
             for name in names:  # they import their modules while this process goes on
                 self._children.start(name, "distgrad.worker")
-            self._coordinator = Coordinator(settings, socket_in(self.directory, COORDINATOR))
+            self._coordinator = Coordinator(settings, self._address_for(COORDINATOR, lane))
             stack.callback(self._coordinator.close)
             self._coordinator.process.endpoint.explain = self._explain
             address = self._coordinator.start()
@@ -81,7 +89,7 @@ class LocalCluster(Client):
                 child.begin(
                     WorkerOrders(
                         name=child.name,
-                        listen=socket_in(self.directory, child.name),
+                        listen=self._address_for(child.name, lane),
                         directory=str(self.directory),
                         settings=settings,
                         coordinator=address,
@@ -101,6 +109,9 @@ class LocalCluster(Client):
         self._closing = True
         atexit.unregister(self.close)
         self._stack.close()  # this client takes its leave, then the coordinator does; then the workers are ended
+
+    def _address_for(self, name: str, lane: str) -> str:
+        return socket_in(self.directory, name) if lane == "unix" else "127.0.0.1:0"
 
     def _wait_until_ready(self, names: Sequence[str], timeout: float) -> None:
         deadline = time.monotonic() + timeout

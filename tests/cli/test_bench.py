@@ -1,0 +1,37 @@
+"""`distgrad bench`"""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from distgrad.cli import main
+from distgrad.cluster.bench import MEASURES
+
+
+def run(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as ended:
+        main(["bench", *arguments])
+    return int(ended.value.code or 0)
+
+
+def test_what_is_chosen_is_measured_on_the_lanes_chosen(capsys: pytest.CaptureFixture[str]) -> None:
+    chosen = ["--lane", "unix", "--lane", "grpc", "--measure", "call", "--measure", "fallback"]
+    assert run(*chosen, "--seconds", "0.01", "--no-torch", "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    names = [(figure["lane"], figure["name"]) for figure in found["figures"]]
+    assert names == [("unix", "call"), ("unix", "fallback"), ("grpc", "call"), ("grpc", "fallback")]
+    assert all(figure["ours"] > 0 for figure in found["figures"])
+    assert [figure["peer"] for figure in found["figures"]] == ["", "plain pass"] * 2
+    assert found["machine"]["cores"] > 0
+
+
+def test_what_can_be_measured_is_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--list") == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == list(MEASURES)
+
+
+def test_an_unknown_measure_is_refused_with_those_there_are(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--measure", "cal") == 1
+    assert "there is no measure cal; there are call, chain-1" in capsys.readouterr().err
