@@ -31,6 +31,7 @@ LAZY: dict[str, str] = {
     "Shard": "distgrad.worker.shard:Shard",
     "remote": "distgrad.worker.shard:remote",
     "served": "distgrad.service.served:served",
+    "serve": "distgrad.service.block:serve",
     "LocalCluster": "distgrad.cluster.local:LocalCluster",
     "RayCluster": "distgrad.cluster.ray:RayCluster",
     "connect": "distgrad.cluster.connect:connect",
@@ -101,6 +102,7 @@ if TYPE_CHECKING:
     from distgrad.coordinator.job import Job as Job
     from distgrad.coordinator.trainer import Trainer as Trainer
     from distgrad.graph.deadlines import deadline as deadline
+    from distgrad.service.block import serve as serve
     from distgrad.service.client import client as client
     from distgrad.service.served import served as served
     from distgrad.worker.shard import Shard as Shard

@@ -3,6 +3,7 @@
     the server                                            <- start at `server`
 server       listens with gRPC, and puts together what answers there
 foreground   until a signal ends it
+block        as long as a block lasts
 grpc_door    gRPC's methods
 local_door   clients on the server's machine
 local        Unix sockets of the server

@@ -1,21 +1,19 @@
-"""Clients made of the messages alone, as one in another language would be; and a server in a thread of the test's."""
+"""Clients made of the messages alone, as one in another language would be; and a server for them."""
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import os
+import queue
 import socket
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import grpc
 
-from distgrad.service.server import Server
+from distgrad.service.block import RunningServer, serve
 from distgrad.service.settings import ServiceSettings
 from distgrad.transport.blocks import WORTH_A_BLOCK, Block, LentBlocks, room_behind
 from distgrad.transport.local_messages import INLINE, LENT, OWN, LocalMessage, LocalReader, packed
@@ -134,8 +132,6 @@ class Streaming:
         self._numbers = itertools.count(1)
 
     def _open(self) -> Any:
-        import queue
-
         self._requests = queue.SimpleQueue()
         return self.channel.stream_stream(f"/{SERVICE}/Stream")(iter(self._requests.get, None), timeout=DEADLINE)
 
@@ -235,23 +231,16 @@ class Local:
             block.close()
 
 
-@dataclass
 class Running:
-    """A server that runs in a thread."""
+    """A server of a test, and looks at it."""
 
-    server: Server
-    loop: asyncio.AbstractEventLoop
-
-    @property
-    def address(self) -> str:
-        return self.server.address
+    def __init__(self, running: RunningServer) -> None:
+        self.server = running.server
+        self.loop = running.loop
+        self.address = running.address
 
     def counts(self) -> dict[str, int]:
         return self.server.desk.counts()
-
-    def do(self, work: Any) -> Any:
-        """Awaits something in the server's thread."""
-        return asyncio.run_coroutine_threadsafe(work, self.loop).result(DEADLINE)
 
     def processes(self) -> list[int]:
         """Of the pool."""
@@ -259,23 +248,8 @@ class Running:
 
 
 @contextmanager
-def serving(
-    targets: Sequence[str], settings: ServiceSettings | None = None, listen: str = "localhost:0", **more: Any
-) -> Iterator[Running]:
+def serving(targets: Sequence[str], settings: ServiceSettings | None = None, **more: Any) -> Iterator[Running]:
     """A server; `targets` are names within the tests' program, or whole targets."""
     whole = [target if ":" in target else f"{PROGRAM}:{target}" for target in targets]
-    loop = asyncio.new_event_loop()
-    server = Server(whole, settings or ServiceSettings(workers=1), listen, **more)
-    thread = threading.Thread(target=loop.run_forever, name="distgrad-test-server")
-    thread.start()
-    running = Running(server, loop)
-    try:
-        running.do(server.start())
-        try:
-            yield running
-        finally:
-            running.do(server.close())
-    finally:
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-        loop.close()
+    with serve(whole, settings, **more) as running:
+        yield Running(running)

@@ -1,0 +1,70 @@
+"""A server for as long as a block lasts, for notebooks, tests and programs that are clients themselves."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Coroutine, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from .server import Server
+from .settings import ServiceSettings
+
+R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class RunningServer:
+    """A server that runs in a thread of this process; what it serves runs in processes of its own."""
+
+    server: Server
+    loop: asyncio.AbstractEventLoop
+
+    @property
+    def address(self) -> str:
+        """Where clients reach it."""
+        return self.server.address
+
+    def do(self, work: Coroutine[Any, Any, R], timeout: float | None = None) -> R:
+        """Awaits something in the server's thread. Raises what it raises, or TimeoutError."""
+        return asyncio.run_coroutine_threadsafe(work, self.loop).result(timeout)
+
+
+@contextmanager
+def serve(
+    targets: Sequence[str],
+    settings: ServiceSettings | None = None,
+    *,
+    listen: str = "localhost:0",
+    metrics: int | None = None,
+) -> Iterator[RunningServer]:
+    """Does within a block what `distgrad serve` does until a signal comes.
+
+        with dg.serve(["models.py:rosenbrock"]) as server:
+            f = dg.client(server.address)["rosenbrock"]
+
+    Arguments:
+        targets: "[NAME=]FILE.py:FUNCTION" or "[NAME=]FILE.py:CLASS".
+        settings: by default one process that runs requests, and no guard, on this machine alone.
+        listen: HOST:PORT; port 0 for a free one.
+        metrics: port for Prometheus; None for none.
+
+    Raises:
+        ConfigError, LinkError, ProgramError, WorkerLost: it could not start.
+    """
+    loop = asyncio.new_event_loop()
+    running = RunningServer(Server(targets, settings or ServiceSettings(workers=1), listen, metrics), loop)
+    thread = threading.Thread(target=loop.run_forever, name="distgrad-server", daemon=True)
+    thread.start()
+    try:
+        running.do(running.server.start())
+        try:
+            yield running
+        finally:
+            running.do(running.server.close())
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
