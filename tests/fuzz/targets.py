@@ -14,6 +14,8 @@ from distgrad.errors import WireError
 from distgrad.transport.settings import TransportSettings
 from distgrad.wire import decode_frame, decode_value, pb
 from tests.faults.strangers import CoordinatorTarget, Target, WorkerTarget, filled, hello, numbered, ordinary_frames
+from tests.service.fuzz import seeds as good_requests
+from tests.service.fuzz import try_one
 
 Harm = Callable[[bytes], None]
 
@@ -64,6 +66,16 @@ def value() -> Iterator[Harm]:
 
 
 @contextmanager
+def request() -> Iterator[Harm]:
+    """Of the gradient service."""
+
+    def ask(data: bytes) -> None:
+        try_one(data)
+
+    yield ask
+
+
+@contextmanager
 def handshake() -> Iterator[Harm]:
     with target(WorkerTarget) as found:
 
@@ -105,7 +117,7 @@ def visit(found: Target, data: bytes) -> None:
 
 
 TARGETS: dict[str, Callable[[], AbstractContextManager[Harm]]] = {
-    target.__name__: target for target in (frame, value, handshake, worker, coordinator)
+    target.__name__: target for target in (frame, value, request, handshake, worker, coordinator)
 }
 
 
@@ -120,6 +132,8 @@ def seeds(name: str) -> list[bytes]:
             return frames
         case "value":
             return [filled(pb.Value.DESCRIPTOR).SerializeToString()]
+        case "request":
+            return list(good_requests().values())
         case "handshake":
             return [
                 pack([first, each]) for first in (hello(TransportSettings.for_tests()), frames[0]) for each in frames

@@ -1,15 +1,8 @@
-"""One way through everything that looks at a request, for bytes that anyone may have sent.
-
-    python -m tests.service.fuzz tests/service/corpus     # with atheris, which finds its own way; ends with Ctrl-C
-
-What it finds is kept in the corpus, which the tests go through.
-"""
+"""One way through everything that looks at a request, for bytes that anyone may have sent: a target of `tests.fuzz`."""
 
 from __future__ import annotations
 
-import sys
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,7 +16,6 @@ from distgrad.wire import pb
 from distgrad.wire.exchanges import decode_exchange, encode_exchange
 from tests.service.raw import PROGRAM, question
 
-CORPUS = Path(__file__).parent / "corpus"
 SERVED = ("sine", "rosenbrock", "affine", "anything", "square")
 # No answer of a request of a few hundred bytes may be larger: shapes that are claimed must not become memory.
 LARGEST = 2**22
@@ -89,16 +81,3 @@ def try_one(data: bytes) -> str:
     evaluator().sessions.clear()
     assert result.size <= LARGEST
     return result.body
-
-
-def main() -> None:
-    """Lets atheris look for bytes that `try_one` does not survive."""
-    import atheris
-
-    atheris.instrument_all()
-    atheris.Setup(sys.argv, try_one)
-    atheris.Fuzz()
-
-
-if __name__ == "__main__":
-    main()

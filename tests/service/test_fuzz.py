@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +12,7 @@ from distgrad.transport.local_messages import packed
 from distgrad.wire import pb
 from tests.any_message import messages
 from tests.faults.strangers import mutated
-from tests.service.fuzz import CORPUS, SERVED, seeds, try_one
+from tests.service.fuzz import SERVED, seeds, try_one
 from tests.service.raw import Failed, Local, Running, Unary, serving
 
 SEEDS = seeds()
@@ -24,17 +23,11 @@ whole = messages(pb.StreamRequest.DESCRIPTOR, TEXTS).map(lambda message: message
 
 
 @pytest.mark.parametrize("name", SEEDS)
-def test_the_corpus_has_a_good_request_of_every_kind(name: str) -> None:
-    assert (CORPUS / name).read_bytes() == SEEDS[name]
-    assert try_one(SEEDS[name]) in (name.partition("-")[0], "close_session")
+def test_a_good_request_of_every_kind_is_answered(name: str) -> None:
+    assert try_one(SEEDS[name]) == name.partition("-")[0]
 
 
-@pytest.mark.parametrize("path", sorted(CORPUS.iterdir()), ids=lambda path: path.name)
-def test_what_is_in_the_corpus_ends_in_an_answer_or_a_refusal(path: Path) -> None:
-    try_one(path.read_bytes())
-
-
-@settings(max_examples=400)
+@settings(max_examples=300)
 @given(broken)
 def test_requests_with_broken_bytes(data: bytes) -> None:
     try_one(data)
