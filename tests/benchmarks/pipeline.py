@@ -1,11 +1,12 @@
 """A pipeline of four transformer blocks on two processes, beside torch in the same run:
 
-    python -m tests.benchmarks.pipeline [ROUNDS]
+    python -m tests.benchmarks.pipeline [ROUNDS [SCHEDULE ...]]
 
 Each schedule of distgrad, each of torch.distributed.pipelining (over gloo), the same over torch.distributed.rpc, and
 one process of each library take steps in turns, one BLAS thread a process. A step is forward and backward of 32
 microbatches and an SGD update. The ideal is half of what one process takes while another one does the same beside it:
-both cores busy and nobody waiting. What counts is the share of its own library's ideal that each comes to.
+both cores busy and nobody waiting. What counts is the share of its own library's ideal that each comes to, in those
+rounds in which others left the machine alone most; processor time tells what is lost otherwise.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +31,7 @@ from distgrad.coordinator.schedule import SCHEDULES
 from distgrad.coordinator.step import Steps
 from distgrad.coordinator.trainer import place_shards
 
+from .machine import spent, spent_by_all
 from .programs.pipeline import TOKENS, WIDTH, Block
 from .ratio import VARIABLES
 
@@ -73,13 +76,12 @@ def alone() -> Step:
     return step
 
 
-def job(schedule: str) -> Job:
-    """A job of four blocks, in a row or, interleaved, in rounds"""
-    places = IN_ROUNDS if schedule == "interleaved" else IN_A_ROW
-    names = [f"of-{schedule}-{k}" for k in range(STAGES)]
-    methods = ["forward"] * (STAGES - 1) + ["loss"]
+def job(name: str, places: Sequence[str], schedule: str) -> Job:
+    """A block after the other, each on its place."""
+    names = [f"{name}-{k}" for k in range(len(places))]
+    methods = ["forward"] * (len(places) - 1) + ["loss"]
     return Job.of(
-        name=f"of-{schedule}",
+        name=name,
         steps=1,
         microbatches=MICROBATCHES,
         shard=[
@@ -95,37 +97,41 @@ def job(schedule: str) -> Job:
 
 
 class Ours:
-    """A cluster that takes steps by one schedule."""
+    """A cluster that takes the steps of a job.
+
+    Attributes:
+        processes: their ids.
+    """
 
     def __init__(self, stack: ExitStack, cluster: dg.LocalCluster, made: Job) -> None:
-        self.cluster = cluster
-        self.workers = made.cluster.workers
         shards = place_shards(cluster, made)
         optimizer = cluster.optimizer(made.optimizer.rule(), list(shards.values()), made.name)
-        self.steps = stack.enter_context(Steps(cluster, made, shards, optimizer))
-        self.pieces = batch()
-        self.taken = 0
-        self.busy = dict.fromkeys(self.workers, 0.0)
-        self.seconds = 0.0
+        self.processes = [os.getpid(), *(worker.pid for worker in cluster.workers)]
+        self._cluster = cluster
+        self._workers = made.cluster.workers
+        self._steps = stack.enter_context(Steps(cluster, made, shards, optimizer))
+        self._pieces = batch()
+        self._taken = 0
+        self._busy = dict.fromkeys(self._workers, 0.0)
+        self._seconds = 0.0
 
     def __call__(self) -> float:
-        before = {worker: self.computed(worker) for worker in self.workers}
+        before = {worker: self._computed(worker) for worker in self._workers}
         start = time.perf_counter()
-        self.steps.take(self.taken, self.pieces)
+        self._steps.take(self._taken, self._pieces)
         seconds = time.perf_counter() - start
-        self.taken += 1
-        self.seconds += seconds
-        for worker in self.workers:
-            self.busy[worker] += self.computed(worker) - before[worker]
+        self._taken += 1
+        self._seconds += seconds
+        for worker in self._workers:
+            self._busy[worker] += self._computed(worker) - before[worker]
         return seconds
 
-    def computed(self, worker: str) -> float:
-        return sum(work.seconds for work in self.cluster.work(worker).values())
+    def _computed(self, worker: str) -> float:
+        return sum(work.seconds for work in self._cluster.work(worker).values())
 
-    @property
-    def idle(self) -> str:
-        """The share of the time in which a worker had nothing to compute."""
-        return " ".join(f"{1 - busy / self.seconds:.0%}" for busy in self.busy.values())
+    def __str__(self) -> str:
+        """The share of the time in which each worker had nothing to compute."""
+        return "workers idle " + " ".join(f"{1 - busy / self._seconds:.0%}" for busy in self._busy.values())
 
 
 # ---- processes that take steps on demand -----------------------------------------------------------------------------
@@ -137,6 +143,7 @@ class Children:
     def __init__(self, stack: ExitStack, *commands: str, helping: tuple[str, ...] = ()) -> None:
         self.asked = [start(command) for command in commands]
         self.helping = [start(command) for command in helping]
+        self.processes = [child.pid for child in (*self.asked, *self.helping)]
         stack.callback(self.close)
 
     def __call__(self) -> float:
@@ -201,48 +208,78 @@ def free_port() -> int:
 # ---- the program -----------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class Sample:
+    """A step: what it took, in seconds and in seconds of its processes' processor time, and the share of the machine's
+    processor time that others used meanwhile."""
+
+    seconds: float
+    processor: float
+    others: float
+
+
+def sample(take: Ours | Children) -> Sample:
+    before = spent(take.processes), spent_by_all()
+    start = time.perf_counter()
+    seconds = take()
+    passed = time.perf_counter() - start
+    own, everybody = spent(take.processes) - before[0], spent_by_all() - before[1]
+    return Sample(seconds, own, max(0.0, everybody - own) / (passed * (os.cpu_count() or 1)))
+
+
+def quietest(samples: list[Sample]) -> list[Sample]:
+    """The third of the samples in which others used least."""
+    return sorted(samples, key=lambda one: one.others)[: -(-len(samples) // 3)]
+
+
+def takers(stack: ExitStack, only: list[str]) -> dict[str, Ours | Children]:
+    """By name, all that take steps, or those that are named and the ideals."""
+    cluster = stack.enter_context(dg.LocalCluster(workers=2, programs=PROGRAMS))
+    found: dict[str, Ours | Children] = {}
+    for name in SCHEDULES:
+        if not only or name in only:
+            made = job(f"of-{name}", IN_ROUNDS if name == "interleaved" else IN_A_ROW, name)
+            found[f"distgrad {name}"] = Ours(stack, cluster, made)
+            port = free_port()
+            found[f"torch {name}"] = Children(stack, *(f"pipelining {name} {rank} {port}" for rank in range(2)))
+    if not only or "rpc" in only:
+        port = free_port()
+        found["torch rpc"] = Children(stack, f"rpc 0 {port}", helping=tuple(f"rpc {k} {port}" for k in (1, 2)))
+    for library in ("distgrad", "torch"):
+        found[f"{library} {IDEAL}"] = Children(stack, library, library)
+    return found
+
+
 def measure(rounds: int, only: list[str]) -> None:
-    """Has everything take steps in turns, and prints what it came to. `only`: names to measure; empty: all."""
+    """Has everything take steps in turns, and prints what it came to while others left the machine alone most."""
     dg.keep_freed_memory()
     with ExitStack() as stack:
-        cluster = stack.enter_context(dg.LocalCluster(workers=2, programs=PROGRAMS))
-        takers: dict[str, dict[str, Step]] = {"distgrad": {}, "torch": {}}
-        for name in SCHEDULES:
-            takers["distgrad"][name] = Ours(stack, cluster, job(name))
-        for name in SCHEDULES:
-            port = free_port()
-            takers["torch"][name] = Children(stack, *(f"pipelining {name} {rank} {port}" for rank in range(2)))
-        port = free_port()
-        takers["torch"]["rpc"] = Children(stack, f"rpc 0 {port}", helping=tuple(f"rpc {k} {port}" for k in (1, 2)))
-        for library, found in takers.items():
-            found[IDEAL] = Children(stack, library, library)
-        times = taken_in_turns(takers, rounds, only)
-        for library, found in times.items():
-            ideal = statistics.median(found[IDEAL]) / 2
-            for name, seconds in found.items():
-                taker = takers[library][name]
-                idle = f"   workers idle {taker.idle}" if isinstance(taker, Ours) else ""
-                shown = f"{1e3 * statistics.median(seconds):7.0f} ms a step"
-                print(f"  {library:9} {name:12} {shown}   {ideal / statistics.median(seconds):.2f} of the ideal{idle}")
+        chosen = takers(stack, only)
+        samples: dict[str, list[Sample]] = {name: [] for name in chosen}
+        for number in range(rounds + 1):
+            for name, take in chosen.items():
+                one = sample(take)
+                if number:  # the first of each warms up
+                    samples[name].append(one)
+            print(f"round {number}: load {os.getloadavg()[0]:.1f}", file=sys.stderr, flush=True)
+        for name, take in chosen.items():
+            print(line(name, samples, str(take) if isinstance(take, Ours) else ""), flush=True)
 
 
-def taken_in_turns(
-    takers: dict[str, dict[str, Step]], rounds: int, only: list[str]
-) -> dict[str, dict[str, list[float]]]:
-    """The seconds of each step, by library and name. The first round is not counted."""
-    chosen = {
-        lib: {name: t for name, t in found.items() if not only or name in (*only, IDEAL)}
-        for lib, found in takers.items()
-    }
-    times: dict[str, dict[str, list[float]]] = {lib: {name: [] for name in found} for lib, found in chosen.items()}
-    for number in range(rounds + 1):
-        for library, found in chosen.items():
-            for name, take in found.items():
-                seconds = take()
-                if number:
-                    times[library][name].append(seconds)
-        print(f"round {number}: load {os.getloadavg()[0]:.1f}", file=sys.stderr, flush=True)
-    return times
+def line(name: str, samples: dict[str, list[Sample]], more: str) -> str:
+    """What one came to, beside half of what one process of its library takes while another does the same."""
+    alone = quietest(samples[f"{name.split()[0]} {IDEAL}"])
+    quiet = quietest(samples[name])
+    ideal = statistics.median(one.seconds for one in alone) / 2
+    # Two steps are taken by two processes.
+    processor = statistics.median(one.processor for one in alone) / 2
+    seconds = statistics.median(one.seconds for one in quiet)
+    own = statistics.median(one.processor for one in quiet) / (2 if name.endswith(IDEAL) else 1)
+    others = statistics.mean(one.others for one in quiet)
+    return (
+        f"{name:22} {1e3 * seconds:6.0f} ms a step, {ideal / seconds:.2f} of the ideal; {own:.2f} s of processor time, "
+        f"{processor / own:.2f} of one process's; others used {others:.0%}  {more}"
+    )
 
 
 def main(arguments: list[str]) -> None:
@@ -252,7 +289,7 @@ def main(arguments: list[str]) -> None:
         case [word, *_] if word in ("distgrad", "torch", "rpc", "pipelining"):
             child(arguments)
         case _:
-            rounds, *only = arguments or ["5"]
+            rounds, *only = arguments or ["9"]
             command = [sys.executable, "-m", MODULE, "--measure", rounds, *only]
             subprocess.run(command, env=os.environ | dict.fromkeys(VARIABLES, "1"), check=True)
 
