@@ -14,7 +14,20 @@ from distgrad.cluster.signals import Interrupted
 from distgrad.errors import DistgradError
 
 #: Subcommands: modules of this folder, each with a click command of the same name.
-COMMANDS = ("train", "graph", "simulate", "bench", "coordinator", "worker", "serve", "certs", "status", "health")
+COMMANDS = (
+    "train",
+    "graph",
+    "simulate",
+    "bench",
+    "coordinator",
+    "worker",
+    "serve",
+    "certs",
+    "call",
+    "check",
+    "status",
+    "health",
+)
 
 # What shells make of a process that Ctrl-C has ended.
 EXIT_INTERRUPTED = 130

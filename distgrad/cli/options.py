@@ -101,7 +101,7 @@ def link_options(command: Callable[..., Any]) -> Callable[..., Any]:
         tls = None
         if tls_authority or tls_certificate or tls_key:
             tls = TLS(certificate=tls_certificate, key=tls_key, authority=tls_authority, server_name=tls_server_name)
-        token = token_file.read_text().strip() if token_file else os.environ.get("DISTGRAD_TOKEN", "")
+        token = _token(token_file)
         lossy = Lossy(values=lossy_values or "", gradients=lossy_gradients or "")
         settings = TransportSettings(cluster=cluster_name, token=token, tls=tls, insecure=insecure, lossy=lossy)
         return command(settings=settings, **others)
@@ -110,3 +110,56 @@ def link_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in reversed(_LINKS):
         decorated = option(decorated)
     return decorated
+
+
+_SERVICE = (
+    click.option(
+        "--token-file",
+        type=FILE,
+        envvar="DISTGRAD_TOKEN_FILE",
+        help="File with a token of the service.  [default: the token in DISTGRAD_TOKEN]",
+    ),
+    click.option("--tls-ca", type=FILE, envvar="DISTGRAD_TLS_CA", help="Certificates that vouch for it, in PEM."),
+    click.option("--tls-cert", type=FILE, envvar="DISTGRAD_TLS_CERT", help="Certificate of this client, in PEM."),
+    click.option("--tls-key", type=FILE, envvar="DISTGRAD_TLS_KEY", help="Its key."),
+    click.option(
+        "--insecure",
+        is_flag=True,
+        envvar="DISTGRAD_INSECURE",
+        help="Leave this machine without TLS, over a network you trust.",
+    ),
+    click.option("--timeout", type=float, metavar="SECONDS", default=60.0, show_default=True, help="For an answer."),
+)
+
+
+def service_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Gives a command whose argument `service` is an address the options for gradient services; it receives a client
+    instead, which is closed when it returns."""
+
+    @wraps(command)
+    def with_client(
+        *,
+        service: str,
+        token_file: Path | None,
+        tls_ca: Path | None,
+        tls_cert: Path | None,
+        tls_key: Path | None,
+        insecure: bool,
+        timeout: float,
+        **others: Any,
+    ) -> Any:
+        from distgrad.service.client import client
+
+        tls = TLS(certificate=tls_cert, key=tls_key, authority=tls_ca) if tls_ca or tls_cert or tls_key else None
+        token = _token(token_file)
+        with client(service, token=token, tls=tls, insecure=insecure, timeout=timeout) as opened:
+            return command(service=opened, **others)
+
+    decorated: Callable[..., Any] = with_client
+    for option in reversed(_SERVICE):
+        decorated = option(decorated)
+    return decorated
+
+
+def _token(file: Path | None) -> str:
+    return file.read_text().strip() if file else os.environ.get("DISTGRAD_TOKEN", "")

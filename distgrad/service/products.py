@@ -265,8 +265,8 @@ def _with(question: Question, **known: Value) -> Answer:
 
 
 def _plain(value: Value) -> Value:
-    """A result without tensors."""
-    return tree.map(lambda leaf: leaf.data if isinstance(leaf, Tensor) else leaf, value)
+    """A result without tensors, but for those of a batch, which go on as they are."""
+    return tree.map(lambda leaf: leaf.data if type(leaf) is Tensor else leaf, value)
 
 
 def _one_for(value: Value) -> Value:

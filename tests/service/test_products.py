@@ -31,6 +31,12 @@ def close(found: Any, expected: Any) -> None:
         np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12)
 
 
+def test_a_value_is_one_of_a_batch_under_vmap(rng: np.random.Generator) -> None:
+    x, y = rng.normal(size=(2, 3, 4))
+    found = dg.vmap(lambda x, y: Evaluation(scalar, {"x": x, "y": y}, ["x"]).answer(Question("evaluate")))(x, y)
+    close(found["value"], np.array([scalar(*point) for point in zip(x, y, strict=True)]))
+
+
 @pytest.fixture
 def point(rng: np.random.Generator) -> dict[str, Any]:
     return {"x": rng.normal(size=4), "y": rng.normal(size=4)}
