@@ -50,6 +50,7 @@ def test_no_number_of_kills_changes_the_bits(
     assert sum(killed.values()) == kills
     assert shards(run, steps) == shards(undisturbed, steps)
     assert len(shards(run, steps)) == 3
+    assert "came out differently" not in (run.directory / "logs" / "coordinator.log").read_text()
     assert run.left_behind == []
 
 
