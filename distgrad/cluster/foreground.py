@@ -81,9 +81,10 @@ def run_coordinator(options: CoordinatorOptions, settings: TransportSettings, an
         stack.callback(coordinator.close)
         stack.enter_context(ending_signals(heard.put))
         coordinator.on_event.append(heard.put)
-        announce(f"coordinator of cluster {settings.cluster} at {coordinator.start()}")
+        bound = coordinator.start()
         if options.health:
             stack.enter_context(health_listener(coordinator.process.endpoint.health, options.health))
+        announce(f"coordinator of cluster {settings.cluster} at {bound}")
         while isinstance(news := heard.get(), Member):
             announce(_news(news, len(coordinator.workers()), expected))
         raise Interrupted(news.name)

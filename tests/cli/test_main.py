@@ -14,6 +14,8 @@ import pytest
 
 from distgrad.cli import COMMANDS, main
 from distgrad.coordinator.server import Coordinator
+from distgrad.transport.grpc_health import is_serving
+from distgrad.transport.health import SERVES
 from distgrad.transport.settings import TransportSettings
 from distgrad.worker.worker import Worker
 from tests.processes import eventually
@@ -297,6 +299,24 @@ def test_health_tells_by_its_exit_code(
 ) -> None:
     found, out, errors = run(capsys, "health", coordinator, "--service", service)
     assert (found, out, errors) == (code, "serving\n", "")
+
+
+def test_health_can_be_told_in_the_clear_at_an_address_of_its_own(
+    capsys: pytest.CaptureFixture[str], unused: str, said: list[str]
+) -> None:
+    answers: list[bool] = []
+
+    def ask() -> None:
+        assert eventually(lambda: said)
+        answers.append(is_serving(unused, TransportSettings(), SERVES, 5.0))
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    ending = end_when(lambda: answers)
+    run(capsys, "coordinator", "--listen", "127.0.0.1:0", "--insecure-health", unused)
+    asking.join()
+    ending.join()
+    assert answers == [True]
 
 
 def test_nobody_is_not_healthy(capsys: pytest.CaptureFixture[str], unused: str) -> None:
