@@ -1,0 +1,37 @@
+"""The vjp of sin by distgrad."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import distgrad as dg
+
+from .turns import answer
+
+
+@dg.served(takes={"x": "float64[n]"}, gives="float64[n]")
+def sine(x: Any) -> Any:
+    return np.sin(x)
+
+
+def serve(port: int) -> None:
+    from distgrad.cli import main
+
+    main(["serve", f"{Path(__file__)}:sine", "--listen", f"localhost:{port}", "--workers", "2"])
+
+
+def ask(port: int, local: bool) -> None:
+    with dg.client(f"localhost:{port}", local=local) as service:
+        f = service["sine"]
+        answer(lambda x, v: f.vjp(x, v))
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "serve":
+        serve(int(sys.argv[2]))
+    else:
+        ask(int(sys.argv[2]), local=sys.argv[1] == "ask")
