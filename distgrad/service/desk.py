@@ -141,7 +141,8 @@ class Desk:
             time.monotonic(),
         )
         if body == "linearize":
-            self._points[task] = function, point
+            moving = {name: point.arguments[name] for name in message.with_respect_to}
+            self._points[task] = function, Point(moving, point.symbols)
         if timeout is not None:
             task.deadline = self._loop.call_later(max(timeout, 0), self._expire, task, timeout)
         self.sessions.use(task.session, 1)

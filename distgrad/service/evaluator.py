@@ -18,8 +18,8 @@ from .encoding import arrays_of, decoded_arguments, question_from, response
 from .failures import Code, Refused, raised
 from .functions import Served, ServedFunction
 from .products import Answer, Evaluation, Linearisation, Question, explained
-from .requests import bound, chosen
-from .specs import converted, outline_of
+from .requests import bound
+from .specs import converted
 
 
 class Work(NamedTuple):
@@ -120,10 +120,8 @@ class Evaluator:
         if copy or function.keeps:  # beyond the request its memory is the client's again
             sent = tree.map(lambda leaf: leaf.copy() if hasattr(leaf, "dtype") else leaf, sent)
         arguments = {name: converted(function.description.takes[name], value) for name, value in sent.items()}
-        names: Sequence[str] = ()
-        if work.body != "evaluate":
-            outlines = {name: outline_of(value) for name, value in arguments.items()}
-            names = chosen(function.description, getattr(message, "with_respect_to", ()), outlines)
+        # The server has put them into every request but Jvp, whose tangents say as much.
+        names = list(getattr(message, "with_respect_to", ())) or _moving(question)
         return _Asked(function, Evaluation(function.call, arguments, names), question)
 
     def _function(self, name: str) -> ServedFunction:
@@ -175,6 +173,11 @@ class Evaluator:
         return [
             Result(first.question.body, *response(first.question.body, _row(answers, k), {})) for k in range(len(asked))
         ]
+
+
+def _moving(question: Question) -> list[str]:
+    """The arguments that have tangents."""
+    return list(dict.fromkeys(name for tangent in (*question.tangents, *question.second_tangents) for name in tangent))
 
 
 def _directions(question: Question) -> dict[str, Any]:

@@ -106,7 +106,8 @@ def _without_headers(tree: Any, field: str) -> Tree:
 
 
 def check_request(function: Description, body: str, message: Any, headers: list[_Header], point: Point | None) -> Point:
-    """Checks a request and returns where it evaluates the function.
+    """Checks a request and returns where it evaluates the function. A request that leaves open what to differentiate by
+    is told what that is.
 
     Arguments:
         body: its name on a stream.
@@ -212,6 +213,8 @@ def _check_directions(
     """Cotangents, tangents and vectors."""
     fields = message.DESCRIPTOR.fields_by_name
     names = chosen(function, getattr(message, "with_respect_to", ()), point.arguments)
+    if "with_respect_to" in fields and not message.with_respect_to:
+        message.with_respect_to.extend(names)
     for field in ("cotangents", "tangents", "second_tangents", "vectors"):
         if field not in fields:
             continue

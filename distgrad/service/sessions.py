@@ -20,8 +20,7 @@ class Session:
     Attributes:
         client: name of whose it is.
         process: of the pool that has it.
-        point: where the function was linearised.
-        names: arguments that may be differentiated by.
+        point: where the function was linearised; of its arguments only those to differentiate by.
         until: when its lease ends, unless it is used before.
         busy: requests under way, during which it does not end.
     """

@@ -21,7 +21,7 @@ import numpy as np
 from distgrad.autograd.primitive import differentiable
 from distgrad.errors import ConfigError, WireError
 from distgrad.wire import pb
-from distgrad.wire.dtypes import dtype_named
+from distgrad.wire.dtypes import dtype_name, dtype_named
 
 _TEXT = re.compile(
     r"\s*(?:(?P<name>[A-Za-z_]\w*)\s*:)?\s*(?:(?P<any>any)|(?P<dtype>[a-z]+\d*)?\s*(?:\[(?P<shape>[^\[\]]*)\])?)\s*"
@@ -233,9 +233,15 @@ def outline_of(value: Any) -> Tree:
         return {key: outline_of(item) for key, item in value.items()}
     if type(value) in (list, tuple):
         return type(value)(map(outline_of, value))
-    if hasattr(value, "dtype"):
-        return ArraySpec(str(value.dtype), tuple(value.shape))
-    return value
+    dtype = getattr(value, "dtype", None)
+    return value if dtype is None else ArraySpec(_name(dtype), tuple(value.shape))
+
+
+def _name(dtype: Any) -> str:
+    try:
+        return dtype_name(dtype)
+    except WireError:
+        return str(dtype)
 
 
 def moves(outline: Tree) -> bool:

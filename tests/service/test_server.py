@@ -335,6 +335,15 @@ def test_a_session_keeps_the_linearisation(client: Any, rng: np.random.Generator
         client.ask("evaluate", **at)
 
 
+def test_a_session_differentiates_by_what_it_was_opened_for_or_less(unary: Unary) -> None:
+    opened = unary.ask("linearize", function="anything", arguments=[2.0, 3.0], with_respect_to=["y"])
+    found = unary.ask("vjp", session=opened["session"], cotangents=[1.0])
+    assert found["gradients"] == [{"y": 2.0}]
+    with pytest.raises(Failed, match=r"with_respect_to\[0\]: expected one of y"):
+        unary.ask("vjp", session=opened["session"], cotangents=[1.0], with_respect_to=["x"])
+    unary.ask("close_session", session=opened["session"])
+
+
 def test_a_session_that_is_not_used_ends_with_its_lease() -> None:
     with serving(["sine"], ServiceSettings(workers=1, lease=0.2, max_sessions_per_client=1)) as running:
         client = Unary(running.address)
