@@ -16,8 +16,17 @@ from .options import health_option, link_options
 @click.command()
 @click.option("--listen", metavar="HOST:PORT", default=f"127.0.0.1:{PORT}", show_default=True, help="Where to listen.")
 @click.option("--journal", type=click.Path(dir_okay=False, path_type=Path), help="File in which updates are decided.")
+@click.option(
+    "--checkpoints",
+    metavar="DIR",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Where clients may save and restore, and nowhere else.  [default: anywhere]",
+)
 @health_option
 @link_options
-def coordinator(listen: str, journal: Path | None, health: str, settings: TransportSettings) -> None:
-    """Runs the coordinator of a cluster until Ctrl-C."""
-    run_coordinator(CoordinatorOptions(listen=listen, journal=journal, health=health), settings, click.echo)
+def coordinator(
+    listen: str, journal: Path | None, checkpoints: Path | None, health: str, settings: TransportSettings
+) -> None:
+    """Runs the coordinator of a cluster until Ctrl-C. Started anew with its journal, it takes up the cluster again."""
+    options = CoordinatorOptions(listen=listen, journal=journal, checkpoints=checkpoints, health=health)
+    run_coordinator(options, settings, click.echo)

@@ -32,11 +32,13 @@ class CoordinatorOptions:
     Attributes:
         listen: address for links.
         journal: file in which updates are decided; None: in memory.
+        checkpoints: directory below which clients may save and restore; None: anywhere.
         health: address at which health alone is told, in the clear; empty: none.
     """
 
     listen: str
     journal: Path | None = None
+    checkpoints: Path | None = None
     health: str = ""
 
 
@@ -76,7 +78,7 @@ def run_coordinator(options: CoordinatorOptions, settings: TransportSettings, an
     """
     expected = read_launch(os.environ).workers
     heard: queue.SimpleQueue[signal.Signals | Member] = queue.SimpleQueue()
-    coordinator = Coordinator(settings, options.listen, options.journal)
+    coordinator = Coordinator(settings, options.listen, options.journal, checkpoints=options.checkpoints)
     with ExitStack() as stack:
         stack.callback(coordinator.close)
         stack.enter_context(ending_signals(heard.put))

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from distgrad.errors import DistgradError, WorkerLost
+from distgrad.errors import DistgradError, PermissionDenied, WorkerLost
 from distgrad.graph.process import Handler, Process, Reply
 from distgrad.graph.waiting import Priority
 from distgrad.transport.interfaces import Identity, Lanes, Link
@@ -38,6 +38,9 @@ class Coordinator:
         listen: "HOST:PORT" (port 0: a free one) or "unix:PATH".
         journal: file in which updates are decided; None keeps decisions in memory, for a cluster that ends with this
             process.
+        checkpoints: the directory below which clients may save and restore, and which their relative paths start from.
+            None: anywhere this process may; or nowhere, when clients have tokens of their own, as such clients are not
+            trusted with its files.
 
     Attributes:
         on_event: told, in order, of every member that joins, leaves or is lost; must not block.
@@ -49,9 +52,12 @@ class Coordinator:
         listen: str,
         journal: Path | None = None,
         *,
+        checkpoints: Path | None = None,
         lanes: Lanes | None = None,
     ) -> None:
         self._listen = listen
+        self._checkpoints = checkpoints
+        self._trusts_clients = not settings.client_tokens
         self._closing = False
         self._lock = threading.RLock()  # guards the tables of members and shards; events are sent in its order
         self._membership = Membership()
@@ -210,17 +216,32 @@ class Coordinator:
 
     def _save(self, body: pb.Save, arrays: list[Any]) -> tuple[Any, list[Any]]:
         extra = decode_value(body.extra, arrays) if body.HasField("extra") else {}
-        path = self.states.save(Path(body.directory), extra)
+        path = self.states.save(self._allowed(body.directory), extra)
         return pb.Saved(path=str(path), bytes=sum(file.stat().st_size for file in path.iterdir())), []
 
     def _restore(self, body: pb.Restore, arrays: list[Any]) -> tuple[Any, list[Any]]:
-        path, extra = self.states.restore(Path(body.directory), body.job)
+        path, extra = self.states.restore(self._allowed(body.directory), body.job)
         out: list[Any] = []
         user = encode_value(extra, out, "extra")
         return pb.Restored(path=str(path), extra=user, versions=self.updates.versions()), out
 
+    def _allowed(self, directory: str) -> Path:
+        """The directory that a client means. Raises PermissionDenied when it is none of its business."""
+        root = self._checkpoints
+        if root is None and self._trusts_clients:
+            return Path(directory)
+        if root is None:
+            raise PermissionDenied(
+                "clients of this cluster have tokens of their own, and there is no directory for their checkpoints: "
+                "start the coordinator with one (--checkpoints DIR)"
+            )
+        path = (root / directory).resolve()  # links followed
+        if not path.is_relative_to(root.resolve()):
+            raise PermissionDenied(f"checkpoints of this cluster lie below {root}, and {directory} does not")
+        return path
+
     def _recover(self, body: pb.Recover, arrays: list[Any]) -> tuple[Any, list[Any]]:
-        directory = Path(body.directory) if body.directory else None
+        directory = self._allowed(body.directory) if body.directory else None
         self.rounds.abandon()
         done = self.recovery.recover(directory, body.job, body.patience, body.standby_after, max(body.round, 1))
         out: list[Any] = []

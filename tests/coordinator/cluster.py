@@ -44,14 +44,35 @@ class Cluster:
         self.network = MemoryNetwork(seed)
         self.workers: dict[str, Worker] = {}
         self._clients: list[Client] = []
-        self.coordinator = Coordinator(self.settings, ADDRESS, journal, lanes=self.network.lanes())
+        self.coordinator = Coordinator(
+            self.settings, ADDRESS, journal, checkpoints=Path("/"), lanes=self.network.lanes()
+        )
         self.coordinator.start()
 
-    def start(self, *names: str, programs: Path | None = None) -> None:
-        """Starts workers, or starts them anew."""
+    def succeed(self, journal: Path) -> Coordinator:
+        """Another coordinator takes the place of the one there is, which is not closed. Returns the old one."""
+        old = self.coordinator
+        self.coordinator = Coordinator(
+            self.settings, ADDRESS, journal, checkpoints=Path("/"), lanes=self.network.lanes()
+        )
+        self.coordinator.start()
+        return old
+
+    def start(self, *names: str, programs: Path | None = None, patience: float = 0.0) -> None:
+        """Starts workers, or starts them anew.
+
+        Arguments:
+            patience: seconds for which they wait for another coordinator.
+        """
         for name in names:
             worker = Worker(
-                name, ADDRESS, programs or self.programs, self.settings, f"memory:{name}", lanes=self.network.lanes()
+                name,
+                ADDRESS,
+                programs or self.programs,
+                self.settings,
+                f"memory:{name}",
+                patience=patience,
+                lanes=self.network.lanes(),
             )
             self.workers[name] = worker
             worker.start()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -176,3 +177,33 @@ def test_what_it_is_shows(pair: tuple[Cluster, Client]) -> None:
     place(client, "a", "w0")
     assert repr(made.coordinator) == "<Coordinator of term 1: <Membership driver alive, w0 alive, w1 alive>>"
     assert repr(made.coordinator.shards) == "<Shards a on w0>"
+
+
+# ---- where checkpoints lie -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("act", [lambda c, d: c.save(d), lambda c, d: c.restore(d), lambda c, d: c.recover(d)])
+def test_clients_save_and_restore_below_one_directory_only(
+    pair: tuple[Cluster, Client], tmp_path: Path, act: Callable[[Client, str], object]
+) -> None:
+    made, client = pair
+    place(client, "a", "w0")
+    made.coordinator._checkpoints = tmp_path / "allowed"
+    outside = tmp_path / "elsewhere"
+    (tmp_path / "allowed").mkdir()
+    (tmp_path / "allowed" / "link").symlink_to(tmp_path)
+    for directory in (str(outside), "../elsewhere", "link/elsewhere"):
+        with pytest.raises(PermissionDenied, match="checkpoints of this cluster lie below"):
+            act(client, directory)
+    assert not outside.exists()
+    assert client.save("mine/first").startswith(str(tmp_path / "allowed" / "mine" / "first"))
+    assert client.restore("mine/first") == {}
+
+
+def test_clients_with_tokens_of_their_own_save_nowhere_unless_there_is_a_directory_for_it(
+    pair: tuple[Cluster, Client], tmp_path: Path
+) -> None:
+    made, client = pair
+    made.coordinator._checkpoints = None
+    with pytest.raises(PermissionDenied, match="--checkpoints DIR"):
+        client.save(str(tmp_path))

@@ -1,0 +1,151 @@
+"""A coordinator is lost and another takes its place: workers wait for it, keep what they hold, and obey it alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import distgrad as dg
+from distgrad.coordinator.client import Client, RemoteOptimizer
+from distgrad.coordinator.journal import Decision, Journal
+from distgrad.coordinator.server import Coordinator
+from distgrad.errors import DistgradError, JournalError, WorkerLost
+from distgrad.graph.process import Process
+from distgrad.wire import pb
+from tests.coordinator.cluster import PATIENCE, PROGRAMS, Cluster, cluster
+
+ONES = np.ones(2)
+
+
+class Reign:
+    """The cluster under one coordinator: shard a on w0 and shard b on w1, under plain gradient descent."""
+
+    def __init__(self, made: Cluster, name: str) -> None:
+        self.cluster = made
+        self.client: Client = made.client(name)
+        self.client.wait_for_workers(["w0", "w1"], PATIENCE)
+        self.shards = [self.client.place(s, "parts.py:Sum", w) for s, w in (("a", "w0"), ("b", "w1"))]
+        self.optimizer: RemoteOptimizer = self.client.optimizer(dg.optim.SGD(1.0), self.shards, "sgd")
+
+    def step(self) -> None:
+        with self.client.context() as context:
+            context.backward([shard.dot(ONES) for shard in self.shards])
+            self.optimizer.step(context)
+
+    def values(self) -> list[list[float]]:
+        return [shard.state_dict()["weight"].tolist() for shard in self.shards]
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Iterator[Cluster]:
+    with cluster(PROGRAMS, journal=tmp_path / "journal") as (found, _):
+        found.start("w0", "w1", patience=PATIENCE)
+        yield found
+
+
+def end(coordinator: Coordinator) -> None:
+    """As by a kill: what it was about to do does not happen."""
+    coordinator.close()
+
+
+def test_workers_keep_what_they_hold_and_go_on_under_the_next_coordinator(made: Cluster, tmp_path: Path) -> None:
+    first = Reign(made, "first")
+    first.step()
+    end(made.coordinator)
+    made.succeed(tmp_path / "journal")
+    second = Reign(made, "second")
+    assert made.coordinator.term == 2
+    assert second.optimizer.version == 1
+    assert second.values() == [[-1, -1], [-1, -1]]
+    second.step()
+    assert second.values() == [[-2, -2], [-2, -2]]
+
+
+@pytest.mark.parametrize("written", [False, True], ids=["not decided", "decided"])
+def test_an_update_in_doubt_is_what_the_journal_says(
+    made: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: bool
+) -> None:
+    first = Reign(made, "first")
+    first.step()
+    journal = made.coordinator.journal
+    assert journal is not None
+    append = journal.append
+
+    def die(decision: Decision) -> Decision:
+        if written:
+            append(decision)
+        journal.close()
+        raise JournalError("killed")
+
+    monkeypatch.setattr(journal, "append", die)
+    with pytest.raises(DistgradError, match="killed"):
+        first.step()
+    assert [worker.host.owner("sgd").prepared for worker in made.workers.values()] == [2, 2]
+    end(made.coordinator)
+    made.succeed(tmp_path / "journal")
+    second = Reign(made, "second")
+    assert second.optimizer.version == (2 if written else 1)
+    assert [worker.host.owner("sgd").prepared for worker in made.workers.values()] == [0, 0]
+    second.step()
+    final = -3.0 if written else -2.0
+    assert second.values() == [[final, final], [final, final]]
+
+
+def old_life(made: Cluster, coordinator: Coordinator) -> Process:
+    """A coordinator that wakes up after another has taken its place, with the links that it had gone."""
+    process = Process(coordinator.process.identity, made.settings, lanes=made.network.lanes())
+    process.peers.introduce(made.workers["w0"].process.identity)
+    return process
+
+
+def test_a_coordinator_that_wakes_up_after_its_successor_came_is_refused(made: Cluster, tmp_path: Path) -> None:
+    Reign(made, "first").step()
+    old = made.coordinator
+    end(old)
+    made.succeed(tmp_path / "journal")
+    second = Reign(made, "second")
+    process = old_life(made, old)
+    try:
+        with pytest.raises(WorkerLost, match="refused the link"):
+            process.ask("w0", pb.Prepare(term=1, optimizer="sgd", version=2), timeout=PATIENCE)
+    finally:
+        process.close()
+    second.step()
+    assert second.values() == [[-2, -2], [-2, -2]]
+
+
+def test_a_coordinator_of_a_lower_term_is_not_joined(made: Cluster, tmp_path: Path) -> None:
+    """As when it was given an old copy of the journal."""
+    Reign(made, "first").step()
+    with Journal.open(tmp_path / "journal.copy"):
+        pass
+    end(made.coordinator)
+    made.succeed(tmp_path / "journal")
+    Reign(made, "second")
+    end(made.coordinator)
+    made.succeed(tmp_path / "another")  # of term 1
+    for worker in made.workers.values():
+        assert "of term 1, after one of 2" in worker.wait()
+
+
+def test_a_worker_whose_loss_others_have_acted_on_is_not_let_in_again(made: Cluster) -> None:
+    Reign(made, "first")
+    worker = made.workers["w0"]
+    incarnation = worker.process.identity.incarnation
+    made.coordinator.declare_lost("w0", incarnation, "it was cut off")
+    assert "start the process again to join as a new one" in worker.wait()
+
+
+def test_a_worker_that_waits_for_no_other_coordinator_ends_with_its_own(made: Cluster) -> None:
+    made.start("w2")
+    end(made.coordinator)
+    assert "coordinator" in made.workers["w2"].wait()
+
+
+def test_a_coordinator_that_does_not_come_is_not_waited_for_for_ever(made: Cluster) -> None:
+    made.start("w2", patience=0.3)
+    end(made.coordinator)
+    assert "no other came within 0.3 s" in made.workers["w2"].wait()
