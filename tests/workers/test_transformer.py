@@ -10,8 +10,10 @@ import pytest
 
 import distgrad as dg
 from distgrad.worker.programs import Programs
+from tests.coordinator.cluster import cluster
 
-PROGRAMS = Programs(Path(__file__).parents[2] / "workers")
+WORKERS = Path(__file__).parents[2] / "workers"
+PROGRAMS = Programs(WORKERS)
 SYMBOLS, LENGTH, WIDTH = 11, 6, 8
 
 
@@ -69,3 +71,18 @@ def test_the_table_receives_the_gradients_of_reading_and_of_writing(
     np.testing.assert_allclose(both, gradient(True, False) + gradient(False, True), rtol=1e-4, atol=1e-6)
     assert np.abs(gradient(True, False)).max() > 0
     assert np.abs(gradient(False, True)).max() > 0
+
+
+def test_the_table_receives_both_gradients_across_workers(model: dict[str, Any], rng: np.random.Generator) -> None:
+    text, following = rng.integers(SYMBOLS, size=(2, 3, LENGTH))
+    embedding, head = model["embedding"], model["head"]
+    head.loss(embedding.forward(text), embedding.table(), following).backward()
+    with cluster(WORKERS, "w0", "w1") as (_, client):
+        sizes = {"symbols": SYMBOLS, "length": LENGTH, "width": WIDTH}
+        far = client.place("embedding", "transformer.py:Embedding", "w0", sizes)
+        far.load_state_dict(embedding.state_dict())
+        other = client.place("head", "transformer.py:Head", "w1", {"width": WIDTH})
+        with client.context() as ctx:
+            ctx.backward(other.loss(far.forward(text), far.table(), following))
+            found = ctx.gradients(far)["vectors"]
+    np.testing.assert_array_equal(found, embedding.vectors.grad)
