@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -10,7 +11,7 @@ from distgrad.cluster.environment import PORT
 from distgrad.cluster.foreground import CoordinatorOptions, run_coordinator
 from distgrad.transport.settings import TransportSettings
 
-from .options import health_option, link_options
+from .options import FILE, health_option, link_options
 
 
 @click.command()
@@ -22,11 +23,11 @@ from .options import health_option, link_options
     type=click.Path(file_okay=False, path_type=Path),
     help="Where clients may save and restore, and nowhere else.  [default: anywhere]",
 )
+@click.option(
+    "--client-tokens", type=FILE, help="File with further tokens, one a line, that admit clients and no workers."
+)
 @health_option
 @link_options
-def coordinator(
-    listen: str, journal: Path | None, checkpoints: Path | None, health: str, settings: TransportSettings
-) -> None:
+def coordinator(settings: TransportSettings, **options: Any) -> None:
     """Runs the coordinator of a cluster until Ctrl-C. Started anew with its journal, it takes up the cluster again."""
-    options = CoordinatorOptions(listen=listen, journal=journal, checkpoints=checkpoints, health=health)
-    run_coordinator(options, settings, click.echo)
+    run_coordinator(CoordinatorOptions(**options), settings, click.echo)

@@ -7,7 +7,7 @@ import queue
 import signal
 import threading
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from distgrad.autograd.allocator import keep_freed_memory
@@ -33,12 +33,14 @@ class CoordinatorOptions:
         listen: address for links.
         journal: file in which updates are decided; None: in memory.
         checkpoints: directory below which clients may save and restore; None: anywhere.
+        client_tokens: file with tokens that admit clients and no workers, one a line.
         health: address at which health alone is told, in the clear; empty: none.
     """
 
     listen: str
     journal: Path | None = None
     checkpoints: Path | None = None
+    client_tokens: Path | None = None
     health: str = ""
 
 
@@ -77,6 +79,8 @@ def run_coordinator(options: CoordinatorOptions, settings: TransportSettings, an
         JournalError: the journal is in use or damaged.
     """
     expected = read_launch(os.environ).workers
+    if options.client_tokens is not None:
+        settings = replace(settings, client_tokens=tuple(options.client_tokens.read_text().split()))
     heard: queue.SimpleQueue[signal.Signals | Member] = queue.SimpleQueue()
     coordinator = Coordinator(settings, options.listen, options.journal, checkpoints=options.checkpoints)
     with ExitStack() as stack:

@@ -165,12 +165,12 @@ class Shards:
     def remove(self, shards: Iterable[str]) -> None:
         """Forgets shards and has their workers let go of them; does not wait for that."""
         with self._lock:
-            held = [placement for placement in self._placements if placement.shard in set(shards)]
-            for placement in held:
-                self._placements.remove(placement.shard)
-                self._builds.pop(placement.shard, None)
-        for worker in {placement.worker for placement in held}:
-            names = [placement.shard for placement in held if placement.worker == worker]
+            names = [placement.shard for placement in self._placements if placement.shard in set(shards)]
+            for name in names:
+                self._placements.remove(name)
+                self._builds.pop(name, None)
+            workers = [member.name for member in self._members.workers()]
+        for worker in workers if names else ():  # all of them: some keep copies
             self._process.request(worker, pb.UnloadShards(names=names))
 
     # ---- finding -----------------------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from distgrad.errors import ContextError
@@ -51,6 +51,9 @@ class Replica(Holding):
         self._parameters |= parameters
         self._buffers |= buffers
         self.version = version
+
+    def holds(self, shard: str) -> bool:
+        return shard in self._shards
 
     def shard(self, name: str) -> dict[str, dict[str, Any]]:
         """The state of one shard, as its owner would say it.
@@ -113,6 +116,10 @@ class Replicas:
         for replica in self.of(optimizer):
             if version not in (replica.version, replica.prepared):
                 del self._held[optimizer, replica.owner]
+
+    def forget(self, shards: Collection[str]) -> None:
+        """Forgets the copies in which one of these shards is."""
+        self._held = {key: it for key, it in self._held.items() if not any(it.holds(shard) for shard in shards)}
 
     def find(self, optimizer: str, owner: str) -> Replica:
         found = self._held.get((optimizer, owner))

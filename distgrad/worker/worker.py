@@ -122,6 +122,7 @@ class Worker:
     def _unload(self, body: pb.UnloadShards, arrays: list[Any]) -> tuple[Any, list[Any]]:
         for name in body.names:
             self.host.unload(name)
+        self.replicas.forget(body.names)
         return pb.Empty(), []
 
     def _adopt(self, body: pb.Adopt, arrays: list[Any]) -> tuple[Any, list[Any]]:

@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 
 from distgrad.cli import COMMANDS, main
+from distgrad.coordinator.client import Client
 from distgrad.coordinator.server import Coordinator
+from distgrad.errors import PermissionDenied
 from distgrad.transport.grpc_health import is_serving
 from distgrad.transport.health import SERVES
 from distgrad.transport.settings import TransportSettings
@@ -154,6 +156,34 @@ def test_a_stranger_without_the_token_is_not_let_in(
     code, _, errors = run(capsys, *(argument.format(address=coordinator) for argument in arguments))
     assert code == 1
     assert errors == f"error: coordinator at {coordinator} refused the link: the token is not accepted there\n"
+
+
+def test_a_clients_token_lets_a_client_in_and_no_worker(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, token: Path, said: list[str]
+) -> None:
+    (tmp_path / "guests").write_text("a guest\nanother\n")
+    refused: list[str] = []
+
+    def come_as_a_guest() -> None:
+        assert eventually(lambda: said)
+        address = said[0].split()[-1]
+        with Client(address, TransportSettings(token="another")) as guest:
+            assert guest.workers == []
+        worker = Worker("w0", address, PROGRAMS, TransportSettings(token="another"), "127.0.0.1:0")
+        try:
+            worker.start()
+        except PermissionDenied as error:
+            refused.append(str(error))
+        worker.close()
+
+    coming = threading.Thread(target=come_as_a_guest)
+    coming.start()
+    ending = end_when(lambda: refused)
+    options = ["--token-file", str(token), "--client-tokens", str(tmp_path / "guests")]
+    run(capsys, "coordinator", "--listen", "127.0.0.1:0", *options)
+    coming.join()
+    ending.join()
+    assert "the token is not accepted there" in refused[0]
 
 
 def test_a_busy_port_is_named(capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import distgrad as dg
 from distgrad.coordinator.client import Client
 from distgrad.errors import ConfigError, ContextError
 from distgrad.wire import pb
@@ -54,6 +55,20 @@ def test_nothing_is_left_of_a_job_whose_client_has_gone(made: Cluster) -> None:
     for name, worker in made.workers.items():
         place(after, f"on-{name}", name)  # workers do one thing after the other
         assert (list(worker.host.shards), worker.host.owners) == ([f"on-{name}"], {})
+
+
+def test_nothing_is_left_of_copies_of_its_state_either(made: Cluster) -> None:
+    trainer = made.client("trainer")
+    trainer.begin_job("points", 1)
+    shards = [place(trainer, "a", "w0"), place(trainer, "b", "w1")]
+    trainer.optimizer(dg.optim.SGD(0.1), shards, "sgd", replicate=True)
+    assert all(list(worker.replicas) for worker in made.workers.values())
+    made.leave(trainer)
+    after = made.client("next")
+    after.begin_job("other", 1)
+    for name, worker in made.workers.items():
+        place(after, f"on-{name}", name)
+        assert list(worker.replicas) == []
 
 
 def test_the_same_job_can_be_trained_again_with_the_same_bits(made: Cluster) -> None:
