@@ -299,18 +299,19 @@ class Process:
     # ---- the end of a context, and small requests --------------------------------------------------------------------
 
     def _release(self, link: Link, body: pb.Release, arrays: list[Any], reply: Reply) -> None:
-        released = self.release(body.context, without=link.peer.name)
+        released = self.release(body.context, told={link.peer.name, *body.told})
         released.add_callback(lambda _: reply(pb.Empty()))
 
-    def release(self, context: str, without: str = "", reason: DistgradError | None = None) -> Promise[None]:
-        """Closes a context here and at all processes it was met with; done when they have. `without`: who asked."""
+    def release(self, context: str, told: Collection[str] = (), reason: DistgradError | None = None) -> Promise[None]:
+        """Closes a context here and at all processes it was met with; done when they have. `told`: who need not be."""
         done: Promise[None] = Promise()
         share = self.shares.release(context, reason)
-        peers = sorted(share.peers - {self.name, without}) if share is not None else []
+        peers = sorted(share.peers.difference(told, (self.name,))) if share is not None else []
         if share is not None:
             self.caller.forget(share, share.closed or ContextClosed(context))
         # A peer that is lost has released everything; its error is none of ours.
-        all_done([settled(self.request(peer, pb.Release(context=context))) for peer in peers], done)
+        release = pb.Release(context=context, told=[self.name, *peers, *told])
+        all_done([settled(self.request(peer, release)) for peer in peers], done)
         return done
 
     def _enlist(self, share: Share) -> None:

@@ -67,9 +67,7 @@ class Outcome:
 
     def bring(self, value: Any) -> None:
         """The value came by itself, as plain data."""
-        brought: Promise[Any] = Promise()
-        brought.set_result(value)
-        self.fetched.setdefault(((), False), brought)
+        self.fetched.setdefault(((), False), Promise()).set_result(value)
 
     def succeed(self, forwards: dict[Steps, RefName]) -> None:
         """The call has ended well."""
@@ -291,17 +289,13 @@ class Ref:
 
     def _once_returned(self) -> Promise[Any]:
         """The value when it has come by itself, or else been fetched after all."""
-        value: Promise[Any] = Promise()
+        value = self._outcome.fetched.setdefault(((), False), Promise())
 
         def settle(returned: Promise[None]) -> None:
             if returned.error is not None:
                 value.set_error(returned.error)
-                return
-            came = self._outcome.fetched.get(((), False))
-            if came is None:
-                came = self._process.fetch_result(self._share, self.name, recorded=False)
-                self._outcome.fetched[(), False] = came
-            came.pass_to(value)
+            elif not value.done:
+                self._process.fetch_result(self._share, self.name, recorded=False).pass_to(value)
 
         self._outcome.returned.add_callback(settle)
         return value

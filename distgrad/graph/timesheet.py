@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 class Work(NamedTuple):
@@ -24,7 +24,7 @@ class Timesheet:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._work: dict[str, Work] = {}
+        self._work: dict[str, list[Any]] = {}  # runs and seconds
         self._here = _Here()
 
     def begin(self, kind: str) -> float:
@@ -49,12 +49,13 @@ class Timesheet:
     def read(self) -> dict[str, Work]:
         """The sums so far, without what is being done."""
         with self._lock:
-            return dict(self._work)
+            return {kind: Work(*work) for kind, work in self._work.items()}
 
     def _add(self, kind: str, runs: int, seconds: float) -> None:
         with self._lock:
-            before = self._work.get(kind, Work())
-            self._work[kind] = Work(before.runs + runs, before.seconds + seconds)
+            work = self._work.setdefault(kind, [0, 0.0])
+            work[0] += runs
+            work[1] += seconds
 
 
 class _Here(threading.local):

@@ -231,12 +231,13 @@ class ProcessLink:
             if plug is not self._plug:
                 return None
             pieces = self._session.take_again() or self._take_new()
-            if pieces is None and self._goodbye is not None:
+            if pieces is None:
+                if self._goodbye is None:
+                    return None
                 pieces = [pb.Frame(goodbye=self._goodbye).SerializeToString()]
                 plug.finish()
-            if pieces is not None:
-                self._counts["frames_sent"] += 1
-                self._counts["bytes_sent"] += sum(map(len, pieces))
+            self._counts["frames_sent"] += 1
+            self._counts["bytes_sent"] += sum(map(len, pieces))
             return pieces
 
     def _take_new(self) -> list[Buffer] | None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections import deque
 from typing import Any
 
-from distgrad.wire import RefName
+import numpy as np
+
+from distgrad.wire import RefName, pb
 from tests.graph.memory_cluster import memory_cluster
 
 
@@ -21,3 +23,31 @@ def test_threads_that_tell_of_forgotten_values_at_once_do_not_trip_over_one_anot
     with memory_cluster(1) as cluster:
         cluster.driver._forgotten["w0"] = Raced([RefName("w0", "driver/inference", (0,))])
         assert cluster.driver.forgotten("w0") == []
+
+
+class Echo:
+    """A shard."""
+
+    def same(self, x: Any) -> Any:
+        return x
+
+
+def test_who_is_told_of_a_release_by_the_owner_is_told_by_nobody_else() -> None:
+    with memory_cluster(3) as cluster:
+        asked: list[str] = []
+        for name, worker in cluster.workers.items():
+            answer = worker.requests[pb.Release]
+
+            def note(link: Any, body: Any, arrays: Any, reply: Any, name: str = name, answer: Any = answer) -> None:
+                asked.append(f"{link.peer.name} -> {name}")
+                answer(link, body, arrays, reply)
+
+            worker.requests[pb.Release] = note
+        shards = [cluster.place(f"on-{name}", Echo(), name) for name in cluster.workers]
+        with cluster.context():
+            value: Any = np.ones(2)
+            for shard in shards:  # each value goes from worker to worker
+                value = shard.same(value)
+            value.get()
+        assert sorted(asked) == ["driver -> w0", "driver -> w1", "driver -> w2"]
+        assert all(not worker.counts()["contexts"] for worker in cluster.workers.values())
