@@ -101,10 +101,12 @@ def _basis(leaves: Sequence[Any]) -> list[Any]:
     return basis
 
 
-def _mapped(function: Callable[..., Any], basis: Sequence[Any], vectorize: bool) -> list[Any]:
-    """The leaves that `function` returns for each row of the basis, stacked along a new first axis."""
+def _mapped(function: Callable[..., Any], basis: Sequence[Any], vectorize: bool, linked: bool) -> list[Any]:
+    """The leaves that `function` returns for each row of the basis, stacked along a new first axis; tensors when
+    `linked`."""
     if vectorize:
-        return list(vmap(function)(*basis))
+        # Tensors in, tensors out: where somebody may differentiate what comes out.
+        return list(vmap(function)(*(Tensor(rows) if linked else rows for rows in basis)))
     rows = [function(*row) for row in zip(*basis, strict=True)]
     return [_stacked(column) for column in zip(*rows, strict=True)]
 
@@ -124,7 +126,7 @@ def _by_columns(f: Function, inputs: list[Any], structure: tree.Structure, vecto
         _check_real(leaves, f)
         return leaves
 
-    columns = _mapped(column, _basis(inputs), vectorize)
+    columns = _mapped(column, _basis(inputs), vectorize, any(isinstance(x, Tensor) for x in inputs))
     rows = []
     for c in columns:
         c = _move_first_axis_to_the_end(c)
@@ -146,7 +148,7 @@ def _by_rows(pullback: Function, outputs: list[Any], shape: tree.Structure, vect
     # Nobody outside differentiates this pass unless the outputs are tensors.
     seen = any(isinstance(y, Tensor) for y in outputs)
     with tape.entered(record=tape.mode.get().record and seen):
-        gradients = _mapped(row, _basis(outputs), vectorize)
+        gradients = _mapped(row, _basis(outputs), vectorize, seen)
     start = 0
     rows = []
     for y in outputs:

@@ -197,10 +197,14 @@ def references(tree: Any, first: int = 0) -> dict[int, RefName]:
 
 
 def select(tree: Any, steps: tuple[int | str, ...], what: str) -> tuple[Any, int]:
-    """The part of a value that `steps` lead to, and the number of its first array within the whole."""
+    """The part of a value that `steps` lead to, and the number of its first array within the whole. Where they lead on
+    into the value of another call, the reference to that part of it."""
     before = 0
     for step in steps:
         items: list[tuple[Any, Any]]
+        if isinstance(tree, Ref):
+            tree = tree[step]
+            continue
         if isinstance(tree, dict):
             items = list(tree.items())
             position = list(tree).index(step) if step in tree else None

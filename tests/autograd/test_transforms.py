@@ -79,6 +79,22 @@ def test_a_gradient_of_recorded_tensors_is_recorded() -> None:
     assert (x.grad, w.grad) == (10.0, 4.0)
 
 
+@pytest.mark.parametrize("vectorize", [True, False])
+@pytest.mark.parametrize("mode", ["forward", "reverse", "auto"])
+def test_a_jacobian_of_recorded_tensors_is_recorded(mode: Any, vectorize: bool) -> None:
+    x = dg.tensor(X, requires_grad=True)
+    matrix = dg.jacobian(lambda x: ops.exp(x * x), mode=mode, vectorize=vectorize)(x)
+    assert isinstance(matrix, dg.Tensor)
+    matrix.sum().backward()
+    np.testing.assert_allclose(x.grad, (2 + 4 * X**2) * np.exp(X**2), rtol=1e-13)
+
+
+def test_a_hessian_of_recorded_tensors_is_recorded() -> None:
+    x = dg.tensor(X, requires_grad=True)
+    dg.hessian(lambda x: ops.sum(x**4))(x).sum().backward()
+    np.testing.assert_allclose(x.grad, 24 * X, rtol=1e-13)
+
+
 def test_transforms_leave_the_grad_of_variables_alone() -> None:
     w = dg.tensor(5.0, requires_grad=True)
     assert dg.grad(lambda x: x * w)(2.0) == 5.0
