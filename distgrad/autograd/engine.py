@@ -23,7 +23,6 @@ nobody waiting it is a plain loop.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
@@ -51,7 +50,9 @@ class Pass:
         wanted: only these nodes receive a gradient: the sink is called for them, wherever in the graph they are, and
             what leads to none of them is left out. None: every end of the graph is wanted.
         cut: the graph ends at the wanted nodes, as if they were variables.
-        awaited: says of an end of the graph whether another process waits for its gradient.
+        awaited: says of an end of the graph whether its gradient goes on elsewhere.
+        source: says of such an end where its gradient comes back into this graph; None when it leaves this process, so
+            that another one waits for it.
 
     Attributes:
         abroad: an end of the graph from which it goes on in another process; None when it does not.
@@ -66,6 +67,7 @@ class Pass:
         wanted: set[Node] | None = None,
         cut: bool = False,
         awaited: Callable[[Node], bool] | None = None,
+        source: Callable[[Node], Node | None] = lambda node: None,
     ) -> None:
         self._sink = sink
         self._cut: set[Node] = wanted if cut and wanted else set()
@@ -73,6 +75,7 @@ class Pass:
         self._retain = retain or record
         self._wanted = wanted
         self._awaited = awaited
+        self._source = source
         self.abroad: Node | None = None
         self._anomaly = tape.mode.get().anomaly
         self._useful: set[Node] | None = None
@@ -82,7 +85,7 @@ class Pass:
         self._halves: dict[Node, Any] = {}
         self._sums: dict[Node, Sum] = {}
         self._ready: list[tuple[Node, Any]] = []
-        self._fillers: deque[Callable[[], None]] = deque()
+        self._fillers: list[Callable[[], None]] = []
 
     # ---- before: who contributes to whom -----------------------------------------------------------------------------
 
@@ -124,10 +127,21 @@ class Pass:
                     contributors[parent] = (node, i)
                     stack.append(parent)
         self.abroad = next((node for node in ends if node.abroad), None)
-        if self._awaited is not None:
-            self._urgent = self._leading_to(node for node in ends if self._awaited(node))
+        onward = [node for node in ends if self._awaited(node)] if self._awaited is not None else []
+        self._urgent = self._hurrying(onward)
         if self._wanted is not None:
-            self._useful = self._urgent | self._leading_to(node for node in self._wanted if node in contributors)
+            self._useful = self._leading_to([*onward, *(node for node in self._wanted if node in contributors)])
+
+    def _hurrying(self, onward: Iterable[Node]) -> set[Node]:
+        """Every node of the pass whose gradient another process waits for, given the ends from which it goes on."""
+        sources = {node: self._source(node) for node in onward}
+        urgent: set[Node] = set()
+        # What comes back into this graph is urgent when it leads on from there to where another process waits.
+        while hurried := [node for node, source in sources.items() if source is None or source in urgent]:
+            urgent |= self._leading_to(hurried)
+            for node in hurried:
+                del sources[node]
+        return urgent
 
     def _leading_to(self, nodes: Iterable[Node]) -> set[Node]:
         """Every node of the pass from which one of `nodes` can be reached."""
@@ -206,7 +220,7 @@ class Pass:
         if self._ready:
             self._prepare(*self._ready.pop())
         elif self._fillers:
-            self._fillers.popleft()()
+            self._fillers.pop()()  # the latest: what it works on was used last, and may still be in the cache
         else:
             return False
         while self._urgent and self._ready:  # this only makes tasks
@@ -237,8 +251,8 @@ class Pass:
                 gradient = gradient.dense()
             elif kind is Sliced:
                 gradient = gradient.dense()
-        wanted = self._wanted
-        if not node.inputs if wanted is None else node in wanted or (not node.inputs and node in self._urgent):
+        wanted, useful = self._wanted, self._useful or ()
+        if not node.inputs if wanted is None else node in wanted or (not node.inputs and node in useful):
             self._sink(node, gradient)
             if node in self._cut:
                 return

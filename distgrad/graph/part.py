@@ -118,6 +118,7 @@ class Part:
             "wanted": None if snapshot.wanted is None else set(snapshot.wanted),
             "cut": bool(self._cut),
             "awaited": lambda node: isinstance(node, Recv),
+            "source": self._source,
         }
         self._engine = (OrderedPass if record else PlacedPass)(self._complete, path, **options)
         nodes = [(require_node(tensor, f"root {k}"), k) for k, tensor in sorted(snapshot.roots.items())]
@@ -126,6 +127,12 @@ class Part:
         self._dead = [edge for edge in snapshot.dead if edge in snapshot.sends]
         # Whether what can be known at first contact has been said. The initiator says it in the header.
         self._said = me == initiator
+
+    def _source(self, recv: Node) -> Node | None:
+        """Where the gradient of a value that came from this process goes on."""
+        assert isinstance(recv, Recv)
+        own = recv.peer == self.me and self._recvs.get(recv.edge) is recv
+        return self._sends.get(recv.edge) if own else None
 
     @property
     def frame(self) -> Frame:
