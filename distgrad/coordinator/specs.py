@@ -106,7 +106,7 @@ class PipelineSpec:
     forward: Annotated[Stages, NotEmpty]
     evaluate: Stages = ()
     sample: Stages = ()
-    schedule: ScheduleName = "1f1b"
+    schedule: ScheduleName = "zero-bubble"
     warm_up: Count | None = None
 
 

@@ -404,7 +404,7 @@ def test_the_description_shows_every_value_with_its_origin(path: Path) -> None:
         "pipeline.forward": '["a.forward", "b.loss"]  # small.toml:19',
         "pipeline.evaluate": "[]  # default",
         "pipeline.sample": "[]  # default",
-        "pipeline.schedule": '"1f1b"  # default',
+        "pipeline.schedule": '"zero-bubble"  # default',
         "pipeline.warm_up": "none  # default",
         "optimizer.kind": '"Adam"  # small.toml:22',
         "optimizer.settings.lr": "0.01  # --set",
