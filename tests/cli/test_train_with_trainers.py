@@ -14,6 +14,7 @@ from tests.cli.conftest import Start
 from tests.processes import eventually
 
 TRAINERS = ["--set", "trainers=2"]
+NO_LOSS = ["--set", "recovery.max_failures=0"]
 
 
 def losses(out: str) -> dict[int, float]:
@@ -42,8 +43,23 @@ def test_trainers_come_to_the_same_bits_in_every_run_and_placement_and_to_others
 
 
 @pytest.mark.slow
-def test_a_trainer_that_is_killed_ends_the_run_with_its_name(start: Start) -> None:
-    run = start("--json", *TRAINERS, "--set", "steps=100000")
+def test_a_trainer_that_is_killed_is_started_again_and_no_bit_differs(start: Start) -> None:
+    long = ["--json", *TRAINERS, "--set", "steps=120", "--set", "evaluation.every=120"]
+    undisturbed = losses(start(*long, folder="undisturbed").end()[0])
+    run = start(*long, folder="killed")
+    run.until("step", 20)
+    os.kill(run.children()["trainer-1"], signal.SIGKILL)
+    failure = run.until("failure")
+    assert "trainer trainer-1 is lost: process" in failure["reason"]
+    assert failure["failures"] == 1
+    after = losses(run.end()[0])
+    assert after == {step: undisturbed[step] for step in after}
+    assert max(after) == 120
+
+
+@pytest.mark.slow
+def test_a_trainer_that_is_killed_ends_a_run_that_survives_no_loss(start: Start) -> None:
+    run = start("--json", *TRAINERS, *NO_LOSS, "--set", "steps=100000")
     run.until("step", 2)
     os.kill(run.children()["trainer-1"], signal.SIGKILL)
     _, errors = run.end()
@@ -63,7 +79,7 @@ def test_an_error_of_one_trainer_is_the_error_of_the_run(start: Start) -> None:
 
 @pytest.mark.slow
 def test_trainers_end_with_the_first_one(start: Start) -> None:
-    run = start("--json", *TRAINERS, "--set", "steps=100000")
+    run = start("--json", *TRAINERS, *NO_LOSS, "--set", "steps=100000")
     run.until("step", 2)
     os.kill(run.children()["coordinator"], signal.SIGKILL)
     run.end()
