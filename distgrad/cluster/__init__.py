@@ -2,7 +2,7 @@
 
 local       worker processes on this machine, for as long as a block lasts
 connect     a cluster that runs elsewhere
-supervise   a job on this machine: its coordinator and workers started, watched and ended
+supervise   a job on this machine: its coordinator and workers started, watched, started anew when lost
 attach      a job on workers that are no children of this process
 environment what launchers tell the processes they start
 ray         workers that Ray runs, for a program or a job

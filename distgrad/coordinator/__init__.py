@@ -8,8 +8,14 @@ client   a process that has joined a cluster to use it
 running  the job that a client trains; what it has made goes with it
 shards   built on workers, found by name, built anew when their worker was
 update   a step of an optimizer: on every owner, or on none
+doubt    what became of steps that were under way when a process was lost
+copies   which worker keeps a copy of which owner's state
 states   what shards hold, read and written one by one or as a checkpoint
+recovery all shards at one version again after processes were lost
 trainer  a job: step after step, evaluation and checkpoints
+survival its losses of processes, counted and recovered from
+saving   its checkpoints, written while it goes on
+feed     its batches in order, also when it goes back
 step     one of its steps: forward, backward, update
 rounds   steps that several trainers take from one version, in turn
 batches  a job's examples, checked and cut into microbatches

@@ -3,7 +3,9 @@
 shard       what a program defines: classes of shards and functions that may be called
 programs    the folder of programs a worker was started with, and nothing else
 host        the shards that live here
-ownership   the parameters that live here and the two halves of an update
+holding     state that moves by prepared updates: the two halves of an update
+ownership   the parameters that live here
+replica     copies of the state that others own
 member      how a process joins a cluster and hears of the others
 worker      the process itself
 child       what a process and the one that started it say to each other
