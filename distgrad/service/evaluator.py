@@ -10,7 +10,7 @@ import numpy as np
 
 from distgrad.autograd import tree
 from distgrad.autograd.vmap import vmap
-from distgrad.errors import DistgradError, GradientError, WireError
+from distgrad.errors import GradientError, WireError
 from distgrad.wire import pb
 from distgrad.wire.frames import Buffer
 
@@ -52,6 +52,19 @@ class _Asked(NamedTuple):
     question: Question
 
 
+def alike(works: Sequence[Work]) -> bool:
+    """Whether several requests may be computed as one: all ask the same of one function, outside any session."""
+    first = works[0]
+    if len(works) == 1 or first.body in ("linearize", "close_session") or first.message.session:
+        return False
+    return all(
+        work.body == first.body
+        and work.message.function == first.message.function
+        and getattr(work.message, "with_respect_to", ()) == getattr(first.message, "with_respect_to", ())
+        for work in works
+    )
+
+
 class Evaluator:
     """Answers requests, one or several at a time.
 
@@ -70,13 +83,11 @@ class Evaluator:
 
     def answer_together(self, works: Sequence[Work]) -> list[Result]:
         """The responses to requests that are alike, computed as one where that can be done."""
-        if len(works) > 1:
-            try:
-                return self._together([self._asked(work) for work in works])
-            except (DistgradError, ValueError, TypeError, ArithmeticError):
-                # Perhaps one of them alone: what is wrong, and with which, is found by taking them one by one.
-                return [self.answer(work) for work in works]
-        return [self.answer(work) for work in works]
+        try:
+            return self._together([self._asked(work) for work in works])
+        except (Exception, SystemExit):
+            # Perhaps one of them alone: what is wrong, and with which, is found by taking them one by one.
+            return [self.answer(work) for work in works]
 
     # ---- one
 

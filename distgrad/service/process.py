@@ -1,7 +1,7 @@
 """A process of the pool: `python -m distgrad.service.process`, started by the server, which gives it its orders.
 
 It takes requests from a Unix socket and answers them one after the other, in its main thread. Requests that came
-together are batchable and alike, and are answered together.
+together and are alike are batchable, and answered together.
 
 A request that is given up is interrupted between two of Python's instructions, as Ctrl-C would, so the computation pays
 nothing for it: the thread that listens to the server sends the main thread a signal.
@@ -15,9 +15,10 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 from distgrad.autograd.allocator import keep_freed_memory
 from distgrad.errors import WireError
@@ -27,7 +28,7 @@ from distgrad.wire import pb
 from distgrad.wire.exchanges import decode_exchange, encode_exchange
 from distgrad.worker.child import Parent
 
-from .evaluator import Evaluator, Result, Work
+from .evaluator import Evaluator, Result, Work, alike
 from .failures import Code, Refused
 from .functions import Served
 from .settings import ServingOrders
@@ -69,6 +70,14 @@ class Interruption:
             raise _GivenUp
 
 
+class _Taken(NamedTuple):
+    """A request that was taken in, its number, and the memory that it has lent."""
+
+    request: int
+    work: Work
+    memory: memoryview | None
+
+
 class Requests:
     """The socket that requests come from, and what they lend."""
 
@@ -83,23 +92,16 @@ class Requests:
         """Answers until the connection ends."""
         with suppress(ConnectionResetError, BrokenPipeError):
             while True:
-                messages = list(self._reader.receive(self._connected))
-                if len(messages) == 1:
-                    self._answer(messages[0], evaluator, interruption)
+                taken = [self._taken(message) for message in self._reader.receive(self._connected)]
+                if alike([one.work for one in taken]) and all(one.memory is None for one in taken):
+                    results = evaluator.answer_together([one.work for one in taken])
+                    for one, result in zip(taken, results, strict=True):
+                        self._send(one, result)
                 else:
-                    self._answer_together(messages, evaluator)
+                    for one in taken:
+                        self._send(one, interruption.run(one.request, partial(evaluator.answer, one.work)))
 
-    def _answer(self, message: LocalMessage, evaluator: Evaluator, interruption: Interruption) -> None:
-        request, work, memory = self._taken(message)
-        self._send(request, interruption.run(request, lambda: evaluator.answer(work)), memory, len(work.payload))
-
-    def _answer_together(self, messages: Sequence[LocalMessage], evaluator: Evaluator) -> None:
-        taken = [self._taken(message) for message in messages]
-        works = [work for _, work, _ in taken]
-        for (request, work, memory), result in zip(taken, evaluator.answer_together(works), strict=True):
-            self._send(request, result, memory, len(work.payload))
-
-    def _taken(self, message: LocalMessage) -> tuple[int, Work, memoryview | None]:
+    def _taken(self, message: LocalMessage) -> _Taken:
         memory = None
         if message.where == LENT:
             try:
@@ -111,11 +113,11 @@ class Requests:
             if size > len(memory):
                 raise WireError(f"a payload of {size} bytes in memory of {len(memory)}")
             payload = memory[:size].toreadonly()
-        return stream.id, Work(body, inner, payload), memory
+        return _Taken(stream.id, Work(body, inner, payload), memory)
 
-    def _send(self, request: int, result: Result, memory: memoryview | None, taken: int) -> None:
-        stream = pb.StreamResponse(id=request)
-        start = room_behind(taken)
+    def _send(self, taken: _Taken, result: Result) -> None:
+        stream, memory = pb.StreamResponse(id=taken.request), taken.memory
+        start = room_behind(len(taken.work.payload))
         if memory is not None and result.size and start + result.size <= len(memory):
             put(memory, result.pieces, start)
             where, own = LENT, None

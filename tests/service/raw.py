@@ -21,6 +21,7 @@ from distgrad.transport.offers import this_machine
 from distgrad.wire import decode_value, encode_value, pb
 from distgrad.wire.exchanges import BODIES, decode_exchange, encode_exchange
 from distgrad.wire.frames import join_frame, lay_out, split_message, view_arrays
+from tests.processes import eventually
 
 DEADLINE = 60.0
 SERVICE = "distgrad.v1.GradientService"
@@ -251,5 +252,8 @@ class Running:
 def serving(targets: Sequence[str], settings: ServiceSettings | None = None, **more: Any) -> Iterator[Running]:
     """A server; `targets` are names within the tests' program, or whole targets."""
     whole = [target if ":" in target else f"{PROGRAM}:{target}" for target in targets]
-    with serve(whole, settings, **more) as running:
-        yield Running(running)
+    with serve(whole, settings, **more) as started:
+        running = Running(started)
+        # It serves when one of its processes is ready; the others are not to turn up in the middle of some test.
+        assert eventually(lambda: running.counts()["workers"] == running.server.desk.settings.workers)
+        yield running
