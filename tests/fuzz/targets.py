@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import io
+import itertools
+import socket
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from distgrad.errors import WireError
 from distgrad.transport.settings import TransportSettings
+from distgrad.transport.shared_memory import exchange
+from distgrad.transport.stream_frames import HEADER, FrameReader
 from distgrad.wire import decode_frame, decode_value, pb
 from tests.faults.strangers import CoordinatorTarget, Target, WorkerTarget, filled, hello, numbered, ordinary_frames
 from tests.service.fuzz import seeds as good_requests
@@ -75,6 +82,44 @@ def request() -> Iterator[Harm]:
     yield ask
 
 
+class _Bytes:
+    """Stands for a socket: brings bytes in pieces of at most `piece`."""
+
+    def __init__(self, data: bytes, piece: int) -> None:
+        self._data = io.BytesIO(data)
+        self._piece = piece
+
+    def receive_into(self, view: memoryview, wait_for_all: bool = False) -> int:
+        return self._data.readinto(view if wait_for_all else view[: self._piece])
+
+
+class _Noted:
+    """Stands for a port: reads all it gets."""
+
+    def received(self, frame: Any, payload: memoryview | None = None) -> None:
+        bytes(frame), bytes(payload or b"")
+
+
+@contextmanager
+def stream() -> Iterator[Harm]:
+    """A byte stream with frames, and shared memory that they may name. The first byte says how it comes in pieces."""
+    ends = socket.socketpair()
+    with ends[0], ends[1], ThreadPoolExecutor(1) as other:
+        theirs = other.submit(exchange, ends[1], 4096)
+        pairs = [exchange(ends[0], 4096), theirs.result()]
+        reader = pairs[0][1]
+
+        def read(data: bytes) -> None:
+            with contextlib.suppress(WireError):
+                lane = FrameReader(_Bytes(data[1:], 1 + (data[0] if data else 0)), reader, max_frame_bytes=2**16)
+                for _ in lane.serve(_Noted()):
+                    pass
+
+        yield read
+        for memory in itertools.chain(*pairs):
+            memory.close()
+
+
 @contextmanager
 def handshake() -> Iterator[Harm]:
     with target(WorkerTarget) as found:
@@ -117,7 +162,7 @@ def visit(found: Target, data: bytes) -> None:
 
 
 TARGETS: dict[str, Callable[[], AbstractContextManager[Harm]]] = {
-    target.__name__: target for target in (frame, value, request, handshake, worker, coordinator)
+    target.__name__: target for target in (frame, value, request, stream, handshake, worker, coordinator)
 }
 
 
@@ -134,6 +179,12 @@ def seeds(name: str) -> list[bytes]:
             return [filled(pb.Value.DESCRIPTOR).SerializeToString()]
         case "request":
             return list(good_requests().values())
+        case "stream":
+            return [
+                bytes([piece]) + b"".join(HEADER.pack(len(each), slot) + each for each in frames[:3])
+                for piece in (0, 7, 255)
+                for slot in (0, 1, 9)
+            ]
         case "handshake":
             return [
                 pack([first, each]) for first in (hello(TransportSettings.for_tests()), frames[0]) for each in frames
