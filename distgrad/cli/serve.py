@@ -22,6 +22,9 @@ from .options import FILE
 )
 @click.option("--blas-threads", default=1, show_default=True, help="Threads for matrix products, in each of them.")
 @click.option("--metrics", "metrics_port", type=int, metavar="PORT", help="Answer Prometheus there, on loopback.")
+@click.option(
+    "--um-bridge", "um_bridge_port", type=int, metavar="PORT", help="Serve UM-Bridge's HTTP protocol there as well."
+)
 @click.option("--tls-cert", type=FILE, help="Certificate of the server, in PEM.")
 @click.option("--tls-key", type=FILE, help="Its key.")
 @click.option("--tls-ca", type=FILE, help="Let in only clients with a certificate that one of these vouches for.")
@@ -42,6 +45,7 @@ def serve(
     workers: int,
     blas_threads: int,
     metrics_port: int | None,
+    um_bridge_port: int | None,
     tls_cert: Path | None,
     tls_key: Path | None,
     tls_ca: Path | None,
@@ -77,4 +81,4 @@ def serve(
         lease=lease,
         drain=drain,
     )
-    serve_until_signalled(list(targets), settings, listen, metrics_port, audit, click.echo)
+    serve_until_signalled(list(targets), settings, listen, metrics_port, um_bridge_port, audit, click.echo)

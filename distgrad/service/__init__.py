@@ -5,6 +5,8 @@ server       listens with gRPC, and puts together what answers there
 foreground   until a signal ends it
 block        as long as a block lasts
 grpc_door    gRPC's methods
+http_door    HTTP, for um_bridge
+um_bridge    UM-Bridge's protocol: served functions as models
 local_door   clients on the server's machine
 local        Unix sockets of the server
 access       who may do what; the audit

@@ -39,6 +39,7 @@ def serve(
     *,
     listen: str = "localhost:0",
     metrics: int | None = None,
+    um_bridge: int | None = None,
 ) -> Iterator[RunningServer]:
     """Does within a block what `distgrad serve` does until a signal comes.
 
@@ -50,12 +51,13 @@ def serve(
         settings: by default one process that runs requests, and no guard, on this machine alone.
         listen: HOST:PORT; port 0 for a free one.
         metrics: port for Prometheus; None for none.
+        um_bridge: port for UM-Bridge's protocol; None for none.
 
     Raises:
         ConfigError, LinkError, ProgramError, WorkerLost: it could not start.
     """
     loop = asyncio.new_event_loop()
-    running = RunningServer(Server(targets, settings or ServiceSettings(workers=1), listen, metrics), loop)
+    running = RunningServer(Server(targets, settings or ServiceSettings(workers=1), listen, metrics, um_bridge), loop)
     thread = threading.Thread(target=loop.run_forever, name="distgrad-server", daemon=True)
     thread.start()
     try:

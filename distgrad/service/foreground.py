@@ -22,6 +22,7 @@ def serve_until_signalled(
     settings: ServiceSettings,
     listen: str,
     metrics: int | None,
+    um_bridge: int | None,
     audit: Path | None,
     announce: Callable[[str], None],
 ) -> None:
@@ -42,7 +43,7 @@ def serve_until_signalled(
         handler.setFormatter(logging.Formatter("%(message)s"))
         audit_log.addHandler(handler)
         audit_log.propagate = False
-    server = Server(targets, settings, listen, metrics)
+    server = Server(targets, settings, listen, metrics, um_bridge)
     asyncio.run(_serve(server, announce))
 
 
@@ -51,6 +52,8 @@ async def _serve(server: Server, announce: Callable[[str], None]) -> None:
         await _unless_signalled(server.start(), signals)
         try:
             announce(f"serving {', '.join(server.functions)} at {server.address}")
+            if server.um_bridge_port is not None:
+                announce(f"UM-Bridge at {server.um_bridge_url}")
             if server.metrics_port is not None:
                 announce(f"metrics at http://127.0.0.1:{server.metrics_port}/metrics")
             name = (await signals.get()).name

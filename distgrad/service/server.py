@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import resource
+import ssl
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from typing import Any, Self
@@ -13,17 +14,23 @@ import grpc
 
 from distgrad.errors import LinkError
 from distgrad.transport.health import Health
+from distgrad.transport.socket_lane import ssl_context
 
+from . import um_bridge
 from .access import Access, Tokens
 from .desk import Desk
 from .grpc_door import SERVICE, GrpcDoor
+from .http_door import HttpDoor
 from .local import LocalListener
 from .local_door import LocalDoor
 from .metrics import Metrics, NoMetrics
 from .settings import ServiceSettings
+from .um_bridge import UmBridge
 
 # Seconds that calls under way have to end when the server does, after draining.
 GRACE = 1.0
+# Of one request in JSON.
+MAX_JSON_BYTES = 2**26
 
 logger = logging.getLogger("distgrad.service")
 
@@ -39,10 +46,12 @@ class Server:
         targets: "[NAME=]FILE.py:FUNCTION" or "[NAME=]FILE.py:CLASS".
         listen: HOST:PORT; port 0 for a free one.
         metrics: port for Prometheus on the loopback interface; None for none, 0 for a free one.
+        um_bridge: port, on the host of `listen`, for UM-Bridge's protocol; None for none, 0 for a free one.
 
     Attributes:
         address: where it listens.
         metrics_port: where Prometheus is answered; None for nowhere.
+        um_bridge_port: where UM-Bridge's clients are; None for nowhere.
 
     Raises:
         ConfigError: the address is open to others and the settings do not guard it.
@@ -51,15 +60,22 @@ class Server:
     """
 
     def __init__(
-        self, targets: Sequence[str], settings: ServiceSettings, listen: str, metrics: int | None = None
+        self,
+        targets: Sequence[str],
+        settings: ServiceSettings,
+        listen: str,
+        metrics: int | None = None,
+        um_bridge: int | None = None,
     ) -> None:
         settings.require_safe(listen)
         self.address = ""
         self.metrics_port: int | None = None
+        self.um_bridge_port: int | None = None
         self._targets = targets
         self._settings = settings
         self._listen = listen
         self._metrics = metrics
+        self._um_bridge = um_bridge
         self._health = Health(SERVICE)
         self._stack = AsyncExitStack()
 
@@ -96,6 +112,18 @@ class Server:
         await server.start()
         self._stack.push_async_callback(server.stop, GRACE)
         await self.desk.start()
+        if self._um_bridge is not None:
+            await self._serve_um_bridge(access, self._um_bridge)
+
+    async def _serve_um_bridge(self, access: Access, port: int) -> None:
+        bridge = UmBridge(self.desk, access)
+        self._stack.callback(bridge.close)
+        door = HttpDoor(bridge.serve, MAX_JSON_BYTES, um_bridge.error)
+        self._stack.push_async_callback(door.close)
+        tls = self._settings.tls
+        context = ssl_context(ssl.PROTOCOL_TLS_SERVER, tls) if tls is not None else None
+        await door.listen(self._listen.rpartition(":")[0].strip("[]"), port, context)
+        self.um_bridge_port = door.port
 
     def _options(self) -> list[tuple[str, Any]]:
         limit = self._settings.max_message_bytes
@@ -137,6 +165,12 @@ class Server:
     def functions(self) -> list[str]:
         """Names of what is served."""
         return sorted(self.desk.functions)
+
+    @property
+    def um_bridge_url(self) -> str:
+        """What UM-Bridge's clients are given."""
+        scheme = "https" if self._settings.tls is not None else "http"
+        return f"{scheme}://{self._listen.rpartition(':')[0]}:{self.um_bridge_port}"
 
     async def drain(self) -> bool:
         """Takes no more requests, and waits for those under way; False when some were not ready in time."""

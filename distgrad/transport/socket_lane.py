@@ -60,7 +60,7 @@ class SocketLanes:
             return None
         if tls.certificate is None:
             raise ConfigError(f"listening at {address} with TLS needs tls.certificate and tls.key")
-        return _context(ssl.PROTOCOL_TLS_SERVER, tls)
+        return ssl_context(ssl.PROTOCOL_TLS_SERVER, tls)
 
     def _bind(self, address: str) -> socket.socket:
         family, to = _targets(address)[0]
@@ -113,7 +113,7 @@ class SocketLanes:
             stream = Stream(targets=targets, timeout=limit)
         else:
             name = tls.server_name or tcp_address(address)[0]
-            stream = TlsStream(_context(ssl.PROTOCOL_TLS_CLIENT, tls), name, targets=targets, timeout=limit)
+            stream = TlsStream(ssl_context(ssl.PROTOCOL_TLS_CLIENT, tls), name, targets=targets, timeout=limit)
         self._begin(port, stream)
 
     def vacant(self, address: str) -> bool:
@@ -166,7 +166,7 @@ def _targets(address: str) -> list[Target]:
     return [(family, to) for family, _, _, _, to in found]
 
 
-def _context(protocol: int, tls: TLS) -> ssl.SSLContext:
+def ssl_context(protocol: int, tls: TLS) -> ssl.SSLContext:
     """TLS as the settings want it: what gRPC's credentials say, in the terms of `ssl`."""
     context = ssl.SSLContext(protocol)
     context.minimum_version = ssl.TLSVersion.TLSv1_2

@@ -46,3 +46,15 @@ def wrong(x: Any) -> Any:
 
 def undeclared(x: Any) -> Any:
     return x * x
+
+
+@dg.served(takes={"x": "float64[n]", "y": "float64[2]", "scale": "float64"}, gives=("float64[n]", "float64[2]"))
+def coupled(x: Any, y: Any, scale: Any = 1.0) -> Any:
+    return scale * x * np.sum(y * y), np.sin(y) * np.sum(x)
+
+
+@dg.served(takes={"x": "float64[2]"})
+def fails(x: Any) -> Any:
+    if float(np.asarray(getattr(x, "data", x))[0]) < 0:
+        raise ArithmeticError("below zero")
+    return np.log(x)
