@@ -1,0 +1,92 @@
+"""The client and the real server, over both lines."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import distgrad as dg
+from distgrad.errors import GradientError, NotServed, RemoteError, RequestError, Timeout
+from distgrad.service.block import RunningServer, serve
+from distgrad.service.client import Client, client
+
+from .conftest import rosenbrock
+from .test_function import SCALAR, X, same
+
+PROGRAMS = Path(__file__).parent.parent / "programs"
+SERVED = [f"{PROGRAMS}/derivatives.py:{name}" for name in ("rosenbrock", "field", "wave", "fails", "undeclared")]
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[RunningServer]:
+    with serve([*SERVED, f"{PROGRAMS}/served.py:sleeps_deeply"]) as running:
+        yield running
+
+
+@pytest.fixture(params=["local", "grpc"])
+def service(running: RunningServer, request: pytest.FixtureRequest) -> Iterator[Client]:
+    with client(running.address, local=request.param == "local", timeout=60) as service:
+        yield service
+
+
+@pytest.mark.parametrize("name", SCALAR)
+def test_products_are_those_of_the_local_engine(service: Client, name: str) -> None:
+    ask, expected = SCALAR[name]
+    assert same(ask(service["rosenbrock"]), expected())
+
+
+def test_large_arrays_go_and_come(service: Client, rng: np.random.Generator) -> None:
+    x, w = rng.normal(size=(2, 300_000))
+    for _ in range(3):
+        assert np.array_equal(service["undeclared"].vjp(x, w), 2 * x * w)
+
+
+def test_threads_and_coroutines_get_their_own_answers(service: Client) -> None:
+    f = service["rosenbrock"]
+    expected = [
+        dg.grad(lambda x: dg.ops.sum(100 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2))(X * k) for k in range(40)
+    ]
+    with ThreadPoolExecutor(8) as pool:
+        assert same(list(pool.map(lambda k: f.grad(X * k), range(40))), expected)
+
+    async def ask() -> list[np.ndarray]:
+        return await asyncio.gather(*(f.grad_async(X * k) for k in range(40)))
+
+    assert same(asyncio.run(ask()), expected)
+    with ThreadPoolExecutor(8) as pool:
+        values = list(pool.map(lambda k: float(f(X * k)), range(40)))
+    assert np.allclose(values, [float(f(X * k)) for k in range(40)])
+
+
+def test_sessions_open_and_close_in_quick_succession(service: Client) -> None:
+    f = service["rosenbrock"]
+    expected = dg.hvp(rosenbrock)(X, X)
+    for _ in range(40):
+        with f.linearize(X) as at_x:
+            assert np.allclose(at_x.hvp(X), expected)
+
+
+def test_failures_are_exceptions_with_their_details(service: Client) -> None:
+    with pytest.raises(RequestError, match="expected float64") as unfit:
+        service["rosenbrock"](np.ones((2, 2)))
+    assert unfit.value.violations == (('arguments["x"]', "float64[n]", "float64[2, 2]"),)
+    with pytest.raises(RequestError, match="cotangents"):
+        service["rosenbrock"].vjp(X, np.ones(2))
+    with pytest.raises(RemoteError, match="ArithmeticError: below zero") as raised:
+        service["fails"](np.array([-1.0, 1.0]))
+    assert 'File "derivatives.py"' in raised.value.traceback
+    with pytest.raises(NotServed, match="did you mean 'rosenbrock'"):
+        service["rosenbrok"](X)
+    with pytest.raises(GradientError):
+        service["undeclared"].grad(X)
+
+
+def test_a_deadline_reaches_the_computation(service: Client) -> None:
+    with pytest.raises(Timeout):
+        service["sleeps_deeply"](X, 30.0, timeout=0.3)
+    assert service["rosenbrock"](X) > 0
