@@ -104,6 +104,22 @@ def test_nodes_that_another_process_waits_for_come_first() -> None:
     assert arrived == [x.node, w.node]
 
 
+@pytest.mark.parametrize("leads_away", [False, True])
+def test_what_comes_back_into_the_graph_is_hurried_only_if_it_leads_away(leads_away: bool) -> None:
+    # `far` leaves this process; the gradient of `near` comes back into the graph at `before`, which may come from far.
+    far, near = variable(np.ones(2)), variable(np.ones(2))
+    before = ops.sin(far if leads_away else variable(np.ones(2)))
+    y = ops.sum(near * 2.0)
+    one = Pass(
+        lambda *_: None,
+        awaited=lambda node: node in (far.node, near.node),
+        source=lambda node: before.node if node is near.node else None,
+    )
+    one.expect([(y.node, 0)], sources=[before.node])
+    one.seed(y.node, 0, np.ones(()))
+    assert one.hurried is leads_away
+
+
 def test_a_pass_at_rest_knows_who_holds_a_gradient() -> None:
     x = variable(2.0)
     y, unused = x * 3.0, x * 5.0
