@@ -15,6 +15,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -63,8 +64,11 @@ def server(contestant: Contestant) -> Iterator[subprocess.Popen[bytes]]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         contestant.port = probe.getsockname()[1]
+    # Tesseract writes a folder for every request where it runs.
+    folder = tempfile.TemporaryDirectory()
     process = subprocess.Popen(
         contestant.command("serve", str(contestant.port)),
+        cwd=folder.name,
         env=contestant.environment(),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -84,6 +88,7 @@ def server(contestant: Contestant) -> Iterator[subprocess.Popen[bytes]]:
     finally:
         os.killpg(process.pid, signal.SIGTERM)
         process.wait()
+        folder.cleanup()
 
 
 @contextmanager
