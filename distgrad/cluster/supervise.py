@@ -277,7 +277,8 @@ class _Run:
         """Why the coordinator has ended the run. Of a lost process this one knows more."""
         error = failure(event)
         if isinstance(error, LinkError) and self._last_lost is not None:
-            return WorkerLost("\n".join([self._describe(self._last_lost), *self._advice()]))
+            waits = str(error).splitlines()[1:]
+            return WorkerLost("\n".join([self._describe(self._last_lost), *waits, *self._advice()]))
         return error
 
     def _describe(self, child: Child) -> str:

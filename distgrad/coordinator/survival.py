@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from distgrad.errors import ContextClosed, DistgradError, LinkError, RemoteError, Timeout
+from distgrad.errors import ContextClosed, DistgradError, LinkError, RemoteError, Timeout, WorkerLost
 from distgrad.wire import pb
 
 from .client import Client
@@ -49,14 +49,19 @@ class Survival:
         of_a_loss = isinstance(error, LinkError | ContextClosed) or bool(self._alive - self._living())
         if isinstance(error, RemoteError):
             of_a_loss = of_a_loss or error.original in _OF_LOSSES
-        if not of_a_loss or self._failures >= self._job.recovery.max_failures:
+        if not of_a_loss:
+            raise error
+        self._reason = str(error)
+        whole = "\n".join([self._reason, *self._waits()])
+        if self._failures >= self._job.recovery.max_failures:
+            if isinstance(error, LinkError):
+                raise WorkerLost(whole) from error
             raise error
         self._failures += 1
-        self._reason = str(error)
         self._report(
             {
                 "event": "failure",
-                "reason": str(error),
+                "reason": whole,
                 "failures": self._failures,
                 "max_failures": self._job.recovery.max_failures,
             }
@@ -91,6 +96,12 @@ class Survival:
             }
         )
         return found
+
+    def _waits(self) -> list[str]:
+        """Who waited for whom at the loss, as a line; none when nobody waited for a call."""
+        caller = self._client.process.caller
+        waits, caller.waits_at_loss = caller.waits_at_loss, []
+        return [f"when it was lost, {'; '.join(waits)}"] if waits else []
 
     def _living(self) -> frozenset[int]:
         """The incarnations of the workers that are alive."""

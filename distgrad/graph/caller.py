@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from contextvars import ContextVar
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -41,6 +42,8 @@ class Caller:
         self._pending: dict[tuple[str, Path], Outcome] = {}
         # Methods whose latest value was small enough to come by itself.
         self._small: set[str] = set()
+        # Who waited for whom when a process was lost that calls were made to; the latest such time.
+        self.waits_at_loss: list[str] = []
 
     def issue(
         self, worker: str, shard: str, method: str, args: tuple[Any, ...], kwargs: dict[str, Any], outputs: int = 1
@@ -148,7 +151,21 @@ class Caller:
 
     def lost(self, worker: str, error: DistgradError) -> None:
         """Calls to a process that is gone end with `error`."""
+        if any(outcome.worker == worker for outcome in list(self._pending.values())):
+            self.waits_at_loss = self.waits()
         self._fail([key for key, outcome in list(self._pending.items()) if outcome.worker == worker], error)
+
+    def waits(self) -> list[str]:
+        """Who waits for whom, by the calls from here that have not ended: "head.loss on w2 waits for hidden.forward on
+        w1 (2 calls)"."""
+        counts: Counter[str] = Counter()
+        for outcome in list(self._pending.values()):
+            sources = [source.label for source in outcome.sources if not source.returned.done]
+            if sources:
+                counts[f"{outcome.label} waits for {' and '.join(sources)}"] += 1
+            else:
+                counts[f"{self._process.name} waits for {outcome.label}"] += 1
+        return [f"{text} ({count} calls)" if count > 1 else text for text, count in counts.items()]
 
     def forget(self, share: Share, error: DistgradError) -> None:
         """The context is released: what is still pending in it ends with `error`."""

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from distgrad.coordinator.client import Client
+from distgrad.coordinator.survival import Survival
 from distgrad.errors import RemoteError, Timeout, WorkerLost
 from tests.coordinator.cluster import Cluster
 from tests.coordinator.test_trainer import Run, job
@@ -129,3 +131,22 @@ def test_a_worker_that_does_not_come_back_is_waited_for_no_longer_than_the_job_s
 def test_an_error_of_the_job_is_not_survived(tmp_path: Path) -> None:
     with pytest.raises(RemoteError, match="fail"):
         Run(job(tmp_path, 'pipeline.forward=["stem.fail", "head.error"]'))
+
+
+@pytest.mark.parametrize("spare", [0, 1])
+def test_a_failure_tells_who_waited_for_whom(tmp_path: Path, pair: tuple[Cluster, Client], spare: int) -> None:
+    _, client = pair
+    events: Events = []
+    survival = Survival(client, job(tmp_path, f"recovery.max_failures={spare}"), events.append, 0, 0.0)
+    client.process.caller.waits_at_loss = ["driver waits for head.loss on w1", "another waits for it"]
+    told = ""
+    try:
+        survival.note(WorkerLost("w1 is lost: it fell silent"))
+    except WorkerLost as error:
+        told = str(error)
+    assert (told or events[0]["reason"]).splitlines() == [
+        "w1 is lost: it fell silent",
+        "when it was lost, driver waits for head.loss on w1; another waits for it",
+    ]
+    assert bool(told) == (spare == 0)
+    assert client.process.caller.waits_at_loss == []

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import signal
+from contextlib import suppress
 
 import numpy as np
 import pytest
+
+from distgrad.errors import WorkerLost
 
 from .aftermath import assert_everyone_learned, assert_survivors_serve
 from .moments import MOMENTS, Trouble, X
@@ -52,3 +55,20 @@ def test_a_worker_started_again_under_its_name_serves() -> None:
             # w0, too, knows the new w1, and has forgotten that the old one is lost.
             np.testing.assert_array_equal(a.chain(X, again, "forward").numpy(), X * 4)
         assert_survivors_serve(found, "a", "b2")
+
+
+def test_who_waited_for_whom_when_a_worker_was_killed_is_known() -> None:
+    with world("w0", "w1") as found:
+        a, b = found.place("a", "w0"), found.place("b", "w1")
+        with suppress(WorkerLost), found.driver.context():
+            hidden = a.stop_forward(X)
+            b.forward(hidden)
+            found.gate.reached()
+            assert set(found.driver.process.caller.waits()) == {
+                "driver waits for a.stop_forward on w0",
+                "b.forward on w1 waits for a.stop_forward on w0",
+            }
+            found.workers["w0"].signal(signal.SIGKILL)
+            hidden.get()
+        waits = found.driver.process.caller.waits_at_loss
+        assert waits[0] == "driver waits for a.stop_forward on w0"
