@@ -32,10 +32,11 @@ class Feed:
         return self._drawn[1]
 
     def mark(self, step: int) -> str:
-        """Where the data stands before `step`, of which no batch has been drawn, for a checkpoint."""
-        state = self._batches.state()
-        self.learn(step, state)
-        return state
+        """Where the data stands before `step`, for a checkpoint. Asked for before the batch of that step is taken; and
+        again, when the checkpoint has to be."""
+        if step == self._next:
+            self.learn(step, self._batches.state())
+        return self._marks[step]
 
     def learn(self, step: int, state: str) -> None:
         """Takes note of where the data stands before a step, so that a return need not begin further back. Of all such
