@@ -27,6 +27,11 @@ memory_lane  lanes inside one process, under a seeded scheduler, for tests
 threads      threads that are joined together
 """
 
+import os
+
+# Else gRPC writes a line to standard error for every peer that ends first. It looks at this once, when it is imported.
+os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+
 from .endpoint import Endpoint
 from .interfaces import Identity, Lane, Lanes, Link, Port, Receiver, Reply
 from .memory_lane import MemoryNetwork

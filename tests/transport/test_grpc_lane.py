@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
+import sys
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -187,3 +189,40 @@ def test_listening_with_tls_needs_a_certificate(pki: Path) -> None:
     mine = TLS(authority=pki / "authority.pem")
     with endpoint("b", tls=mine) as b, pytest.raises(ConfigError, match=r"needs tls\.certificate"):
         b.listen("127.0.0.1:0")
+
+
+A_SERVER_THAT_ENDS_FIRST = """
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import distgrad.transport
+import grpc
+
+class Handlers(grpc.GenericRpcHandler):
+    def service(self, details):
+        return grpc.stream_stream_rpc_method_handler(lambda requests, context: requests)
+
+def requests():
+    yield b"one"
+    threading.Event().wait()
+
+server = grpc.server(ThreadPoolExecutor(2), [Handlers()])
+port = server.add_insecure_port("127.0.0.1:0")
+server.start()
+answers = grpc.insecure_channel(f"127.0.0.1:{port}").stream_stream("/any/method")(requests())
+assert next(answers) == b"one"
+server.stop(None).wait()
+try:
+    next(answers)
+except grpc.RpcError:
+    print("ended", flush=True)
+import os
+os._exit(0)
+"""
+
+
+def test_grpc_says_nothing_when_a_server_ends_first() -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "GRPC_VERBOSITY"}
+    command = [sys.executable, "-c", A_SERVER_THAT_ENDS_FIRST]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=30)
+    assert (done.stdout, done.stderr) == ("ended\n", "")
