@@ -72,6 +72,7 @@ class Desk:
         self._queue = FairQueue()
         self._numbers = itertools.count(1)
         self._held: Counter[str] = Counter()
+        self._held_bytes: Counter[str] = Counter()
         self._points: dict[Task, tuple[Description, Point]] = {}
         self._requests = 0
         self._mean_seconds = 0.01
@@ -147,6 +148,7 @@ class Desk:
             task.deadline = self._loop.call_later(max(timeout, 0), self._expire, task, timeout)
         self.sessions.use(task.session, 1)
         self._held[client.name] += 1
+        self._held_bytes[client.name] += payload.size
         self._requests += 1
         self._idle.clear()
         self._queue.put(task)
@@ -190,6 +192,11 @@ class Desk:
         for found, limit, what in (
             (self._queue.waiting, settings.max_queued, "requests wait"),
             (self._held[client.name], settings.max_queued_per_client, f"requests of {client.name} are under way"),
+            (
+                self._held_bytes[client.name] + payload.size,
+                settings.max_bytes_per_client,
+                f"bytes of arrays of {client.name} would be under way",
+            ),
         ):
             if found >= limit:
                 wait = self._queue.waiting * self._mean_seconds / settings.workers
@@ -279,8 +286,9 @@ class Desk:
             self.sessions.abandoned(task.client)
         self.sessions.use(task.session, -1)
         self._held[task.client.name] -= 1
+        self._held_bytes[task.client.name] -= task.payload.size
         if not self._held[task.client.name]:
-            del self._held[task.client.name]
+            del self._held[task.client.name], self._held_bytes[task.client.name]
             if not self._held:
                 self._idle.set()
         seconds = time.monotonic() - task.began

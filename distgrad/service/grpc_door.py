@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -56,6 +57,7 @@ class GrpcDoor(grpc.GenericRpcHandler):  # type: ignore[misc]
         self._local = local
         self._health = health
         self._blocks = BlockPool()
+        self._streams: Counter[str] = Counter()
         self._handlers = {
             f"/{SERVICE}/{method}": grpc.unary_unary_rpc_method_handler(self._guarded(method, call))
             for method, call in self._unary().items()
@@ -208,17 +210,28 @@ class GrpcDoor(grpc.GenericRpcHandler):  # type: ignore[misc]
         try:
             client = self._client(context)
             require_role(client, admin=False)
+            self._require_stream(client)
         except Refused as refused:
             _audit(f"{SERVICE}/Stream", context, "", refused)
             await _abort(context, refused.to_pb())
             return
         stream = _Stream(self, client, context)
+        self._streams[client.name] += 1
         try:
             await stream.serve()
         except (WireError, ResourceExhausted) as error:
             nonsense = Refused(Code.INVALID_ARGUMENT, str(error))
             _audit(f"{SERVICE}/Stream", context, client.name, nonsense)
             await _abort(context, nonsense.to_pb())
+        finally:
+            self._streams[client.name] -= 1
+            if not self._streams[client.name]:
+                del self._streams[client.name]
+
+    def _require_stream(self, client: Client) -> None:
+        limit = self._desk.settings.max_streams_per_client
+        if self._streams[client.name] >= limit:
+            raise Refused(Code.RESOURCE_EXHAUSTED, f"{client.name} has {limit} streams, and no more are let in")
 
 
 class _Stream:

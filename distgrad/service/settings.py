@@ -28,6 +28,8 @@ class ServiceSettings:
         max_request_bytes: of all arrays of a request.
         max_queued: requests that wait, of all clients.
         max_queued_per_client: requests of one client that wait or run.
+        max_bytes_per_client: of the arrays of these requests.
+        max_streams_per_client: each may hold one request's arrays that are still coming.
         max_sessions, max_sessions_per_client: linearisations that are kept.
         lease: a session that is not used for so long is forgotten.
         max_batch: requests that are computed as one.
@@ -46,6 +48,8 @@ class ServiceSettings:
     max_request_bytes: int = GiB
     max_queued: int = 1024
     max_queued_per_client: int = 256
+    max_bytes_per_client: int = 4 * GiB
+    max_streams_per_client: int = 16
     max_sessions: int = 256
     max_sessions_per_client: int = 32
     lease: float = 60.0

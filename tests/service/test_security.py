@@ -5,11 +5,14 @@ from __future__ import annotations
 import datetime
 import json
 import logging
+import os
+import queue
 import re
 import resource
 import socket
 import ssl
 import struct
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +25,7 @@ from distgrad.errors import ConfigError
 from distgrad.service import certificates, local
 from distgrad.service.certificates import make_certificates
 from distgrad.service.settings import ServiceSettings
+from distgrad.transport.blocks import Block
 from distgrad.transport.local_messages import INLINE, LENT, packed
 from distgrad.transport.settings import TLS
 from distgrad.wire import pb
@@ -196,8 +200,10 @@ def test_certificates_are_not_overwritten_and_keys_are_for_their_owner_alone(fol
 
 @pytest.fixture(scope="module")
 def running() -> Iterator[Running]:
-    settings = ServiceSettings(workers=1, max_request_bytes=2**20, max_message_bytes=2**17)
-    with serving(["sine"], settings) as running:
+    settings = ServiceSettings(
+        workers=1, max_request_bytes=2**20, max_message_bytes=2**17, max_bytes_per_client=2**17, grace=0.3
+    )
+    with serving(["sine", "spins"], settings) as running:
         yield running
 
 
@@ -241,7 +247,42 @@ def test_chunks_that_claim_a_huge_array_are_refused_before_any_memory_is_set_asi
     assert still_serves(running)
 
 
-@pytest.mark.parametrize("content", [b"", b"\x00" * 100, b"\xff" * 100_000, struct.pack("<II", 3, 9) * 50])
+def test_arrays_of_one_client_are_bounded_together(running: Running) -> None:
+    client = Local(running.address)
+    client.send("evaluate", function="spins", arguments=[0.0, 3600.0])
+    large = [client.send("evaluate", function="sine", arguments=[np.zeros(2**13)]) for _ in range(3)]
+    number, failed = client.receive()
+    assert isinstance(failed, Failed)
+    assert (number, failed.code) == (large[1], "RESOURCE_EXHAUSTED")
+    assert failed.failure.retry_after > 0
+    client.close()
+    assert eventually(lambda: running.counts()["running"] == 0)
+
+
+def test_streams_of_one_client_are_counted(guarded: Running) -> None:
+    channel = grpc.insecure_channel(guarded.address)
+    open_stream = channel.stream_stream(f"/{SERVICE}/Stream")
+    never = threading.Event()
+
+    def silent() -> Iterator[bytes]:
+        never.wait(DEADLINE)
+        yield from ()
+
+    metadata = [("authorization", "Bearer a-token")]
+    streams = [open_stream(silent(), metadata=metadata, timeout=DEADLINE) for _ in range(17)]
+    ended: queue.SimpleQueue[grpc.StatusCode] = queue.SimpleQueue()
+    for stream in streams:
+        stream.add_done_callback(lambda call: ended.put(call.code()))
+    assert ended.get(timeout=DEADLINE) == grpc.StatusCode.RESOURCE_EXHAUSTED
+    never.set()
+    for stream in streams:
+        stream.cancel()
+    channel.close()
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"PRI * HTTP/2.0", b"\x00" * 100, b"\xff" * 100_000, struct.pack("<II", 3, 9) * 50]
+)
 def test_nonsense_at_the_port_closes_the_connection_alone(running: Running, content: bytes) -> None:
     host, _, port = running.address.rpartition(":")
     with socket.create_connection((host, int(port)), DEADLINE) as plain:
@@ -291,10 +332,6 @@ def lent(running: Running, descriptor: int, size: int) -> bytes:
 
 
 def test_memory_that_could_be_cut_short_or_is_too_small_is_refused(running: Running, tmp_path: Path) -> None:
-    import os
-
-    from distgrad.transport.blocks import Block
-
     (tmp_path / "file").write_bytes(bytes(2**17))
     with open(tmp_path / "file", "r+b") as file:
         assert lent(running, file.fileno(), 2**16) == b""
