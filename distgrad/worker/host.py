@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from functools import partial
+from inspect import iscoroutinefunction
 from typing import Any
 
 from distgrad import nn
@@ -184,12 +185,26 @@ class Host:
         or waits meanwhile."""
         owner.require(version)
         value = self._run(call, method, seed, *args, **kwargs)
+        if isinstance(value, Coroutine):
+            return _checked_after(value, partial(owner.require, version))
         owner.require(version)
         return value
 
     def _run(self, call: pb.Call, function: Callable[..., Any], seed: int, /, *args: Any, **kwargs: Any) -> Any:
-        """Runs a function with random numbers of its own. Changes of buffers are staged with its context; outside any
-        context they are dropped, and modules work in evaluation mode."""
+        """What a function returns in its surroundings; a coroutine of that if it is one."""
+        if iscoroutinefunction(function):
+            return self._await(call, function, seed, *args, **kwargs)
+        with self._surroundings(call, function, seed):
+            return _checked(call, function, function(*args, **kwargs))
+
+    async def _await(self, call: pb.Call, function: Callable[..., Any], seed: int, /, *args: Any, **kwargs: Any) -> Any:
+        with self._surroundings(call, function, seed):
+            return _checked(call, function, await function(*args, **kwargs))
+
+    @contextmanager
+    def _surroundings(self, call: pb.Call, function: Callable[..., Any], seed: int) -> Iterator[None]:
+        """Random numbers of a call's own. Changes of buffers are staged with its context; outside any context they are
+        dropped, and modules work in evaluation mode."""
         share = active.get()
         assert share is not None, "a call runs in the share it came in"
         training = share.records
@@ -198,14 +213,9 @@ class Host:
             share.calls[path].private = True
         random = nn.random.seeded(seed, original(call.shard), call.context.step, call.context.microbatch, *path)
         with random, nn.staged_buffers() as updates, nullcontext() if training else nn.evaluating():
-            value = function(*args, **kwargs)
+            yield
         if updates and training:
             share.staged[path] = updates
-        outputs = outputs_of(function)
-        if outputs > 1 and (not isinstance(value, tuple) or len(value) != outputs):
-            found = f"a tuple of {len(value)}" if isinstance(value, tuple) else f"a {type(value).__name__}"
-            raise ProgramError(f"{call.method} is declared with outputs={outputs} but returned {found}")
-        return value
 
     # ---- state -------------------------------------------------------------------------------------------------------
 
@@ -291,3 +301,19 @@ def _then(reached: Promise[None], function: Callable[..., Any]) -> Promise[Calla
 
     reached.add_callback(settle)
     return found
+
+
+async def _checked_after(coroutine: Coroutine[Any, Any, Any], check: Callable[[], None]) -> Any:
+    """What a coroutine returns, if the check does not raise when it has."""
+    value = await coroutine
+    check()
+    return value
+
+
+def _checked(call: pb.Call, function: Callable[..., Any], value: Any) -> Any:
+    """A value that has as many outputs as its function declares."""
+    outputs = outputs_of(function)
+    if outputs > 1 and (not isinstance(value, tuple) or len(value) != outputs):
+        found = f"a tuple of {len(value)}" if isinstance(value, tuple) else f"a {type(value).__name__}"
+        raise ProgramError(f"{call.method} is declared with outputs={outputs} but returned {found}")
+    return value

@@ -38,7 +38,8 @@ def remote(function: F) -> F: ...
 @overload
 def remote(*, outputs: int = 1, private: bool = False) -> Callable[[F], F]: ...
 def remote(function: Any = None, *, outputs: int = 1, private: bool = False) -> Any:
-    """Marks a method of a shard, or a function of a program, as callable from other processes.
+    """Marks a method of a shard, or a function of a program, as callable from other processes. It may be a coroutine:
+    while it awaits Refs or anything else, others compute.
 
     Arguments:
         outputs: how many Refs a call returns; the method then returns a tuple of that length.
@@ -46,7 +47,7 @@ def remote(function: Any = None, *, outputs: int = 1, private: bool = False) -> 
             the value.
 
     Raises:
-        ProgramError: what is marked is not an ordinary function or method, or its name begins with an underscore.
+        ProgramError: what is marked is not a function or method, is a generator, or its name begins with an underscore.
     """
     if function is None:
         return lambda f: _marked(f, outputs, private)
@@ -57,8 +58,6 @@ def _marked(function: Any, outputs: int, private: bool) -> Any:
     if isinstance(function, type | staticmethod | classmethod | property) or not callable(function):
         raise ProgramError(f"@remote marks functions and methods, not a {type(function).__name__}")
     name = getattr(function, "__qualname__", repr(function))
-    if inspect.iscoroutinefunction(function):
-        raise ProgramError(f"{name}: remote methods are ordinary functions; waiting is what Refs do")
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
         raise ProgramError(f"{name}: a generator's items cannot be called for; return a list, or declare outputs=")
     if name.rpartition(".")[2].startswith("_"):

@@ -164,7 +164,7 @@ def test_only_marked_functions_can_be_called(folder: Path, name: str) -> None:
         ("from .mlp import Stge\n", r"ImportError: .*cannot import name 'Stge'.*\(bad.py, line 1\)"),
         ("from .mpl import Stage\n", r"ModuleNotFoundError: .*mpl.*\(bad.py, line 1\)"),
         ("import mlp\n", r"\(bad.py, line 1\); it lies in the same folder, so write: from . import mlp"),
-        ("async def f(): await None\nimport distgrad as dg\ndg.remote(f)", r"f: remote methods are ordinary functions"),
+        ("def f(): yield\nimport distgrad as dg\ndg.remote(f)", r"f: a generator's items cannot be called for"),
     ],
 )
 def test_a_file_that_fails_on_import_is_named_with_the_line(folder: Path, text: str, message: str) -> None:

@@ -60,7 +60,12 @@ def test_a_marked_function_is_still_that_function() -> None:
     assert outputs_of(len) == 0
 
 
-async def waits() -> None: ...
+def test_a_coroutine_can_be_marked() -> None:
+    @dg.remote(outputs=2)
+    async def both(x: int) -> tuple[int, int]:
+        return x, x
+
+    assert outputs_of(both) == 2
 
 
 def yields() -> Any:
@@ -77,7 +82,6 @@ def _private() -> None: ...
 @pytest.mark.parametrize(
     ("marked", "message"),
     [
-        (waits, "waits: remote methods are ordinary functions"),
         (yields, "yields: a generator's items cannot be called for"),
         (yields_later, "yields_later: a generator's items"),
         (_private, "_private: a name that begins with an underscore is private"),
@@ -88,7 +92,7 @@ def _private() -> None: ...
         (property(yields), "not a property"),
     ],
 )
-def test_only_ordinary_functions_can_be_marked(marked: Any, message: str) -> None:
+def test_only_functions_can_be_marked(marked: Any, message: str) -> None:
     with pytest.raises(ProgramError, match=message):
         dg.remote(marked)
 

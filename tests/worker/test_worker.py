@@ -76,6 +76,29 @@ def test_buffers_change_with_the_update_that_uses_the_context_once_and_in_progra
     assert np.array_equal(shard.state_dict()["norm.running_mean"], expected)
 
 
+def test_a_method_that_is_a_coroutine_has_what_others_have(pair: tuple[Cluster, Client]) -> None:
+    """Random numbers of its own, staged buffers, a place in the graph, a version: also after it has waited."""
+    _, client = pair
+    shard, other = place(client, "s", "Statistics", "w0"), place(client, "o", "Statistics", "w1")
+    optimizer = client.optimizer(dg.optim.SGD(0.1), [shard, other])
+    batch = np.random.default_rng(0).standard_normal((5, 3))
+    start = shard.state_dict()["norm.running_mean"]
+    x = dg.tensor(batch, requires_grad=True)
+    drawn = []
+    for step in (0, 0, 1):
+        with client.context(step) as context:
+            total, noise = shard.wait_and_normalise(x, other)
+            context.backward([total, noise], [1.0, np.ones_like(batch)])
+            drawn.append(noise.numpy())
+            assert np.array_equal(context.gradient(x) > 1, drawn[-1] != 0)
+            assert np.array_equal(shard.state_dict()["norm.running_mean"], start)
+            if step:
+                optimizer.step(context)
+    assert np.array_equal(drawn[0], drawn[1])
+    assert not np.array_equal(drawn[0], drawn[2])
+    assert np.array_equal(shard.state_dict()["norm.running_mean"], start * 0.9 + 0.1 * batch.mean(axis=0))
+
+
 def test_calls_outside_any_context_are_inference(pair: tuple[Cluster, Client]) -> None:
     made, client = pair
     shard = place(client, "s", "Statistics")

@@ -59,6 +59,12 @@ class Statistics(dg.Shard):
     def normalise(self, x: Any) -> Any:
         return self.norm(x).sum()
 
+    @dg.remote(outputs=2)
+    async def wait_and_normalise(self, x: Any, shard: Any) -> Any:
+        """As a coroutine, which awaits another shard before."""
+        h = await shard.noise(x)
+        return self.norm(x).sum(), self.dropout(h)
+
     @dg.remote
     def forward(self, x: Any) -> Any:
         return self.dropout(self.norm(x))
