@@ -165,6 +165,8 @@ class Trainer:
         with ExitStack() as stack:
             recorders = self._open_recorders(stack, course.followed)
             companions = stack.enter_context(Companions(self._client, self._job, course.taken))
+            if course.taken == course.first:
+                course.began = time.monotonic()
             while True:
                 if course.taken > course.followed:
                     self._follow_up(course, evaluation, recorders)
