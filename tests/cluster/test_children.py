@@ -14,9 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from distgrad.cluster.children import Child, Children, Event, failure
+from distgrad.cluster.children import Child, Children, Event
 from distgrad.cluster.directory import run_directory
 from distgrad.errors import RemoteError
+from distgrad.worker.child import failure
 from tests.processes import DEADLINE, eventually, is_gone
 
 from .puppeteer import puppet_orders
