@@ -22,7 +22,7 @@ from tests.leaks import Leaks
 CHECKED_FOR_LEAKS = {"transport", "graph", "worker", "cluster", "coordinator", "cli", "service", "faults"}
 
 # Reasons for which a test may be skipped even in the full check: the machine lacks something no package brings.
-EXPECTED_SKIPS = ("no GPU", "needs root", "no wheel of atheris")
+EXPECTED_SKIPS = ("no GPU", "needs root", "no wheel of atheris", "no Node.js")
 
 # A slow machine is not a failure, and a failing example must be reproducible from its report.
 hypothesis.settings.register_profile("distgrad", deadline=None, print_blob=True)

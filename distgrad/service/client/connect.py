@@ -28,6 +28,8 @@ from .stream_line import StreamLine
 R = TypeVar("R")
 
 SERVICE = "/distgrad.v1.GradientService/"
+# A server that is gone without a word is noticed after 25 s.
+KEEPALIVE = (("grpc.keepalive_time_ms", 20_000), ("grpc.keepalive_timeout_ms", 5_000))
 # Seconds a server may take to describe itself, when the caller has no deadline.
 PATIENCE = 10.0
 
@@ -84,7 +86,7 @@ class Client(Mapping[str, RemoteFunction]):
         self._local = local
         self._retries = retries or Retries()
         self._metadata = [("authorization", f"Bearer {settings.token}")] if settings.token else []
-        self._channel = open_channel(address, settings)
+        self._channel = open_channel(address, settings, KEEPALIVE)
         self._opening = threading.Lock()  # guards the line
         self._line: Line | None = None
         self._closed = False
