@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -29,6 +30,8 @@ from .survival import Survival
 _OPTIMIZER = "job"
 
 Report = Callable[[dict[str, Any]], None]
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -269,6 +272,7 @@ class Trainer:
         if not batches.resumable:
             text = "the data is a plain iterable, which cannot go back: this run cannot be resumed from a checkpoint"
             self._report({"event": "notice", "text": text})
+            _log.warning("%s", text)  # a program that listens to no events is to know it, too
         return 0
 
     def _return_to_checkpoint(self, batches: Batches) -> int:

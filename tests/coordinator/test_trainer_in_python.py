@@ -119,8 +119,11 @@ def test_a_run_goes_on_where_its_data_stood(
     assert run.state == reference.state
 
 
-def test_a_plain_iterable_is_announced_and_cannot_be_resumed(reference: Run, tmp_path: Path) -> None:
+def test_a_plain_iterable_is_announced_and_cannot_be_resumed(
+    reference: Run, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     (notice,) = Run(job(tmp_path), once(), until=3).told("notice")
+    assert notice["text"] in [record.getMessage() for record in caplog.records]
     assert "plain iterable" in notice["text"]
     assert "cannot be resumed" in notice["text"]
     assert not reference.told("notice")
