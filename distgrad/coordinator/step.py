@@ -71,6 +71,9 @@ class Steps:
         """
         with ExitStack() as stack:
             contexts = [stack.enter_context(self._client.context(step, number)) for number in range(len(pieces))]
+            each = -(-len(pieces) // len(self._replicas))
+            for first in range(0, len(contexts), each):
+                contexts[first].gather(*contexts[first + 1 : first + each])
             losses = self._run(contexts, pieces)
             loss = math.fsum(piece.share * value for piece, value in zip(pieces, losses, strict=True))
             if not math.isfinite(loss):

@@ -337,8 +337,9 @@ class LocalPass:
 
     # ---- the end -----------------------------------------------------------------------------------------------------
 
-    def finish(self) -> dict[int, list[str]]:
-        """The pass has ended everywhere: its gradients become part of the context; those of inputs become values.
+    def finish(self, into: Share | None = None) -> dict[int, list[str]]:
+        """The pass has ended everywhere: its gradients become part of the context, or of the one given; those of inputs
+        become values.
 
         Returns:
             the inputs of other processes than the initiator that have a gradient, by position, with the names of the
@@ -348,7 +349,7 @@ class LocalPass:
         self._share.end_pass(self.path)
         self.ended.set_result(())
         if self._header.accumulate:
-            self._share.merge(self.path, gradients)
+            (into or self._share).merge(self.path, gradients)
             return {}
         found: dict[int, list[str]] = {}
         for wanted in self._header.inputs:

@@ -18,6 +18,7 @@ from distgrad.wire import decode_value, pb
 from .caller import issued
 from .deadlines import Deadline
 from .functional import next_path
+from .gathering import Gathering
 from .handles import ShardHandle
 from .initiator import Initiator, Run
 from .inputs import Input, find_inputs, find_variables
@@ -313,6 +314,15 @@ class Context:
         keep = record if retain is None else retain
         path = next_path(self._share, self._process)
         return self._initiator.restricted(path, roots, gradient, wanted, retain=keep, record=record, cut=False)
+
+    def gather(self, *others: Context) -> None:
+        """From now on the gradients of `others` are added to this context's, in this order, as their passes end, so
+        that no process keeps more than the sum. Each of them, and this one first, makes one pass; they have the same
+        owner and live as long.
+        """
+        gathering = Gathering(self._share)
+        for number, context in enumerate((self, *others)):
+            context._initiator.gathered = gathering, number
 
     def settle(self) -> None:
         """Waits until the gradients of all passes are merged on every process."""

@@ -14,6 +14,7 @@ from distgrad.wire import RefName, pb, ref_to_pb
 
 from .backward import LocalPass
 from .deadlines import Deadline
+from .gathering import Gathering
 from .inputs import Input, Remote
 from .refs import Outcome, Ref
 from .share import Share
@@ -37,6 +38,8 @@ class Initiator:
         # Passes that are not merged yet, by the frame they were started in, in program order.
         self._unmerged: dict[Path, deque[Run]] = {}
         self._merging: list[Promise[Any]] = []
+        # Where this context's gradients are added to another's, and its number there.
+        self.gathered: tuple[Gathering, int] | None = None
 
     def accumulate(
         self,
@@ -111,10 +114,19 @@ class Initiator:
 
     def _merge(self, run: Run) -> None:
         """A pass has ended, well or not: those of its frame that have a turn now are merged."""
+        if self.gathered is not None:
+            gathering, number = self.gathered
+            gathering.take_turn(number, lambda: self._add(run, gathering.into))
+            return
         with self._lock:
             line = self._unmerged[run.path[:-1]]
             while line and line[0].ended:
                 self._merging += line.popleft().finish().values()
+
+    def _add(self, run: Run, into: Share) -> None:
+        """A pass has its turn to be added to another context."""
+        with self._lock:
+            self._merging += run.finish(into).values()
 
     def merging(self) -> list[Promise[Any]]:
         """What to wait for until the gradients of all passes that have ended are merged on every process."""
@@ -237,9 +249,15 @@ class Run:
         self.ended = True
         self.then(self)
 
-    def finish(self) -> dict[str, Promise[Any]]:
-        """Has every process that took part keep what it found; the promises of their answers, by process."""
+    def finish(self, into: Share | None = None) -> dict[str, Promise[Any]]:
+        """Has every process that took part keep what it found, in another context if one is given; the promises of
+        their answers, by process."""
         finish = pb.Finish(context=self._share.id, path=self.path)
+        if into is not None:
+            finish.into.CopyFrom(into.identity)
+            with into.lock:
+                for peer in self.met:
+                    into.meet_peer(peer)
         return {peer: self._process.request(peer, finish) for peer in self.met}
 
     def found(self, node: Node) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from distgrad.wire import error_from_pb, error_to_pb, pb
 
 from .backward import LocalPass, flood_abort
 from .share import Share
+from .waiting import Priority
 
 if TYPE_CHECKING:
     from .process import Process
@@ -99,5 +101,27 @@ class Passes:
         if local is None:
             where = "/".join(map(str, body.path))
             raise ContextClosed(f"pass {where} of context {body.context} is not known here: it was aborted")
+        if body.HasField("into"):
+            self._add(local, body.into, link.peer.name, reply)
+            return
         found = local.finish().items()
         reply(pb.Finished(found=[pb.Found(position=k, parameters=names) for k, names in sorted(found)]))
+
+    def _add(self, local: LocalPass, context: pb.ContextId, sender: str, reply: Callable[..., None]) -> None:
+        """Adds what a pass has found to another context, in the compute slot, as it takes time, and in the order in
+        which it was asked to."""
+
+        def add() -> None:
+            try:
+                into = self._process.shares.meet(context)
+                with into.lock:
+                    into.meet_peer(sender)
+                local.finish(into)
+            except Exception as error:  # belongs to whoever asked
+                reply(error)
+            else:
+                reply(pb.Finished())
+
+        self._process.executor.submit(
+            add, Priority.FILLER, context=contextvars.Context(), cancelled=reply, kind="adding gradients"
+        )

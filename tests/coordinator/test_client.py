@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -357,6 +358,32 @@ def test_a_lost_owner_stops_the_next_step_and_the_version_stays(pair: tuple[Clus
 
 
 # ---- for coroutines --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 2, 0)])
+def test_gathered_gradients_are_added_up_in_the_first_context_in_their_order(
+    pair: tuple[Cluster, Client], order: tuple[int, ...]
+) -> None:
+    _, client = pair
+    a, b = layer(client, "a", "w0"), client.place("b", "parts.py:Layer", "w1", {"inputs": 2, "outputs": 2})
+    apart = []
+    for number in range(3):
+        with client.context() as ctx:
+            ctx.backward(b.loss(a.forward(X + number), 0.1))
+            apart.append(ctx.gradients(a)["linear.weight"])
+    contexts = [client.context() for _ in range(3)]
+    contexts[0].gather(*contexts[1:])
+    with ExitStack() as stack:
+        for context in contexts:
+            stack.enter_context(context)
+        for number in order:
+            with contexts[number] as context:
+                context.backward(b.loss(a.forward(X + number), 0.1))
+        for context in contexts:
+            context.settle()
+        expected = apart[0] + apart[1] + apart[2]
+        np.testing.assert_array_equal(contexts[0].gradients(a)["linear.weight"], expected, strict=True)
+        assert [context.gradients(a) for context in contexts[1:]] == [{}, {}]
 
 
 def test_whatever_waits_can_be_awaited(pair: tuple[Cluster, Client], tmp_path: Path) -> None:

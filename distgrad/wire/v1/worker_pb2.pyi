@@ -261,12 +261,14 @@ class Resume(_message.Message):
     def __init__(self, header: _Optional[_Union[Pass, _Mapping]] = ...) -> None: ...
 
 class Finish(_message.Message):
-    __slots__ = ("context", "path")
+    __slots__ = ("context", "path", "into")
     CONTEXT_FIELD_NUMBER: _ClassVar[int]
     PATH_FIELD_NUMBER: _ClassVar[int]
+    INTO_FIELD_NUMBER: _ClassVar[int]
     context: str
     path: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, context: _Optional[str] = ..., path: _Optional[_Iterable[int]] = ...) -> None: ...
+    into: ContextId
+    def __init__(self, context: _Optional[str] = ..., path: _Optional[_Iterable[int]] = ..., into: _Optional[_Union[ContextId, _Mapping]] = ...) -> None: ...
 
 class Finished(_message.Message):
     __slots__ = ("found",)
