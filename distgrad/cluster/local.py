@@ -5,12 +5,16 @@ from __future__ import annotations
 import atexit
 import queue
 import secrets
+import signal
+import threading
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 from distgrad.coordinator.client import Client
+from distgrad.coordinator.membership import Member
 from distgrad.coordinator.server import Coordinator
 from distgrad.errors import ConfigError, Timeout, WorkerLost
 from distgrad.transport.interfaces import Identity
@@ -35,7 +39,8 @@ class LocalCluster(Client):
             stem = cluster.place("stem", "mlp.py:Stage", worker="w0", config={"inputs": 64, "outputs": 32})
 
     They are reached over Unix sockets in a directory that only this user can enter, with a token drawn for this
-    cluster, and end with the block or with this process, whatever way it ends.
+    cluster, and end with the block or with this process, whatever way it ends. One that is lost comes back under its
+    name, without its shards: `recover` or `restore` brings those back.
 
     Arguments:
         workers: how many, to be named w0, w1, ...; or their names.
@@ -74,7 +79,8 @@ class LocalCluster(Client):
         token = secrets.token_hex(16)
         settings = TransportSettings(cluster="local", token=token, lossy=lossy, fast_lanes=LANES[lane])
         self._heard: queue.SimpleQueue[tuple[Child, Event]] = queue.SimpleQueue()
-        self._incarnations: dict[str, int] = {}
+        self._lives: dict[int, Child] = {}  # incarnation -> the process
+        self._lock = threading.Lock()  # guards what follows, and that nothing is started once it is set
         self._closing = False
         with ExitStack() as stack:
             self.directory = stack.enter_context(run_directory())
@@ -85,18 +91,18 @@ class LocalCluster(Client):
             stack.callback(self._coordinator.close)
             self._coordinator.process.endpoint.explain = self._explain
             address = self._coordinator.start()
+            self._coordinator.on_event.append(self._end_lost)
+            self._orders = partial(
+                WorkerOrders,
+                directory=str(self.directory),
+                settings=settings,
+                coordinator=address,
+                programs=str(programs),
+                max_depth=max_depth,
+            )
+            self._lane = lane
             for child in self._children:
-                child.begin(
-                    WorkerOrders(
-                        name=child.name,
-                        listen=self._address_for(child.name, lane),
-                        directory=str(self.directory),
-                        settings=settings,
-                        coordinator=address,
-                        programs=str(programs),
-                        max_depth=max_depth,
-                    )
-                )
+                self._begin(child)
             super().__init__(address, settings, "driver")
             stack.callback(super().close)
             self.process.endpoint.explain = self._explain
@@ -106,9 +112,13 @@ class LocalCluster(Client):
 
     def close(self) -> None:
         """Ends the workers and leaves nothing behind. Harmless when repeated."""
-        self._closing = True
+        with self._lock:
+            self._closing = True
         atexit.unregister(self.close)
         self._stack.close()  # this client takes its leave, then the coordinator does; then the workers are ended
+
+    def _begin(self, child: Child) -> None:
+        child.begin(self._orders(name=child.name, listen=self._address_for(child.name, self._lane)))
 
     def _address_for(self, name: str, lane: str) -> str:
         return socket_in(self.directory, name) if lane == "unix" else "127.0.0.1:0"
@@ -122,7 +132,6 @@ class LocalCluster(Client):
             except queue.Empty:
                 raise Timeout(f"{', '.join(sorted(waiting))} not ready within {timeout:g} s") from None
             if event["event"] == "ready":
-                self._incarnations[child.name] = event["incarnation"]
                 waiting.discard(child.name)
             elif event["event"] == "failed":
                 raise failure(event)
@@ -131,13 +140,29 @@ class LocalCluster(Client):
 
     def _hear(self, child: Child, event: Event) -> None:
         """In the child's thread."""
+        if event["event"] == "ready":
+            self._lives[event["incarnation"]] = child
         self._heard.put((child, event))
-        if event["event"] == "exited" and child.name in self._incarnations and not self._closing:
-            self._coordinator.declare_lost(child.name, self._incarnations[child.name], how_it_ended(child))
+        lost = [incarnation for incarnation, life in self._lives.items() if life is child]
+        if event["event"] == "exited" and lost and not self._closing:
+            self._coordinator.declare_lost(child.name, lost[0], how_it_ended(child))
+            self._replace(child)
+
+    def _replace(self, child: Child) -> None:
+        """Starts a process in the place of one that has ended."""
+        with self._lock:
+            if not self._closing:
+                self._begin(self._children.start(child.name, "distgrad.worker"))
+
+    def _end_lost(self, member: Member) -> None:
+        """A worker that was declared lost may be stopped or stuck: it must not go on."""
+        child = self._lives.get(member.incarnation)
+        if child is not None and not member.alive and not child.ended.is_set():
+            child.signal(signal.SIGKILL)
 
     def _explain(self, peer: Identity, reason: str) -> str:
         """Why a worker is lost. The parent of a process knows better than its link, if a moment later."""
-        child = self._children.get(peer.name)
+        child = self._lives.get(peer.incarnation)
         if self._closing or child is None or not child.ended.wait(_FOR_THE_ENDING):
             return reason
         return how_it_ended(child)

@@ -15,7 +15,7 @@ import pytest
 
 import distgrad as dg
 from distgrad.errors import ConfigError, ProgramError, RemoteError, WorkerLost
-from tests.processes import DEADLINE, eventually, is_gone
+from tests.processes import DEADLINE, is_gone
 
 PROGRAMS = Path(__file__).parent / "programs"
 X = np.linspace(-1, 1, 12, dtype=np.float32).reshape(3, 4)
@@ -217,9 +217,38 @@ def test_the_loss_of_a_killed_worker_names_it_its_number_and_the_signal(number: 
         expected = f"process {pid} was killed by signal {number.value} \\({number.name}\\)"
         with pytest.raises(WorkerLost, match=f"w0.* is lost: {expected}"):
             call.wait()
-        assert eventually(lambda: cluster.workers[0].state == "lost")
-        with pytest.raises(WorkerLost, match=expected):
+        with pytest.raises(WorkerLost, match=f"{expected}|was lost when w0 was started anew"):
             layer.forward(X)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_lost_worker_comes_back_and_its_shards_with_it(number: signal.Signals) -> None:
+    with dg.LocalCluster(workers=2, programs=PROGRAMS) as cluster:
+        layers = [
+            cluster.place(name, "shards.py:Layer", worker=worker, config={"inputs": 4, "outputs": 4})
+            for name, worker in (("a", "w0"), ("b", "w1"))
+        ]
+        sgd = cluster.optimizer(dg.optim.SGD(0.1), layers, replicate=True)
+
+        def step() -> None:
+            with cluster.context() as context:
+                context.backward(layers[1].forward(layers[0].forward(X)), np.ones((len(X), 4)))
+                sgd.step(context)
+
+        step()
+        before = layers[0].state_dict()
+        pid = cluster.workers[0].pid
+        os.kill(pid, number)
+        with pytest.raises(WorkerLost):
+            step()
+        cluster.recover()
+        assert is_gone(pid)
+        assert sgd.version == 1
+        assert {name: array.tobytes() for name, array in layers[0].state_dict().items()} == {
+            name: array.tobytes() for name, array in before.items()
+        }
+        step()
+        assert sgd.version == 2
 
 
 def test_a_worker_lost_between_others_is_explained_as_well() -> None:
