@@ -119,8 +119,11 @@ class World:
     """A coordinator, a driver and workers.
 
     Attributes:
+        programs: the folder that workers load shards from.
         events: changes of membership as the coordinator sees them, with the time of each.
     """
+
+    programs = PROGRAMS
 
     def __init__(self, directory: Path, gate: Gate, settings: TransportSettings, stack: ExitStack) -> None:
         self.directory = directory
@@ -160,7 +163,7 @@ class World:
             directory=str(self.directory / "of-the-parent"),
             settings=self.settings,
             coordinator=self.coordinator_address,
-            programs=str(PROGRAMS),
+            programs=str(self.programs),
         )
         log = self.directory / f"{name}-{next(self._numbers)}.log"
         worker = self.workers[name] = WorkerProcess(orders, log, self.prefix(name))

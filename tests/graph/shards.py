@@ -14,8 +14,8 @@ from distgrad.autograd.tensor import Tensor
 
 
 def parameter(seed: int, *shape: int, dtype: Any = np.float64) -> Tensor:
-    """A variable of random numbers that depend on the seed alone."""
-    return dg.tensor(np.random.default_rng(seed).standard_normal(shape), dtype=dtype, requires_grad=True)
+    """A parameter of random numbers that depend on the seed alone."""
+    return dg.nn.Parameter(np.random.default_rng(seed).standard_normal(shape).astype(dtype))
 
 
 class Dense:
@@ -47,7 +47,7 @@ class Dense:
         return dg.ops.sin(h), dg.ops.cos(h)
 
     def three(self, x: Any) -> Any:
-        return [x * self.b, x + self.b, (self.w @ x).sum()]
+        return x * self.b, x + self.b, (self.w @ x).sum()
 
     def tree(self, x: Any) -> Any:
         return {"twice": x * 2.0, "rest": [x * self.b, (x.sum(), "text", None, 3)], "constant": np.arange(3.0)}

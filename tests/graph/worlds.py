@@ -276,7 +276,7 @@ class ClusterWorld:
         return ctx.gradient(x)
 
     def gradients(self, ctx: Any) -> dict[str, Any]:
-        found = {f"{name}.{key}": g for name in self.names for key, g in ctx.gradients(name).items()}
+        found = {f"{name}.{key}": g for name in self.names for key, g in ctx.gradients(self.shard(name)).items()}
         own = {name: ctx.gradient(x) for name, x in self.variables.items()}
         return {**found, **{name: _plain(gradient) for name, gradient in own.items() if gradient is not None}}
 
