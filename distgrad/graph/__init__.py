@@ -13,6 +13,9 @@ passes     messages of passes on their way to their part
 inputs     what a restricted pass finds gradients for
 initiator  the passes that one process starts in one context
 functional dg.grad and other transforms of functions that call shards
+gathering  contexts whose gradients are added up in one
+urgency    what a schedule says of calls and passes, and takes to the processes they come to
+timesheet  what the compute slot's time goes to
 context    one recorded pass over any number of processes, as its owner sees it
 stitched   the graph of a context, put together for people to look at
 lossy      what crosses with fewer digits

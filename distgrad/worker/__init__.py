@@ -5,6 +5,8 @@ programs    the folder of programs a worker was started with, and nothing else
 host        the shards that live here
 holding     state that moves by prepared updates: the two halves of an update
 ownership   the parameters that live here
+twins       copies of a shard that learn from different data
+reduction   adding up what twins have found, in one order
 replica     copies of the state that others own
 member      how a process joins a cluster and hears of the others
 worker      the process itself
