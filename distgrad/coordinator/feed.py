@@ -34,7 +34,7 @@ class Feed:
     def mark(self, step: int) -> str:
         """Where the data stands before `step`, for a checkpoint. Asked for before the batch of that step is taken; and
         again, when the checkpoint has to be."""
-        if step == self._next:
+        if step >= self._next:  # other trainers take the batches in between
             self.learn(step, self._batches.state())
         return self._marks[step]
 

@@ -55,6 +55,16 @@ def test_a_step_taken_again_has_the_same_batch(kind: str) -> None:
     assert data.drawn == 3
 
 
+def test_steps_of_other_trainers_are_passed_over() -> None:
+    data = Counted("by step")
+    feed = Feed(data, 0)
+    assert [take(feed, step) for step in (0, 3, 6)] == [0, 3, 6]
+    assert feed.mark(9) == ""
+    feed.go_to(3)
+    assert [take(feed, step) for step in (3, 6, 9)] == [3, 6, 9]
+    assert data.drawn == 6
+
+
 @pytest.mark.parametrize("kind", GOING_BACK)
 def test_a_run_that_goes_back_takes_the_same_batches_again(kind: str) -> None:
     feed = Feed(Counted(kind), 0)
