@@ -221,7 +221,7 @@ def test_the_loss_of_a_killed_worker_names_it_its_number_and_the_signal(number: 
             layer.forward(X)
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+@pytest.mark.parametrize("number", [signal.SIGKILL, pytest.param(signal.SIGSTOP, marks=pytest.mark.slow)])
 def test_a_lost_worker_comes_back_and_its_shards_with_it(number: signal.Signals) -> None:
     with dg.LocalCluster(workers=2, programs=PROGRAMS) as cluster:
         layers = [

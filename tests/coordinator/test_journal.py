@@ -67,6 +67,31 @@ def test_the_latest_decision_about_a_replayed_step_is_found(path: Path) -> None:
         assert journal.find("adam", 2) is None
 
 
+def test_after_a_return_later_decisions_do_not_stand_until_they_are_made_again(path: Path) -> None:
+    write(path, range(1, 5))
+    with Journal.open(path) as journal:
+        journal.note_return({"adam": 2})
+        assert journal.latest("adam") == 2
+        assert journal.find("adam", 3) is None
+        again = journal.append(decision(3))
+        journal.note_return({"sgd": 0})
+    with Journal.open(path) as journal:  # and so it is for the next coordinator
+        assert journal.find("adam", 3) == again
+        assert journal.find("adam", 4) is None
+        assert (journal.latest("adam"), journal.latest("sgd")) == (3, 0)
+        assert [it.version for it in journal] == [1, 2, 3, 4, 3]
+
+
+def test_compaction_keeps_a_return_as_long_as_there_is_something_that_it_makes_void(path: Path) -> None:
+    write(path, range(1, 5))
+    with Journal.open(path) as journal:
+        journal.note_return({"adam": 1})
+        journal.compact(lambda it: it.version > 3)
+        assert journal.find("adam", 4) is None
+        journal.compact(lambda it: False)
+    assert b"returned" not in path.read_bytes()
+
+
 @settings(max_examples=20, deadline=None)
 @given(norms=st.lists(st.floats(allow_nan=False), max_size=3), name=st.text(max_size=5))
 def test_a_file_cut_at_any_byte_holds_exactly_the_records_fully_written(

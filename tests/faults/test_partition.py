@@ -8,7 +8,8 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from distgrad.errors import DistgradError
+import distgrad as dg
+from distgrad.errors import DistgradError, WorkerLost
 
 from .aftermath import assert_everyone_learned, assert_survivors_serve, silent
 from .gates import DEADLINE
@@ -95,3 +96,31 @@ def test_a_cable_that_is_soon_put_back_goes_unnoticed(found: NetworkWorld) -> No
     del waits
     assert found.living() == ["w0", "w1", "w2"]
     assert_survivors_serve(found, "a")
+
+
+def test_training_goes_on_without_a_machine_that_is_cut_off_and_never_listens_to_it_again(found: NetworkWorld) -> None:
+    """A worker without shards takes its place, with the copy of its state; when it is back, it is refused."""
+    shards = [found.place(shard, worker) for shard, worker in (("a", "w0"), ("b", "w1"))]
+    optimizer = found.driver.optimizer(dg.optim.SGD(lr=0.5), shards, replicate=True)
+
+    def step() -> None:
+        with found.driver.context() as context:
+            context.backward(shards[1].forward(shards[0].forward(X)), np.ones_like(X))
+            optimizer.step(context)
+
+    step()
+    before = shards[1].state_dict()["weight"]
+    victim = found.workers["w1"]
+    found.network.pull("w1")
+    with pytest.raises(WorkerLost, match="w1"):
+        step()
+    found.loss(victim)
+    found.driver.recover(patience=DEADLINE)
+    assert found.driver.worker_of("b") == "w2"
+    assert optimizer.version == 1
+    np.testing.assert_array_equal(shards[1].state_dict()["weight"], before)
+    found.network.put_back("w1")
+    step()
+    assert victim.event("exited")["code"] == 0
+    assert found.living() == ["w0", "w2"]
+    assert optimizer.version == 2
