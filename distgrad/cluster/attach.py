@@ -4,6 +4,7 @@ and ended here, as `supervise` does with all of them. Nothing is computed in thi
 from __future__ import annotations
 
 import queue
+import re
 import secrets
 import signal
 from collections.abc import Callable, Iterator
@@ -104,6 +105,7 @@ class Attached:
         self._heard = heard
         self._report = report
         self._checkpoint = ""
+        self._places: dict[str, str] = {}  # member -> the process it was when the job began
 
     def begin(self, **orders: Any) -> None:
         """Gives the process its orders: those of `TrainingOrders` that do not follow from the training."""
@@ -119,6 +121,10 @@ class Attached:
                 **orders,
             )
         )
+
+    def hear(self, event: Event) -> None:
+        """Takes note of what happened elsewhere. May be called from any thread."""
+        self._heard.put((self._child, event))
 
     def fail(self, error: DistgradError) -> None:
         """Ends the run with an error found elsewhere. May be called from any thread."""
@@ -152,6 +158,8 @@ class Attached:
                 case "alive" | "lost":
                     pass  # for those who start lost processes anew
                 case kind:
+                    if kind == "ready":
+                        self._places[event["member"]] = f"process {event['process']} at {event['address']}"
                     self._report(event)
                     done = kind == "done"
 
@@ -162,6 +170,12 @@ class Attached:
         return self._with_advice(WorkerLost("\n".join(lines)))
 
     def _with_advice(self, error: DistgradError) -> DistgradError:
-        if self._checkpoint and isinstance(error, WorkerLost):
-            return WorkerLost(f"{error}\nthe newest checkpoint is {self._checkpoint}: continue with --resume")
-        return error
+        if not isinstance(error, WorkerLost):
+            return error
+        lines = [str(error)]
+        for member, place in self._places.items():
+            if re.search(rf"\b{re.escape(member)}\b", lines[0]):
+                lines.append(f"{member} was {place} when the job began: see what it has printed there")
+        if self._checkpoint:
+            lines.append(f"the newest checkpoint is {self._checkpoint}: continue with --resume")
+        return WorkerLost("\n".join(lines))

@@ -128,17 +128,18 @@ def train_on_ray(
 
         def start_workers(coordinator: str) -> None:
             workers.start(coordinator, links, job.limits.call_depth)
-            threading.Thread(target=_watch, args=[workers, run, report], name="distgrad-ray", daemon=True).start()
+            threading.Thread(target=_watch, args=[workers, run], name="distgrad-ray", daemon=True).start()
 
         run.follow(start_workers)
 
 
-def _watch(workers: RayWorkers, run: Attached, report: Callable[[Event], None]) -> None:
-    """Reports the workers once they have started, or ends the run with why they could not."""
+def _watch(workers: RayWorkers, run: Attached) -> None:
+    """Tells of the workers once they have started, or ends the run with why they could not."""
     try:
         places = workers.wait(run.job.limits.join_seconds)
     except DistgradError as error:
         run.fail(error)
         return
     for name, (node, process) in places.items():
-        report({"event": "ready", "worker": name, "member": f"node {node[:8]}", "process": process})
+        place = {"member": name, "address": f"Ray's node {node[:8]}", "process": process}
+        run.hear({"event": "ready", "worker": name, **place})

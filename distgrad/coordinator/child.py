@@ -137,7 +137,8 @@ def _train_elsewhere(parent: Parent, orders: TrainingOrders, job: Job) -> None:
         parent.tell("listening", address="")
         members = client.assign_workers(job.cluster.workers, job.limits.join_seconds)
         for name, member in members.items():
-            report({"event": "ready", "worker": name, "member": member.name, "process": member.pid})
+            place = {"member": member.name, "address": member.address, "process": member.pid}
+            report({"event": "ready", "worker": name, **place})
         moved = on_members(job, {name: member.name for name, member in members.items()})
         result = Trainer(client, moved, report=report, resume=orders.resume).run()
         parent.tell("done", **asdict(result))

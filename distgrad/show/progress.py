@@ -109,8 +109,8 @@ def _line(event: Event) -> str:
         case "job":
             return str(event["text"])
         case "ready":
-            member = f"{event['member']}, " if "member" in event else ""
-            return f"worker {event['worker']} is ready ({member}process {event['process']})"
+            place = f" at {event['address']}" if "address" in event else ""
+            return f"worker {event['worker']} is ready (process {event['process']}{place})"
         case "placed":
             return f"shards placed: {', '.join(event['shards'])}"
         case "resumed":

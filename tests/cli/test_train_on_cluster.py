@@ -91,10 +91,11 @@ def test_without_failures_to_spare_a_lost_worker_ends_the_run_with_advice_and_it
     standing.start("w0", "w1", "w2")
     run = start(*FOR_EVER, *standing.options, "--set", "recovery.max_failures=0", environment=TOKEN)
     checkpoint = run.until("saved")["checkpoint"]
+    address = standing.workers["w1"].process.identity.address
     standing.workers["w1"].close()
     _, errors = run.end()
     assert run.process.returncode == 1
-    assert "w1" in errors
+    assert f"w1 was process {os.getpid()} at {address} when the job began: see what it has printed there" in errors
     assert f"{os.path.dirname(checkpoint)}/step-" in errors
     assert errors.endswith(": continue with --resume\n")
     standing.start("w1")
