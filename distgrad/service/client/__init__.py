@@ -5,6 +5,7 @@ function       a served function: its value and its derivatives at given argumen
 point          what is asked of a function at one place; linearisations that the server keeps
 question       one request and how to read its answer
 lines          ways to reach a server: what they have in common
+turns          which of the threads that wait reads the answers
 local_line     ... on this machine: a Unix socket and shared memory
 stream_line    ... anywhere: a stream of gRPC
 retries        what is tried again, and when

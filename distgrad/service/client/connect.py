@@ -6,7 +6,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import CancelledError
 from typing import Any, TypeVar
 
 import grpc
@@ -160,7 +160,8 @@ class Client(Mapping[str, RemoteFunction]):
         while True:
             attempt += 1
             try:
-                return question.read(*_wait(self._start(question, deadline), question, deadline))
+                line = self._open_line(deadline.left)
+                return question.read(*_answer(line, question, deadline))
             except DistgradError as error:
                 pause = self._pause(error, question, attempt, deadline)
                 if pause is None:
@@ -174,12 +175,11 @@ class Client(Mapping[str, RemoteFunction]):
         while True:
             attempt += 1
             try:
-                ready = self._line is not None and not self._line.broken
-                started = (
-                    self._start(question, deadline)
-                    if ready
-                    else await asyncio.to_thread(self._start, question, deadline)
-                )
+                line = self._line
+                if line is None or line.broken:
+                    line = await asyncio.to_thread(self._open_line, deadline.left)
+                started = line.start(question, deadline.left)
+                line.attend(started)
                 try:
                     async with asyncio.timeout(deadline.left):
                         answer = await asyncio.wrap_future(started)
@@ -199,9 +199,6 @@ class Client(Mapping[str, RemoteFunction]):
         if isinstance(error, NotServed):
             self._descriptions.pop(question.function, None)
         return None if self._closed else self._retries.pause(error, attempt, deadline.left)
-
-    def _start(self, question: Question[Any], deadline: _Deadline) -> Future[Answer]:
-        return self._open_line(deadline.left).start(question, deadline.left)
 
     # ---- the connection
 
@@ -284,9 +281,10 @@ class _Deadline:
         return Timeout(f"{question.function} gave no answer to {question.kind} within {self._seconds:g} s")
 
 
-def _wait(future: Future[Answer], question: Question[Any], deadline: _Deadline) -> Answer:
+def _answer(line: Line, question: Question[Any], deadline: _Deadline) -> Answer:
+    future = line.start(question, deadline.left)
     try:
-        return future.result(deadline.left)
+        return line.wait(future, deadline.left)
     except TimeoutError as error:
         if isinstance(error, Timeout):  # the server gave it up
             raise

@@ -1,7 +1,7 @@
 """Ways to reach a server: what they have in common.
 
-A line carries any number of requests at a time. Threads put them on it, one thread of the line's own reads the answers
-and settles the futures that whoever asked is waiting for.
+A line carries any number of requests at a time. Threads put them on it; one of those that wait, or a thread of the
+line's own, reads the answers and settles the futures of all.
 """
 
 from __future__ import annotations
@@ -89,6 +89,13 @@ class Line(ABC):
         under_way.future.add_done_callback(lambda future: self._cancel(number) if future.cancelled() else None)
         return under_way.future
 
+    def wait(self, future: Future[Answer], timeout: float | None) -> Answer:
+        """The answer to a request of this line. Raises its failure, or TimeoutError."""
+        return future.result(timeout)
+
+    def attend(self, future: Future[Answer]) -> None:  # noqa: B027  (most lines read all the time)
+        """The answer to a request will be read although no thread waits for it."""
+
     def _cancel(self, number: int) -> None:
         if number in self._under_way and not self.broken:
             self._send_cancel(pb.StreamRequest(id=number, cancel=pb.CancelRequest()))
@@ -108,7 +115,7 @@ class Line(ABC):
     def _lose(self, under_way: UnderWay) -> None:  # noqa: B027  (most lines lend nothing)
         """Takes back what was lent with a request that gets no answer."""
 
-    # ---- for the thread that reads
+    # ---- for whoever reads
 
     def _forget(self, number: int) -> UnderWay | None:
         with self._lock:

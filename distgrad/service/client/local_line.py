@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import mmap
 import os
+import select
 import socket
 import struct
 import threading
 import weakref
 from collections import deque
+from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +23,8 @@ from distgrad.transport.local_messages import INLINE, LENT, OWN, LocalMessage, L
 from distgrad.wire import pb
 from distgrad.wire.exchanges import Exchange, decode_exchange, encode_exchange
 
-from .lines import Line, UnderWay, laid_out
+from .lines import Answer, Line, UnderWay, laid_out
+from .turns import Turns
 
 # A server that takes nothing off its socket for so many seconds is given up.
 PATIENCE = 10
@@ -116,14 +120,16 @@ class LocalLine(Line):
         self._socket = socket.socket(socket.AF_UNIX)
         try:
             self._socket.connect(unix_address(f"socket:{path}") or path)
-            # Only for sending: reading waits as long as it takes, in a thread of its own.
+            # Only for sending: reading waits as long as it takes.
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", PATIENCE, 0))
             self._socket.sendall(ticket)
         except BaseException:
             self._socket.close()
             raise
-        self._reader = threading.Thread(target=self._read, name="distgrad-answers", daemon=True)
-        self._reader.start()
+        self._reader = LocalReader(frozenset({OWN}), MAX_MESSAGE_BYTES)
+        self._readable = select.poll()
+        self._readable.register(self._socket, select.POLLIN)
+        self._turns = Turns(self._read)
 
     # ---- sending
 
@@ -156,23 +162,29 @@ class LocalLine(Line):
                 if sent < len(message):
                     self._socket.sendall(memoryview(message)[sent:])
         except OSError as error:
-            self._socket_failed(error)
+            self._end(LinkError(f"the connection to {self.address} has ended: {error.strerror or error}"))
             raise LinkError(f"{self.address} cannot be sent to: {error.strerror or error}") from error
 
     # ---- reading
 
-    def _read(self) -> None:
-        reader = LocalReader(frozenset({OWN}), MAX_MESSAGE_BYTES)
+    def wait(self, future: Future[Answer], timeout: float | None) -> Answer:
+        self._turns.wait(future, timeout)
+        return future.result(0)
+
+    def attend(self, future: Future[Answer]) -> None:
+        self._turns.attend(future)
+
+    def _read(self, timeout: float | None) -> None:
+        """Implements what `Turns` wants."""
         try:
-            while True:
-                for message in reader.receive(self._socket):
+            if timeout is None or self._readable.poll(timeout * 1000):
+                for message in self._reader.receive(self._socket):
                     self._received(message)
         except (OSError, WireError) as error:
-            self._break(LinkError(f"the connection to {self.address} has ended: {error}"))
-        finally:
-            reader.close()
-            self._socket.close()
-            self._blocks.close()
+            self._end(LinkError(f"the connection to {self.address} has ended: {error}"))
+        except BaseException:  # an interrupt: nobody knows how far the message was read
+            self._end(LinkError(f"reading from {self.address} was interrupted"))
+            raise
 
     def _received(self, message: LocalMessage) -> None:
         exchange = decode_exchange(pb.StreamResponse, message.encoded, beside=message.where != INLINE)
@@ -203,21 +215,19 @@ class LocalLine(Line):
 
     # ---- the end
 
-    def _socket_failed(self, error: OSError) -> None:
-        self._break(LinkError(f"the connection to {self.address} has ended: {error.strerror or error}"))
-        self._shut_down()
+    def _end(self, error: LinkError) -> None:
+        """Nothing goes over this line any more; `close` closes the socket."""
+        self._break(error)
+        self._blocks.close()
+        with suppress(OSError):  # it has ended already
+            self._socket.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
-        self._break(LinkError(f"the client of {self.address} was closed"))
-        self._shut_down()
-        self._reader.join()
-
-    def _shut_down(self) -> None:
-        """Ends the reader, which closes the socket."""
-        try:
-            self._socket.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            return  # it has ended already
+        self._end(LinkError(f"the client of {self.address} was closed"))
+        self._turns.close()
+        with self._writing:
+            self._socket.close()
+        self._reader.close()
 
 
 def _take_over(descriptor: int) -> memoryview:
