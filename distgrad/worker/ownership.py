@@ -123,8 +123,12 @@ class Ownership(Holding):
             gradients = reduce(gradients)
             self.require_next(version)  # who waited may be late
         self.pin(term, Pinned(version, gradients, [change for share in shares for change in self._staged(share)]))
-        counted = {name for shard in self.shards if shard == original(shard) for name, _ in self._parameters([shard])}
-        return [Norm(name, *_norm(gradient)) for name, gradient in sorted(gradients.items()) if name in counted]
+        counted = {shard for shard in self.shards if shard == original(shard)}
+        return [
+            Norm(name, *_norm(gradient))
+            for name, gradient in sorted(gradients.items())
+            if name.partition("/")[0] in counted
+        ]
 
     def _swap(self, parameters: Mapping[str, Any], buffers: Mapping[str, Any], version: int) -> None:
         for name, parameter in self._parameters(self.shards):
