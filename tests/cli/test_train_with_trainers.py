@@ -26,16 +26,23 @@ def bits(directory: Path) -> dict[str, bytes]:
     return {file.name: file.read_bytes() for file in (directory / "step-00000012").glob("*.safetensors")}
 
 
+def test_the_steps_of_all_trainers_are_told_and_written_down_in_turn(start: Start) -> None:
+    run = start("--json", *TRAINERS)
+    told = losses(run.end()[0])
+    assert list(told) == list(range(1, 13))
+    metrics = [json.loads(line) for line in (run.directory / "metrics.jsonl").read_text().splitlines()]
+    assert {record["step"]: record["loss"] for record in metrics} == told
+    assert len(bits(run.directory)) == 3
+    assert run.left_behind == []
+
+
 @pytest.mark.slow
 def test_trainers_come_to_the_same_bits_in_every_run_and_placement_and_to_others_than_one_trainer(start: Start) -> None:
     first = start("--json", *TRAINERS, folder="first")
     told = losses(first.end()[0])
-    assert list(told) == list(range(1, 13))
     again = start("--json", *TRAINERS, "--workers", "1", folder="again")
     assert losses(again.end()[0]) == told
     assert bits(again.directory) == bits(first.directory)
-    metrics = [json.loads(line) for line in (first.directory / "metrics.jsonl").read_text().splitlines()]
-    assert {record["step"]: record["loss"] for record in metrics} == told
     alone = start("--json", folder="alone")
     other = losses(alone.end()[0])
     assert other[1] == told[1]
