@@ -5,6 +5,7 @@ server       listens with gRPC, and puts together what answers there
 foreground   until a signal ends it
 block        as long as a block lasts
 grpc_door    gRPC's methods
+grpc_stream  one of them: streams
 http_door    HTTP, for um_bridge
 um_bridge    UM-Bridge's protocol: served functions as models
 local_door   clients on the server's machine
@@ -15,6 +16,7 @@ requests     requests checked before any work
 tasks        requests on their way, and the queue they wait in
 sessions     linearisations that are kept
 pool         the processes that run requests
+answers      one request and its whole answer
 payloads     where the arrays of a request are meanwhile
 transfers    what is too large for one message
 metrics      numbers for Prometheus

@@ -116,8 +116,28 @@ class Desk:
             timeout: seconds after which it is given up.
 
         Raises:
-            Refused: it does not fit, or there is no room; `done` is not called, and the payload is the caller's.
+            Refused: it does not fit, or there is no room; `done` is not called, and the payload is released.
         """
+        try:
+            task = self._checked(client, body, message, payload, done)
+        except BaseException:
+            payload.release()
+            raise
+        if timeout is not None:
+            task.deadline = self._loop.call_later(max(timeout, 0), self._expire, task, timeout)
+        self.sessions.use(task.session, 1)
+        self._held[client.name] += 1
+        self._held_bytes[client.name] += payload.size
+        self._requests += 1
+        self._idle.clear()
+        self._queue.put(task)
+        self._dispatch()
+        return task
+
+    def _checked(
+        self, client: Client, body: str, message: Any, payload: Payload, done: Callable[[Outcome], None]
+    ) -> Task:
+        """A request as a task, with room for the session it opens. Raises Refused."""
         self._require_room(client, payload)
         session = self._session(client, body, message)
         function = session.function if session is not None else self.describe(message.function)
@@ -144,15 +164,6 @@ class Desk:
         if body == "linearize":
             moving = {name: point.arguments[name] for name in message.with_respect_to}
             self._points[task] = function, Point(moving, point.symbols)
-        if timeout is not None:
-            task.deadline = self._loop.call_later(max(timeout, 0), self._expire, task, timeout)
-        self.sessions.use(task.session, 1)
-        self._held[client.name] += 1
-        self._held_bytes[client.name] += payload.size
-        self._requests += 1
-        self._idle.clear()
-        self._queue.put(task)
-        self._dispatch()
         return task
 
     def close_session(self, client: Client, name: str) -> None:

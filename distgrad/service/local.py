@@ -25,6 +25,8 @@ TICKET_BYTES = 32
 # Who has not shown a ticket by then is not let in.
 PATIENCE = 3.0
 BACKLOG = 128
+# Messages that wait for a side that does not read; each may hold a descriptor.
+MAX_WAITING = 512
 
 Connected = Callable[[socket.socket], None]
 
@@ -136,7 +138,7 @@ class LocalConnection:
                 return
             self._loop.add_writer(self._socket, self._write)
         self._pending += len(message)
-        if self._pending > self._max_pending:
+        if self._pending > self._max_pending or len(self._waiting) == MAX_WAITING:
             self.close("it does not read what it is sent")
             return
         self._waiting.append((message, [os.dup(descriptor)] if descriptor >= 0 else []))

@@ -111,12 +111,7 @@ class _Visit:
                 os.close(outcome.descriptor)
 
         timeout = exchange.stream.timeout_seconds or None
-        try:
-            task = self._desk.submit(self._client, exchange.body, exchange.message, payload, timeout, done)
-        except BaseException:
-            payload.release()
-            raise
-        self._tasks[request] = task
+        self._tasks[request] = self._desk.submit(self._client, exchange.body, exchange.message, payload, timeout, done)
 
     def _answer(self, request: int, encoded: Buffer, where: int = INLINE, descriptor: int = -1) -> None:
         self.connection.send(packed([with_id(request, bytes(encoded))], where), descriptor)

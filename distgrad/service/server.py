@@ -19,7 +19,8 @@ from distgrad.transport.socket_lane import ssl_context
 from . import um_bridge
 from .access import Access, Tokens
 from .desk import Desk
-from .grpc_door import SERVICE, GrpcDoor
+from .grpc_door import GrpcDoor
+from .grpc_stream import SERVICE
 from .http_door import HttpDoor
 from .local import LocalListener
 from .local_door import LocalDoor

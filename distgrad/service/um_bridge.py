@@ -11,7 +11,6 @@ Source: UM-Bridge/umbridge, lib/README.md.
 
 from __future__ import annotations
 
-import asyncio
 import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,19 +20,19 @@ from typing import Any
 import numpy as np
 
 from distgrad.autograd import tree
-from distgrad.transport.blocks import WORTH_A_BLOCK, BlockPool, room_behind
 from distgrad.wire import decode_value, encode_value, pb
-from distgrad.wire.exchanges import BODIES, body_of
+from distgrad.wire.exchanges import BODIES
 from distgrad.wire.frames import lay_out, split_message, view_arrays
 
 from .access import Access, audit, require_role
+from .answers import answer
 from .desk import Desk
 from .failures import Code, Refused
 from .functions import Description
 from .http_door import Answer, Request
-from .payloads import BlockPayload, InlinePayload, elsewhere
+from .payloads import Payloads
 from .specs import Anything, ArraySpec, Tree, leaves
-from .tasks import Client, Outcome
+from .tasks import Client
 
 # Clients in Python and C++ compare it with a number.
 VERSION = 1.0
@@ -127,7 +126,7 @@ class UmBridge:
     def __init__(self, desk: Desk, access: Access) -> None:
         self._desk = desk
         self._access = access
-        self._blocks = BlockPool()
+        self._payloads = Payloads()
         self._endpoints: dict[str, Endpoint] = {
             "/ModelInfo": _model_info,
             "/InputSizes": _input_sizes,
@@ -174,40 +173,16 @@ class UmBridge:
 
     async def ask(self, client: Client, body: str, message: Any, arrays: list[Array]) -> tuple[Any, list[Array]]:
         """A response and its arrays. Raises Refused and Wrong."""
-        pieces, size = lay_out(message, arrays)
-        payload: InlinePayload | BlockPayload
-        if size <= WORTH_A_BLOCK:
-            payload = InlinePayload(b"".join(pieces))
-        else:
-            block = self._blocks.take(room_behind(size) + size)
-            block.put(pieces)
-            payload = BlockPayload(block, size, self._blocks)
-        answered: asyncio.Future[bytes | pb.Failure] = asyncio.get_running_loop().create_future()
-
-        def done(outcome: Outcome) -> None:
-            if not answered.done():
-                if isinstance(outcome, pb.Failure):
-                    answered.set_result(outcome)
-                else:
-                    answered.set_result(b"".join((body_of(outcome.encoded)[0], elsewhere(outcome, payload))))
-
-        try:
-            task = self._desk.submit(client, body, message, payload, None, done)
-        except BaseException:
-            payload.release()
-            raise
-        try:
-            answer = await answered
-        except asyncio.CancelledError:
-            self._desk.give_up(task)
-            raise
-        if isinstance(answer, pb.Failure):
-            raise _translated(answer.code, answer.message, answer.retry_after)
-        response, content, _ = split_message(BODIES[pb.StreamResponse][body], answer)
+        pieces, _ = lay_out(message, arrays)
+        payload = self._payloads.taken(memoryview(b"".join(pieces)))
+        found = await answer(self._desk, client, body, message, payload)
+        if isinstance(found, pb.Failure):
+            raise _translated(found.code, found.message, found.retry_after)
+        response, content, _ = split_message(BODIES[pb.StreamResponse][body], found)
         return response, view_arrays(response, content)
 
     def close(self) -> None:
-        self._blocks.close()
+        self._payloads.close()
 
 
 class _Call:
