@@ -10,7 +10,7 @@ from distgrad.errors import ContextClosed, DistgradError
 from distgrad.transport.interfaces import Link
 from distgrad.wire import error_from_pb, error_to_pb, pb
 
-from .backward import LocalPass, flood_abort
+from .backward import WEIGHTS, LocalPass, flood_abort
 from .share import Share
 from .waiting import Priority
 
@@ -123,5 +123,5 @@ class Passes:
                 reply(pb.Finished())
 
         self._process.executor.submit(
-            add, Priority.FILLER, context=contextvars.Context(), cancelled=reply, kind="adding gradients"
+            add, Priority.FILLER, context=contextvars.Context(), cancelled=reply, kind=WEIGHTS
         )
