@@ -15,7 +15,7 @@ from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass
 from typing import Any
 
-from distgrad.errors import DistgradError, LinkError, WireError
+from distgrad.errors import DistgradError, WireError
 from distgrad.wire import pb
 from distgrad.wire.dtypes import Array
 from distgrad.wire.exchanges import Exchange
@@ -78,7 +78,7 @@ class Line(ABC):
         number = request.id
         with self._lock:
             if self._broken is not None:
-                raise self._broken
+                raise self._broken.with_traceback(None)
             self._under_way[number] = under_way
         try:
             self._send(request, under_way)
@@ -145,7 +145,7 @@ class Line(ABC):
             self._under_way.clear()
         for under_way in waiting:
             self._lose(under_way)
-            _fail(under_way.future, LinkError(f"{under_way.question.function or 'a request'}: {error}"))
+            _fail(under_way.future, error)
 
     def __repr__(self) -> str:
         state = f"broken: {self._broken}" if self._broken else f"{len(self._under_way)} requests under way"

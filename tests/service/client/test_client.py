@@ -295,3 +295,11 @@ def eventually(condition) -> None:  # type: ignore[no-untyped-def]
     while not condition():
         assert time.monotonic() < deadline
         threading.Event().wait(0.001)
+
+
+def test_what_ends_a_line_is_told_to_all_who_wait(server: Server) -> None:
+    server.token = "secret"
+    with quick(server, local=False) as service, ThreadPoolExecutor(8) as pool:
+        for answer in [pool.submit(service["sin"], X) for _ in range(16)]:
+            with pytest.raises(PermissionDenied, match="that token is not known"):
+                answer.result(20)
