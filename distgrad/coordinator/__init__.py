@@ -1,7 +1,7 @@
 """What a cluster agrees on: who belongs to it, which worker holds which shard, and whether a step was taken.
 
-`membership`, `placement`, `journal`, `checkpoint`, `job`, `schedule`, `simulate` and `metrics` decide and store; they
-open no connection and start no thread. The others do:
+`membership`, `placement`, `journal`, `checkpoint`, `job` (with its tables in `specs` and its calls in `stages`),
+`schedule`, `simulate` and `metrics` decide and store; they open no connection and start no thread. The others do:
 
 server   the coordinator                                        <- start here
 client   a process that has joined a cluster to use it
@@ -19,7 +19,8 @@ feed     its batches in order, also when it goes back
 step     one of its steps: forward, backward, update
 schedule in what order workers take the tasks of a step, and how many microbatches are alive
 simulate what a schedule would come to; predict measures a job for it
-rounds   steps that several trainers take from one version, in turn
-batches  a job's examples, checked and cut into microbatches
+rounds   steps that several trainers take from one version, in turn; companions are the processes of the others
+batches  a job's examples, checked and cut into microbatches; data says which kinds there are
+evaluation how good a model is on examples it has never been trained on
 child    a coordinator that another process has started to train one job
 """
