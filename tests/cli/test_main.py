@@ -194,8 +194,15 @@ def test_a_busy_port_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert f"cannot listen at {address}: " in errors
 
 
-def test_listening_to_other_machines_in_the_clear_has_to_be_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
-    code, _, errors = run(capsys, "coordinator", "--listen", "0.0.0.0:0")
+@pytest.mark.parametrize(
+    "command",
+    [["coordinator"], ["worker", "--join", "{address}", "--programs", str(PROGRAMS), "--token-file", "{token}"]],
+)
+def test_listening_to_other_machines_in_the_clear_has_to_be_asked_for(
+    capsys: pytest.CaptureFixture[str], coordinator: str, token: Path, command: list[str]
+) -> None:
+    words = [word.format(address=coordinator, token=token) for word in command]
+    code, _, errors = run(capsys, *words, "--listen", "0.0.0.0:0")
     assert code == 1
     assert "set tls, or insecure=True (--insecure)" in errors
 
