@@ -44,6 +44,7 @@ class WorkerStatus:
         reason: why it is no longer alive.
         counts: how many contexts, values, calls, links, ... it holds, and what it has of its system's (see
             `distgrad.observe.usage`); empty when it cannot be asked.
+        waits: whom it waits for, in words: "w2 waits for values of w1 (3)".
     """
 
     name: str
@@ -53,6 +54,7 @@ class WorkerStatus:
     state: str
     reason: str
     counts: Mapping[str, int]
+    waits: tuple[str, ...] = ()
 
 
 class PlacedShard(ShardHandle):
@@ -118,9 +120,19 @@ class Client:
         asked = {w.name: self.process.request(w.name, pb.Statistics()) for w in workers if w.state == "alive"}
         for name, promise in asked.items():
             self.process.executor.wait(promise, what=f"the counts of {name}")
-        counts = {name: dict(promise.result()[0].counts) for name, promise in asked.items() if promise.error is None}
+        told = {name: promise.result()[0] for name, promise in asked.items() if promise.error is None}
+        found = {w.name: told.get(w.name, pb.Counts()) for w in workers}
         return [
-            WorkerStatus(w.name, w.address, w.pid, w.incarnation, w.state, w.reason, counts.get(w.name, {}))
+            WorkerStatus(
+                w.name,
+                w.address,
+                w.pid,
+                w.incarnation,
+                w.state,
+                w.reason,
+                dict(found[w.name].counts),
+                tuple(found[w.name].waits),
+            )
             for w in workers
         ]
 

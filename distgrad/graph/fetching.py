@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,8 @@ class Fetcher:
 
     def __init__(self, process: Process) -> None:
         self._process = process
+        # Values under way: the reply that brings each, and its owner.
+        self._under_way: dict[Promise[Any], str] = {}
 
     # ---- asking ------------------------------------------------------------------------------------------------------
 
@@ -39,8 +42,15 @@ class Fetcher:
             return result
         message = pb.Fetch(ref=ref_to_pb(name), edge=None if edge is None else edge_to_pb(edge))
         reply = self._process.request(name.owner, message)
+        self._under_way[reply] = name.owner
+        reply.add_callback(lambda p: self._under_way.pop(p, None))
         reply.add_callback(lambda p: self._unpack(share, name, edge, frame, p, result))
         return result
+
+    def waits(self) -> list[str]:
+        """Whose values this process waits for: "w2 waits for values of w1 (3)"."""
+        counts = Counter(self._under_way.copy().values())
+        return [f"{self._process.name} waits for values of {owner} ({count})" for owner, count in counts.items()]
 
     def _unpack(
         self,

@@ -345,7 +345,8 @@ class Process:
 
     def _statistics(self, link: Link, body: pb.Statistics, arrays: list[Any], reply: Reply) -> None:
         work = {kind: pb.Work(runs=runs, seconds=s) for kind, (runs, s) in self.executor.timesheet.read().items()}
-        reply(pb.Counts(counts={**self.counts(), **usage()}, work=work))
+        waits = [*self.caller.waits(), *self.fetcher.waits()]
+        reply(pb.Counts(counts={**self.counts(), **usage()}, work=work, waits=waits))
 
     def _read_graph(self, link: Link, body: pb.ReadGraph, arrays: list[Any], reply: Reply) -> None:
         reply(own_part(self.shares.require(body.context)))

@@ -18,11 +18,14 @@ _UNBROKEN = 1000
 
 
 def print_members(workers: Iterable[WorkerStatus]) -> None:
-    """Prints a row for each worker: what it is, how it is, and how much it holds."""
+    """Prints a row for each worker: what it is, how it is, and how much it holds; then who waits for whom."""
+    workers = list(workers)
     console = Console()
     if not console.is_terminal:
         console.width = _UNBROKEN
     console.print(members_table(workers))
+    for line in (line for worker in workers for line in worker.waits):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def members_table(workers: Iterable[WorkerStatus]) -> Table:

@@ -68,6 +68,13 @@ def test_who_waited_for_whom_when_a_worker_was_killed_is_known() -> None:
                 "driver waits for a.stop_forward on w0",
                 "b.forward on w1 waits for a.stop_forward on w0",
             }
+            found.wait_for(
+                lambda: (
+                    [line for worker in found.driver.workers for line in worker.waits]
+                    == ["w1 waits for values of w0 (1)"]
+                ),
+                lambda: "w1's asking for the value",
+            )
             found.workers["w0"].signal(signal.SIGKILL)
             hidden.get()
         waits = found.driver.process.caller.waits_at_loss

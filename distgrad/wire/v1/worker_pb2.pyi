@@ -640,7 +640,7 @@ class Statistics(_message.Message):
     def __init__(self) -> None: ...
 
 class Counts(_message.Message):
-    __slots__ = ("counts", "work")
+    __slots__ = ("counts", "work", "waits")
     class CountsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -657,9 +657,11 @@ class Counts(_message.Message):
         def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[Work, _Mapping]] = ...) -> None: ...
     COUNTS_FIELD_NUMBER: _ClassVar[int]
     WORK_FIELD_NUMBER: _ClassVar[int]
+    WAITS_FIELD_NUMBER: _ClassVar[int]
     counts: _containers.ScalarMap[str, int]
     work: _containers.MessageMap[str, Work]
-    def __init__(self, counts: _Optional[_Mapping[str, int]] = ..., work: _Optional[_Mapping[str, Work]] = ...) -> None: ...
+    waits: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, counts: _Optional[_Mapping[str, int]] = ..., work: _Optional[_Mapping[str, Work]] = ..., waits: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Work(_message.Message):
     __slots__ = ("runs", "seconds")
