@@ -8,10 +8,10 @@ import binascii
 import json
 import logging
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Protocol
 
 from distgrad.errors import LinkError
 
@@ -19,27 +19,29 @@ MAX_HEAD_BYTES = 16 * 1024
 MAX_CONNECTIONS = 64
 # Seconds for a handshake; for a request to arrive, from its first byte; and that a connection may be idle.
 TLS_HANDSHAKE, ARRIVAL, IDLE = 10.0, 30.0, 60.0
+# Seconds that a connection which was given up is still read from.
+LINGER = 1.0
 
 logger = logging.getLogger("distgrad.service")
 
 
 @dataclass(frozen=True)
-class Request:
-    """A request.
+class Head:
+    """What is known of a request before its body is read.
 
     Attributes:
         authorization: its header in gRPC's way, "Bearer TOKEN"; a password of Basic authentication counts as a token.
-        content: the JSON of its body; None without one.
         peer: where it comes from.
         certificate_name: common name of the client's certificate, which was verified; empty for none.
+        goes_on: whether the connection is to be kept.
     """
 
     method: str
     path: str
     authorization: str
-    content: Any
     peer: str
     certificate_name: str
+    goes_on: bool
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,20 @@ class Answer:
     retry_after: float = 0.0
 
 
+class Service(Protocol):
+    """Who answers."""
+
+    def admit(self, head: Head) -> Answer | None:
+        """None to let a request in; otherwise it gets this answer, and its body is not read."""
+
+    async def serve(self, head: Head, content: Any) -> Answer:
+        """Answers a request that was let in.
+
+        Arguments:
+            content: the JSON of its body; None without one.
+        """
+
+
 class _Malformed(Exception):
     """A peer does not speak HTTP as it should; the connection ends after this answer."""
 
@@ -60,10 +76,10 @@ class _Malformed(Exception):
 
 
 class HttpDoor:
-    """Listens for HTTP, and lets `serve` answer.
+    """Listens for HTTP, and lets a service answer.
 
     Arguments:
-        serve: answers a request. What it raises is logged, and answered with 500.
+        service: what it raises is logged, and answered with 500.
         max_body_bytes: of one request.
         error: the JSON that tells an error of HTTP itself, made from its message.
 
@@ -71,11 +87,9 @@ class HttpDoor:
         port: where it listens.
     """
 
-    def __init__(
-        self, serve: Callable[[Request], Awaitable[Answer]], max_body_bytes: int, error: Callable[[str], Any]
-    ) -> None:
+    def __init__(self, service: Service, max_body_bytes: int, error: Callable[[str], Any]) -> None:
         self.port = 0
-        self._serve = serve
+        self._service = service
         self._max_body_bytes = max_body_bytes
         self._error = error
         self._server: asyncio.Server | None = None
@@ -112,6 +126,7 @@ class HttpDoor:
         try:
             while await self._answer_one(reader, writer):
                 pass
+            await _linger(reader, writer)
         except (ConnectionError, asyncio.IncompleteReadError, TimeoutError, ssl.SSLError):
             logger.debug("a connection over HTTP has ended")
         finally:
@@ -124,10 +139,14 @@ class HttpDoor:
         goes_on = False
         try:
             async with asyncio.timeout(ARRIVAL):
-                request, goes_on = await self._read(first, reader, writer)
-            answer = await self._serve(request)
+                head, headers = await self._read_head(first, reader, writer)
+                answer = self._service.admit(head)
+                content = _content(await self._read_body(headers, reader, writer)) if answer is None else None
+            if answer is None:
+                answer = await self._service.serve(head, content)
+                goes_on = head.goes_on
         except _Malformed as error:
-            goes_on, answer = False, Answer(error.status, self._error(str(error)))
+            answer = Answer(error.status, self._error(str(error)))
         except Exception:
             logger.exception("a request over HTTP could not be served")
             answer = Answer(HTTPStatus.INTERNAL_SERVER_ERROR, self._error("the server has a bug: see its log"))
@@ -135,33 +154,29 @@ class HttpDoor:
         await asyncio.wait_for(writer.drain(), ARRIVAL)
         return goes_on
 
-    async def _read(
+    async def _read_head(
         self, first: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> tuple[Request, bool]:
+    ) -> tuple[Head, dict[str, str]]:
         try:
-            head = first + await reader.readuntil(b"\r\n\r\n")
+            text = first + await reader.readuntil(b"\r\n\r\n")
         except asyncio.LimitOverrunError:
             raise _Malformed(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "the header is too large") from None
-        line, *fields = head.decode("latin-1").split("\r\n")
+        line, *fields = text.decode("latin-1").split("\r\n")
         try:
             method, path, version = line.split(" ")
         except ValueError:
             raise _Malformed(HTTPStatus.BAD_REQUEST, "that is not HTTP") from None
         headers = {name.strip().lower(): value.strip() for name, _, value in (field.partition(":") for field in fields)}
-        body = await self._read_body(headers, reader, writer)
-        goes_on = version == "HTTP/1.1" and headers.get("connection", "").lower() != "close"
         peer = writer.get_extra_info("peername")
-        return (
-            Request(
-                method,
-                path.partition("?")[0],
-                _authorization(headers.get("authorization", "")),
-                _content(body),
-                f"{peer[0]}:{peer[1]}",
-                _certificate_name(writer.get_extra_info("peercert")),
-            ),
-            goes_on,
+        head = Head(
+            method,
+            path.partition("?")[0],
+            _authorization(headers.get("authorization", "")),
+            f"{peer[0]}:{peer[1]}",
+            _certificate_name(writer.get_extra_info("peercert")),
+            version == "HTTP/1.1" and headers.get("connection", "").lower() != "close",
         )
+        return head, headers
 
     async def _read_body(
         self, headers: dict[str, str], reader: asyncio.StreamReader, writer: asyncio.StreamWriter
@@ -177,6 +192,15 @@ class HttpDoor:
         if headers.get("expect", "").lower() == "100-continue":
             writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         return await reader.readexactly(int(length))
+
+
+async def _linger(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Takes in what the peer is still sending: closing at once would reset the connection, and lose it the answer."""
+    if writer.can_write_eof():
+        writer.write_eof()
+    async with asyncio.timeout(LINGER):
+        while await reader.read(MAX_HEAD_BYTES):
+            pass
 
 
 def _content(body: bytes) -> Any:

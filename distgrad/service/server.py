@@ -119,7 +119,7 @@ class Server:
     async def _serve_um_bridge(self, access: Access, port: int) -> None:
         bridge = UmBridge(self.desk, access)
         self._stack.callback(bridge.close)
-        door = HttpDoor(bridge.serve, MAX_JSON_BYTES, um_bridge.error)
+        door = HttpDoor(bridge, MAX_JSON_BYTES, um_bridge.error)
         self._stack.push_async_callback(door.close)
         tls = self._settings.tls
         context = ssl_context(ssl.PROTOCOL_TLS_SERVER, tls) if tls is not None else None

@@ -29,7 +29,7 @@ from .answers import answer
 from .desk import Desk
 from .failures import Code, Refused
 from .functions import Description
-from .http_door import Answer, Request
+from .http_door import Answer, Head
 from .payloads import Payloads
 from .specs import Anything, ArraySpec, Tree, leaves
 from .tasks import Client
@@ -87,6 +87,10 @@ def _is_list_of_numbers(spec: Tree) -> bool:
     return isinstance(spec, ArraySpec) and spec.shape is not None and "complex" not in spec.dtype
 
 
+def _told(wrong: Wrong) -> Answer:
+    return Answer(wrong.status, error(str(wrong), wrong.kind), wrong.retry_after)
+
+
 @dataclass(frozen=True)
 class Model:
     """A function as a model.
@@ -137,28 +141,40 @@ class UmBridge:
             "/ApplyHessian": _apply_hessian,
         }
 
-    async def serve(self, request: Request) -> Answer:
-        """Implements what `HttpDoor` wants."""
-        name = ""
-        try:
-            client = self._access.client(request.authorization, request.certificate_name, request.peer)
-            name = client.name
-            require_role(client, admin=False)
-            return Answer(HTTPStatus.OK, await self._answer(client, request))
-        except Refused as refused:
-            wrong = _translated(refused.code, str(refused), refused.retry_after)
-            audit(f"UM-Bridge{request.path}", request.peer, name, refused)
-        except Wrong as found:
-            wrong = found
-        return Answer(wrong.status, error(str(wrong), wrong.kind), wrong.retry_after)
+    # ---- Service, for HttpDoor
 
-    async def _answer(self, client: Client, request: Request) -> dict[str, Any]:
-        if request.path == "/Info" and request.method == "GET":
+    def admit(self, head: Head) -> Answer | None:
+        try:
+            self._client(head)
+        except Refused as refused:
+            return self._refused(head, refused)
+        return None
+
+    async def serve(self, head: Head, content: Any) -> Answer:
+        try:
+            return Answer(HTTPStatus.OK, await self._answer(self._client(head), head, content))
+        except Refused as refused:
+            return self._refused(head, refused)
+        except Wrong as wrong:
+            return _told(wrong)
+
+    def _client(self, head: Head) -> Client:
+        client = self._access.client(head.authorization, head.certificate_name, head.peer)
+        require_role(client, admin=False)
+        return client
+
+    def _refused(self, head: Head, refused: Refused) -> Answer:
+        audit(f"UM-Bridge{head.path}", head.peer, head.certificate_name, refused)
+        return _told(_translated(refused.code, str(refused), refused.retry_after))
+
+    # ---- answers
+
+    async def _answer(self, client: Client, head: Head, content: Any) -> dict[str, Any]:
+        if head.path == "/Info" and head.method == "GET":
             return {"protocolVersion": VERSION, "models": sorted(self._models())}
-        endpoint = self._endpoints.get(request.path)
-        if endpoint is None or request.method != "POST":
-            raise Wrong("UnsupportedFeature", f"there is no {request.method} {request.path}", HTTPStatus.NOT_FOUND)
-        content = request.content
+        endpoint = self._endpoints.get(head.path)
+        if endpoint is None or head.method != "POST":
+            raise Wrong("UnsupportedFeature", f"there is no {head.method} {head.path}", HTTPStatus.NOT_FOUND)
         if not isinstance(content, dict) or not isinstance(content.get("name"), str):
             raise _invalid('expected a JSON object with the "name" of a model')
         models = self._models()

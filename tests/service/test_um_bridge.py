@@ -194,3 +194,11 @@ def test_a_token_is_asked_for_in_either_header(tmp_path: Path) -> None:
         assert post(url, "/Evaluate", question, Authorization=f"Basic {basic}")[0] == 200
         model = umbridge.HTTPModel(url.replace("http://", "http://me:secret@"), "rosenbrock")
         assert np.allclose(model([X]), [[rosenbrock(np.array(X))]])
+
+
+def test_a_stranger_gets_the_answer_while_it_still_sends(tmp_path: Path) -> None:
+    (tmp_path / "tokens.toml").write_text('[alice]\nrole = "client"\ntoken = "secret"\n')
+    settings = ServiceSettings(workers=1, tokens=tmp_path / "tokens.toml")
+    with serve([f"{PROGRAM}:rosenbrock"], settings, um_bridge=0) as running:
+        question = json.dumps({"name": "rosenbrock", "input": [[1.0] * 200_000]}).encode()
+        assert post(running.server.um_bridge_url, "/Evaluate", question)[0] == 401

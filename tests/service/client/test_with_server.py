@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
+import json
+import ssl
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,9 +14,12 @@ import numpy as np
 import pytest
 
 import distgrad as dg
-from distgrad.errors import GradientError, NotServed, RemoteError, RequestError, Timeout
+from distgrad.errors import GradientError, LinkError, NotServed, PermissionDenied, RemoteError, RequestError, Timeout
 from distgrad.service.block import RunningServer, serve
+from distgrad.service.certificates import make_certificates
 from distgrad.service.client import Client, client
+from distgrad.service.settings import ServiceSettings
+from distgrad.transport.settings import TLS
 
 from .conftest import rosenbrock
 from .test_function import SCALAR, X, same
@@ -90,3 +96,29 @@ def test_a_deadline_reaches_the_computation(service: Client) -> None:
     with pytest.raises(Timeout):
         service["sleeps_deeply"](X, 30.0, timeout=0.3)
     assert service["rosenbrock"](X) > 0
+
+
+def test_tls_and_tokens_guard_the_way(tmp_path: Path) -> None:
+    pytest.importorskip("cryptography")
+    make_certificates(tmp_path, clients=["alice"])
+    (tmp_path / "tokens.toml").write_text('[alice]\nrole = "client"\ntoken = "secret"\n')
+    ours = TLS(certificate=tmp_path / "server.pem", key=tmp_path / "server-key.pem", authority=tmp_path / "ca.pem")
+    settings = ServiceSettings(workers=1, tls=ours, tokens=tmp_path / "tokens.toml")
+    alice = TLS(certificate=tmp_path / "alice.pem", key=tmp_path / "alice-key.pem", authority=tmp_path / "ca.pem")
+    with serve(SERVED[:1], settings, um_bridge=0) as running:
+        for local in (True, False):
+            with client(running.address, token="secret", tls=alice, local=local, timeout=20) as service:
+                assert service["rosenbrock"](X) == rosenbrock(X).data
+            stranger = client(running.address, token="guess", tls=alice, local=local, timeout=20)
+            with stranger, pytest.raises(PermissionDenied, match="token is not known"):
+                stranger["rosenbrock"](X)
+        nobody = client(running.address, token="secret", tls=TLS(authority=tmp_path / "ca.pem"), timeout=2)
+        with nobody, pytest.raises(LinkError):
+            nobody["rosenbrock"](X)
+        context = ssl.create_default_context(cafile=str(tmp_path / "ca.pem"))
+        context.load_cert_chain(tmp_path / "alice.pem", tmp_path / "alice-key.pem")
+        port = running.server.um_bridge_port
+        connection = http.client.HTTPSConnection("localhost", port, context=context, timeout=20)
+        connection.request("GET", "/Info", headers={"Authorization": "Bearer secret"})
+        assert json.loads(connection.getresponse().read())["models"] == ["rosenbrock"]
+        connection.close()
