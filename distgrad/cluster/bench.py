@@ -2,14 +2,16 @@
 
 Both are measured in turns, so that a noisy machine is noisy for both: a driver and its workers on this machine, one
 BLAS thread in each process. Every lane is measured in a process of its own, `python -m distgrad.cluster.bench`, since
-torch can be initialised once in a process and BLAS reads its number of threads at import. Over `unix` torch may use
-shared memory as we do; over the others it is held to its TCP transport.
+BLAS reads its number of threads at import. Over `unix` torch may use shared memory as we do; over the others it is held
+to its TCP transport. Torch's processes look into their shared memory all the time, which would slow down whoever shares
+the machine with them: they are stopped while it is not their turn.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -30,6 +32,8 @@ from .children import THREADS
 WIDTH, ROWS = 256, 32
 # Calls that are timed together.
 _IN_A_ROW = 20
+# Seconds that torch's processes may take to end.
+_FAREWELL = 20
 # Runs of each program before any is timed, and the fewest that are.
 _WARM_UP, _FEWEST = 3, 5
 
@@ -190,19 +194,59 @@ def _measure(lane: str, chosen: Sequence[Measure], budget: float, torch: bool) -
 
     workers = max(measure.workers for measure in chosen)
     with ExitStack() as stack:
-        theirs: Runs | None = None
-        if torch:  # first: it must not be started among our threads
-            from .bench_torch import torch_side
-
-            theirs = stack.enter_context(torch_side(lane, workers))
+        theirs = stack.enter_context(_Torch(lane, workers)) if torch else None
         ours = stack.enter_context(our_side(lane, workers))
         for measure in chosen:
             programs = [measure.run(ours)]
             if measure.against is not None:
                 programs.append(measure.against(ours))
             elif theirs is not None:
-                programs.append(measure.run(theirs))
+                programs.append(partial(theirs.run, measure.name))
             yield measure.figure(lane, *_medians(programs, budget))
+
+
+class _Torch:
+    """Torch's side, in processes that go on only while they are asked."""
+
+    def __init__(self, lane: str, workers: int) -> None:
+        command = [sys.executable, "-W", "ignore", "-m", "distgrad.cluster.bench_torch", "serve", lane, str(workers)]
+        # A group of their own, to be stopped; when this process dies, the system ends a group that is.
+        self._rank0 = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, process_group=0
+        )
+        self._hear()
+        self._signal(signal.SIGSTOP)
+
+    def run(self, name: str) -> float:
+        """Seconds of one run of a measure."""
+        assert self._rank0.stdin is not None
+        self._signal(signal.SIGCONT)
+        self._rank0.stdin.write(f"{name}\n")
+        self._rank0.stdin.flush()
+        found = float(self._hear())
+        self._signal(signal.SIGSTOP)
+        return found
+
+    def _hear(self) -> str:
+        assert self._rank0.stdout is not None
+        line = self._rank0.stdout.readline()
+        if not line:
+            raise ConfigError("torch.distributed.rpc has ended: see above, or measure with --no-torch")
+        return line
+
+    def _signal(self, number: int) -> None:
+        os.killpg(self._rank0.pid, number)
+
+    def __enter__(self) -> _Torch:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._signal(signal.SIGCONT)
+        try:
+            self._rank0.communicate(timeout=_FAREWELL)
+        except subprocess.TimeoutExpired:
+            self._signal(signal.SIGKILL)
+            self._rank0.communicate()
 
 
 def _medians(programs: Sequence[Run], budget: float) -> tuple[float, float | None]:

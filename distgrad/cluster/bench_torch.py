@@ -1,7 +1,9 @@
 """The same measures as `bench_ours`, of torch.distributed.rpc and torch.distributed.autograd.
 
-Torch can be initialised once in a process, so every world of ranks has processes of its own: rank 0 is the one that
-measures, the others are `python -m distgrad.cluster.bench_torch RANK WORLD LANE PORT`.
+    python -m distgrad.cluster.bench_torch serve LANE WORKERS           rank 0, which measures
+    python -m distgrad.cluster.bench_torch rank RANK WORLD LANE PORT    the others, which it starts
+
+Rank 0 reads names of measures, a line each, and answers with the seconds of one run.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ import torch
 import torch.distributed.autograd as torch_autograd
 from torch.distributed import rpc
 
-from .bench import ROWS, WIDTH, Runs, seconds
+from .bench import MEASURES, ROWS, WIDTH, Run, seconds
 
 _WEIGHT = torch.eye(WIDTH, requires_grad=True)
 
@@ -107,12 +109,12 @@ class Theirs:
 
 
 @contextmanager
-def torch_side(lane: str, workers: int) -> Iterator[Runs]:
+def torch_side(lane: str, workers: int) -> Iterator[Theirs]:
     """This process as rank 0, and as many others as there are workers."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = str(free.getsockname()[1])
     world = workers + 1
-    command = [sys.executable, "-W", "ignore", "-m", __name__]
+    command = [sys.executable, "-W", "ignore", "-m", "distgrad.cluster.bench_torch", "rank"]
     others = [subprocess.Popen([*command, str(rank), str(world), lane, port]) for rank in range(1, world)]
     join(0, world, lane, port)
     try:
@@ -131,7 +133,26 @@ def join(rank: int, world: int, lane: str, port: str) -> None:
     rpc.init_rpc(f"rank{rank}", rank=rank, world_size=world, rpc_backend_options=options)
 
 
+def serve(lane: str, workers: int) -> None:
+    """The life of rank 0, until its standard input ends."""
+    runs: dict[str, Run] = {}
+    with torch_side(lane, workers) as side:
+        print("ready", flush=True)
+        for line in sys.stdin:
+            name = line.strip()
+            if name not in runs:
+                runs[name] = MEASURES[name].run(side)
+            print(runs[name](), flush=True)
+
+
+def main(arguments: list[str]) -> None:
+    match arguments:
+        case ["serve", lane, workers]:
+            serve(lane, int(workers))
+        case ["rank", rank, world, lane, port]:
+            join(int(rank), int(world), lane, port)
+            rpc.shutdown()
+
+
 if __name__ == "__main__":
-    rank_text, world_text, lane_name, port_text = sys.argv[1:]
-    join(int(rank_text), int(world_text), lane_name, port_text)
-    rpc.shutdown()
+    main(sys.argv[1:])

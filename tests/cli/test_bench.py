@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib.util import find_spec
 
 import pytest
 
@@ -35,3 +36,12 @@ def test_what_can_be_measured_is_listed(capsys: pytest.CaptureFixture[str]) -> N
 def test_an_unknown_measure_is_refused_with_those_there_are(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("--measure", "cal") == 1
     assert "there is no measure cal; there are call, chain-1" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_spec("torch") is None, reason="the peer is not installed")
+def test_torch_is_measured_beside_in_turns(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--lane", "tcp", "--measure", "call", "--measure", "chain-4", "--seconds", "0.01", "--json") == 0
+    figures = json.loads(capsys.readouterr().out)["figures"]
+    assert [figure["peer"] for figure in figures] == ["torch", "torch"]
+    assert all(figure["ratio"] == pytest.approx(figure["theirs"] / figure["ours"]) for figure in figures)
