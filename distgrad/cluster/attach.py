@@ -71,7 +71,7 @@ def attached(training: Training, name: str, report: Report) -> Iterator[Attached
         report({"event": "job", "text": describe(job)})
         logs = _log_directory(job, directory)
         with Children(logs, job.cluster.blas_threads, lambda child, event: heard.put((child, event))) as children:
-            run = Attached(training, job, children.start(name, "distgrad.coordinator"), str(directory), heard, report)
+            run = Attached(training, job, name, children, str(directory), heard, report)
             try:
                 yield run
             finally:
@@ -92,7 +92,8 @@ class Attached:
         self,
         training: Training,
         job: Job,
-        child: Child,
+        name: str,
+        children: Children,
         directory: str,
         heard: queue.SimpleQueue[Message],
         report: Report,
@@ -100,7 +101,11 @@ class Attached:
         self.job = job
         self.listening = False
         self._training = training
-        self._child = child
+        self._name = name
+        self._children = children
+        self._child = children.start(name, "distgrad.coordinator")
+        self._orders: dict[str, Any] = {}
+        self._failures = 0
         self._directory = directory
         self._heard = heard
         self._report = report
@@ -110,6 +115,7 @@ class Attached:
     def begin(self, **orders: Any) -> None:
         """Gives the process its orders: those of `TrainingOrders` that do not follow from the training."""
         training = self._training
+        self._orders = orders
         self._child.begin(
             TrainingOrders(
                 directory=self._directory,
@@ -118,6 +124,7 @@ class Attached:
                 workers=training.workers,
                 resume=training.resume,
                 fresh=training.fresh,
+                failures=self._failures,
                 **orders,
             )
         )
@@ -143,18 +150,26 @@ class Attached:
                 raise Interrupted(message.name)
             if isinstance(message, DistgradError):
                 raise message
-            event = message[1]
+            child, event = message
+            if child is not self._child:  # of an earlier life
+                continue
             self._checkpoint = event.get("checkpoint") or self._checkpoint
             match event["event"]:
                 case "failed":
                     raise self._with_advice(failure(event))
                 case "exited" if not done:
-                    raise self._lost()
+                    self._continue()
                 case "exited":
                     return
                 case "listening":
+                    if not self.listening:
+                        listening(event["address"])
                     self.listening = True
-                    listening(event["address"])
+                    if event["address"]:  # the next coordinator is looked for where this one was
+                        self._orders["listen"] = event["address"]
+                case "failure":
+                    self._failures = event["failures"]
+                    self._report(event)
                 case "alive" | "lost":
                     pass  # for those who start lost processes anew
                 case kind:
@@ -162,6 +177,22 @@ class Attached:
                         self._places[event["member"]] = f"process {event['process']} at {event['address']}"
                     self._report(event)
                     done = kind == "done"
+
+    def _continue(self) -> None:
+        """The process is lost. One that coordinates is started again, with its journal: workers wait for it. What the
+        trainer of another cluster has made there is gone with it.
+
+        Raises:
+            WorkerLost: there were too many losses, or this one is not survived.
+        """
+        limit = self.job.recovery.max_failures
+        if self._orders.get("coordinator") or not self.listening or self._failures >= limit:
+            raise self._lost()
+        self._failures += 1
+        reason = f"the {self._child.name} is lost: {how_it_ended(self._child)}"
+        self._report({"event": "failure", "reason": reason, "failures": self._failures, "max_failures": limit})
+        self._child = self._children.start(self._name, "distgrad.coordinator")
+        self.begin(**self._orders)
 
     def _lost(self) -> DistgradError:
         lines = [f"the {self._child.name} is lost: {how_it_ended(self._child)}"]

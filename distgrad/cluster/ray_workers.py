@@ -93,7 +93,15 @@ class RayWorker:
     def _join(self) -> Worker:
         await_listener(self._coordinator, _PATIENCE, print)
         listen = f"{own_host_towards(self._coordinator)}:0"
-        worker = Worker(self._name, self._coordinator, self._folder, self._settings, listen, max_depth=self._max_depth)
+        worker = Worker(
+            self._name,
+            self._coordinator,
+            self._folder,
+            self._settings,
+            listen,
+            max_depth=self._max_depth,
+            patience=_PATIENCE,
+        )
         try:
             worker.start()
         except BaseException:

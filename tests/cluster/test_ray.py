@@ -10,13 +10,14 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 import distgrad as dg
 from distgrad.errors import ConfigError, Timeout, WorkerLost
-from tests.processes import DEADLINE, eventually
+from tests.processes import DEADLINE, eventually, with_environment
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray]
 
@@ -110,21 +111,55 @@ def test_mistakes_are_explained(address: str, programs: str, options: dict[str, 
         dg.RayCluster(programs=programs, **options)
 
 
-def test_a_job_comes_to_the_same_bits_on_ray_as_on_this_machine(address: str, tmp_path: Path) -> None:
-    def train(name: str, *options: str) -> dict[str, bytes]:
-        directory = tmp_path / name
-        changes = ["--set", "steps=60", "--set", f"checkpoint.directory={directory}", "--set", "evaluation.every=60"]
-        done = subprocess.run(
-            [sys.executable, "-m", "distgrad", "train", "deploy/jobs/digits.toml", "--json", *changes, *options],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            timeout=90,
-        )
-        assert done.returncode == 0, done.stderr
-        events = [json.loads(line) for line in done.stdout.splitlines()]
-        assert {event["worker"] for event in events if event["event"] == "ready"} == {"w0", "w1", "w2"}
-        assert events[-1]["event"] == "done"
-        return {path.name: path.read_bytes() for path in (directory / "step-00000060").iterdir()}
+class Run:
+    """`distgrad train` of the digits for 60 steps, in a folder of its own."""
 
-    assert train("ray", "--ray", address, "--ray-cpus", "0.5") == train("here")
+    def __init__(self, directory: Path, *options: str) -> None:
+        self._directory = directory
+        changes = ["steps=60", f"checkpoint.directory={directory}", "checkpoint.every=20", "evaluation.every=60"]
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "distgrad", "train", "deploy/jobs/digits.toml", "--json"]
+            + [word for change in changes for word in ("--set", change)]
+            + list(options),
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"DISTGRAD_TEST_RUN": str(directory)},
+        )
+
+    def events(self) -> Iterator[dict[str, Any]]:
+        assert self.process.stdout is not None
+        # Ray itself prints words about an actor that was killed.
+        return (json.loads(line) for line in self.process.stdout if line.startswith("{"))
+
+    def coordinator(self) -> int:
+        found = with_environment(f"DISTGRAD_TEST_RUN={self._directory}")
+        return next(pid for pid, command in found.items() if "-m distgrad.coordinator" in command)
+
+    def checkpoint(self) -> dict[str, bytes]:
+        """The files of the last one, once the run has ended."""
+        with self.process:  # closes the pipe
+            assert self.process.wait(DEADLINE) == 0
+        return {path.name: path.read_bytes() for path in (self._directory / "step-00000060").iterdir()}
+
+
+def test_a_job_comes_to_the_same_bits_on_ray_as_on_this_machine_whoever_is_killed(address: str, tmp_path: Path) -> None:
+    """First an actor is killed, then the coordinator."""
+    here = Run(tmp_path / "here")
+    assert [event["event"] for event in here.events()][-1] == "done"
+    run = Run(tmp_path / "ray", "--ray", address, "--ray-cpus", "0.5")
+    processes: dict[str, int] = {}
+    recovered: list[str] = []
+    for event in run.events():
+        if event["event"] == "ready":
+            processes[event["worker"]] = event["process"]
+        elif event["event"] == "recovered":
+            recovered.append(event["source"])
+        elif event["event"] == "step" and event["step"] == 25 and not recovered and len(processes) == 3:
+            os.kill(processes["w1"], signal.SIGKILL)
+        elif event["event"] == "step" and event["step"] == 45 and len(recovered) == 1:
+            os.kill(run.coordinator(), signal.SIGKILL)
+    assert event["event"] == "done"
+    assert set(processes) == {"w0", "w1", "w2"}
+    assert recovered == ["a checkpoint", "what the workers hold"]
+    assert run.checkpoint() == here.checkpoint()
