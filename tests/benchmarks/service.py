@@ -2,8 +2,13 @@
 
     python -m tests.benchmarks.service --peer umbridge=PYTHON --peer tesseract=PYTHON --peer pytensor_federated=PYTHON
 
-PYTHON is the interpreter of an environment with umbridge 1.2.10, tesseract-core[runtime] 1.15, or pytensor-federated
-1.0.2; what is not given is not measured. What each does is in `sin/by_NAME.py`.
+PYTHON is the interpreter of an environment of the peer's own; what is not given is not measured. They are made by
+
+    python -m venv umbridge && umbridge/bin/pip install umbridge==1.2.10
+    python -m venv tesseract && tesseract/bin/pip install "tesseract-core[runtime]==1.15"
+    python -m venv pytensor && pytensor/bin/pip install pytensor-federated==1.0.2
+
+What each does is in `sin/by_NAME.py`. The last is licensed under the AGPL: nothing of ours imports it.
 """
 
 from __future__ import annotations
