@@ -30,7 +30,8 @@ SERVED = [f"{PROGRAMS}/derivatives.py:{name}" for name in ("rosenbrock", "field"
 
 @pytest.fixture(scope="module")
 def running() -> Iterator[RunningServer]:
-    with serve([*SERVED, f"{PROGRAMS}/served.py:sleeps_deeply"]) as running:
+    settings = ServiceSettings(workers=1, grace=0.2)
+    with serve([*SERVED, f"{PROGRAMS}/served.py:sleeps_deeply"], settings) as running:
         yield running
 
 
