@@ -155,18 +155,23 @@ def own_part(share: Share) -> pb.GraphRead:
         sends, recvs = list(share.sends.values()), list(share.recvs.values())
         calls, values = dict(share.calls), dict(share.values)
         peers = sorted(share.peers)
-    results = [_nodes(promise.result()) for promise in values.values() if promise.done and promise.error is None]
-    operations = _operations([*sends, *(node for nodes in results for node in nodes)])
+    results = {path: _nodes(value.result()) for path, value in values.items() if value.done and value.error is None}
+    operations = _operations([*sends, *(node for nodes in results.values() for node in nodes)])
     part = pb.GraphRead(peers=peers)
     if share.frame is not None:
         part.calls.add(label=PROGRAM, operations=operations.get((), {}))
     for path, called in calls.items():
         part.calls.add(path=path, label=called.label, seconds=called.seconds, operations=operations.get(path, {}))
-    for ends, nodes in ((part.sends, sends), (part.recvs, recvs)):
-        for node in nodes:
-            path = _call_of(node, calls)
-            ends.add(edge=edge_to_pb(node.edge), path=path, dtype=str(node.dtype), shape=node.shape)
+    returned_by = {node: path for path, nodes in results.items() for node in nodes}
+    for send in sends:
+        _add(part.sends, send, _source(send, calls, returned_by))
+    for recv in recvs:
+        _add(part.recvs, recv, recv.frame.path)
     return part
+
+
+def _add(ends: Any, node: Send | Recv, path: Path) -> None:
+    ends.add(edge=edge_to_pb(node.edge), path=path, dtype=str(node.dtype), shape=node.shape)
 
 
 def _nodes(value: Any) -> list[Node]:
@@ -193,11 +198,16 @@ def _before(ends: Iterable[Node]) -> Iterator[Node]:
             yield node
 
 
-def _call_of(node: Send | Recv, calls: Mapping[Path, Any]) -> Path:
-    """The call that an end of an edge belongs to. A parameter belongs to none, and leaves from the call that passes
-    it."""
-    path = node.frame.path
-    return path if path in calls or not path else node.edge.path[:-1]
+def _source(send: Send, calls: Mapping[Path, Any], returned_by: Mapping[Node, Path]) -> Path:
+    """The call that a value leaves from. A variable was made in none: it leaves from the call that returned it, or from
+    the one that passes it on."""
+    if send.frame.path in calls:
+        return send.frame.path
+    (source,) = send.inputs
+    caller = send.edge.path[:-1]
+    if caller and caller[-1] < 0:  # a branch of the program
+        caller = caller[:-1]
+    return caller if source is None else returned_by.get(source, caller)
 
 
 # ---- all parts -------------------------------------------------------------------------------------------------------

@@ -17,6 +17,16 @@ from .shards import Dense, Router
 X = np.array([0.3, -1.2, 0.7])
 
 
+class Keeper:
+    """Hands out its parameter."""
+
+    def __init__(self) -> None:
+        self.b = dg.tensor(X, requires_grad=True)
+
+    def weights(self) -> dg.Tensor:
+        return self.b
+
+
 def two_layers() -> Graph:
     with memory_cluster(2) as cluster:
         a, b = cluster.place("a", Dense(1), "w0"), cluster.place("b", Dense(2), "w1")
@@ -70,6 +80,15 @@ def test_calls_that_shards_make_are_shown_under_their_callers() -> None:
             router.through(dg.tensor(X, requires_grad=True), a).wait()
             graph = ctx.graph()
     assert [(call.path, call.process) for call in graph.calls] == [((), "driver"), ((0,), "w1"), ((0, 0), "w0")]
+
+
+def test_a_parameter_that_a_call_returns_leaves_from_that_call() -> None:
+    with memory_cluster(2) as cluster:
+        a, b = cluster.place("a", Keeper(), "w0"), cluster.place("b", Dense(2), "w1")
+        with cluster.context() as ctx:
+            b.total(a.weights()).wait()
+            graph = ctx.graph()
+    assert [(edge.source, edge.target) for edge in graph.edges] == [((0,), (1,))]
 
 
 def test_the_list_names_calls_operations_and_arrays() -> None:
