@@ -42,8 +42,8 @@ def served(*, takes: Mapping[str, Any] | None = None, gives: Any = None, batchab
             which may change the last bits of results. A request never waits for others to come.
 
     Arrays are given to the function read-only; one that keeps them beyond its return must copy them. Objects, whose
-    methods may keep what they are given, get copies. Every process of the server has its own objects, and a request whose
-    process is lost is started again in another, so what a call leaves behind is not for other calls to rely on.
+    methods may keep what they are given, get copies. Every process of the server has its own objects, and a request
+    whose process is lost is started again in another: what a call leaves behind is not for other calls to rely on.
 
     Raises:
         ConfigError: a declaration is not understood.
