@@ -37,7 +37,8 @@ from .ratio import VARIABLES
 
 MODULE = "tests.benchmarks.pipeline"
 PROGRAMS = Path(__file__).parent / "programs"
-MICROBATCHES, SIZE, STAGES = 32, 2, 4
+# So many examples that a call takes about 10 ms.
+MICROBATCHES, SIZE, STAGES = 32, 4, 4
 RATE = 1e-3
 IDEAL = "alone, twice"
 IN_A_ROW, IN_ROUNDS = ("w0", "w0", "w1", "w1"), ("w0", "w1", "w0", "w1")
