@@ -69,6 +69,8 @@ class RunningJob:
                     f"job {held.name!r} is being trained here by {held.trainer.name}, since "
                     f"{time.monotonic() - held.began:.0f} s: wait for its end, or use another cluster"
                 )
+        if held is None:
+            self._shards.remove_strays()
         if held is None or held.trainer == trainer:
             reply(pb.Empty())
         else:

@@ -182,7 +182,7 @@ class Coordinator:
     def _place(self, body: pb.Place, arrays: list[Any]) -> tuple[Any, list[Any]]:
         self.running.makes(body.job, shard=body.name)
         config = decode_value(body.config, arrays)
-        return self.shards.place(body.name, body.program, config, body.seed, body.worker), []
+        return self.shards.place(body.name, body.program, config, body.seed, body.worker, fresh=bool(body.job)), []
 
     def _find(self, link: Link, body: pb.FindShard, arrays: list[Any], reply: Reply) -> None:
         found = self.shards.find(body.name)

@@ -46,10 +46,15 @@ class Shards:
 
     # ---- building ----------------------------------------------------------------------------------------------------
 
-    def place(self, shard: str, program: str, config: Mapping[str, Any], seed: int, worker: str = "") -> pb.ShardFound:
+    def place(
+        self, shard: str, program: str, config: Mapping[str, Any], seed: int, worker: str = "", fresh: bool = False
+    ) -> pb.ShardFound:
         """Builds a shard on a worker, by default on the one with the fewest. Placed in the same way again it is found,
         or, when its worker was started anew, built anew with its initial weights. One that cannot be built leaves no
         trace.
+
+        Arguments:
+            fresh: one that a coordinator before this one has placed there is not taken for it.
 
         Raises:
             ConfigError: no such worker, no such name, or another shard has it.
@@ -68,7 +73,7 @@ class Shards:
             build, begun = self._begin(placement)
         try:
             if begun:
-                self._finish(placement, build)
+                self._finish(placement, build, anew=fresh and not known)
             self._process.executor.wait(build.found, what=f"shard {shard!r} on {placement.worker}")
             return build.found.result()
         except BaseException:
@@ -172,6 +177,14 @@ class Shards:
             workers = [member.name for member in self._members.workers()]
         for worker in workers if names else ():  # all of them: some keep copies
             self._process.request(worker, pb.UnloadShards(names=names))
+
+    def remove_strays(self) -> None:
+        """Has workers let go of shards that nobody has placed here; an earlier coordinator had. Does not wait."""
+        with self._lock:
+            names = [placement.shard for placement in self._placements]
+            workers = [member.name for member in self._members.workers()]
+        for worker in workers:
+            self._process.request(worker, pb.UnloadShards(names=names, others=True))
 
     # ---- finding -----------------------------------------------------------------------------------------------------
 

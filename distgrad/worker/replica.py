@@ -35,7 +35,7 @@ class Replica(Holding):
     ) -> None:
         super().__init__(name, optimizer, version, term)
         self.owner = owner
-        self._shards = list(shards)
+        self.shards = list(shards)
         self._trainable = frozenset(trainable)
         self._parameters = _flat(shards, "parameters")
         self._buffers = _flat(shards, "buffers")
@@ -52,16 +52,13 @@ class Replica(Holding):
         self._buffers |= buffers
         self.version = version
 
-    def holds(self, shard: str) -> bool:
-        return shard in self._shards
-
     def shard(self, name: str) -> dict[str, dict[str, Any]]:
         """The state of one shard, as its owner would say it.
 
         Raises:
             ContextError: the owner has no such shard.
         """
-        if name not in self._shards:
+        if name not in self.shards:
             raise ContextError(f"{self!r} has no shard {name!r}")
         parts = {"parameters": self._parameters, "buffers": self._buffers}
         found = {
@@ -71,7 +68,7 @@ class Replica(Holding):
         return {**found, "optimizer": self.state_of(name)}
 
     def __repr__(self) -> str:
-        shards = ", ".join(self._shards) or "nothing"
+        shards = ", ".join(self.shards) or "nothing"
         return f"<Replica of {shards} on {self.owner} under {self.name} at version {self.version}>"
 
 
@@ -117,9 +114,13 @@ class Replicas:
             if version not in (replica.version, replica.prepared):
                 del self._held[optimizer, replica.owner]
 
+    def shards(self) -> set[str]:
+        """The shards of which there are copies here."""
+        return {shard for replica in self for shard in replica.shards}
+
     def forget(self, shards: Collection[str]) -> None:
         """Forgets the copies in which one of these shards is."""
-        self._held = {key: it for key, it in self._held.items() if not any(it.holds(shard) for shard in shards)}
+        self._held = {key: it for key, it in self._held.items() if not any(shard in it.shards for shard in shards)}
 
     def find(self, optimizer: str, owner: str) -> Replica:
         found = self._held.get((optimizer, owner))

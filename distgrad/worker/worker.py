@@ -120,9 +120,11 @@ class Worker:
         return _describe(hosted), []
 
     def _unload(self, body: pb.UnloadShards, arrays: list[Any]) -> tuple[Any, list[Any]]:
-        for name in body.names:
+        held = {*self.host.shards, *self.replicas.shards()}
+        names = held - set(body.names) if body.others else held & set(body.names)
+        for name in names:
             self.host.unload(name)
-        self.replicas.forget(body.names)
+        self.replicas.forget(names)
         return pb.Empty(), []
 
     def _adopt(self, body: pb.Adopt, arrays: list[Any]) -> tuple[Any, list[Any]]:

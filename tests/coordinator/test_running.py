@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import distgrad as dg
@@ -13,7 +14,7 @@ from distgrad.coordinator.client import Client
 from distgrad.errors import ConfigError, ContextError
 from distgrad.wire import pb
 
-from .cluster import PROGRAMS, Cluster, cluster, place, trained
+from .cluster import PROGRAMS, SIZES, Cluster, cluster, place, trained
 
 
 @pytest.fixture
@@ -80,6 +81,21 @@ def test_the_same_job_can_be_trained_again_with_the_same_bits(made: Cluster) -> 
     first, second = states
     assert first["parameters"]["linear.weight"].tobytes() == second["parameters"]["linear.weight"].tobytes()
     assert first["optimizer"].keys() == second["optimizer"].keys()
+
+
+def test_what_workers_hold_from_a_coordinator_before_is_no_part_of_a_job(made: Cluster) -> None:
+    trainer = train(made, steps=0)
+    expected = trainer.read_state("a")
+    made.leave(trainer)
+    made.client("meanwhile").begin_job("none", 1)
+    made.leave(made._clients[-1])
+    for name in ("a", "stray"):
+        host = made.workers["w0"].host
+        host.load(name, "parts.py:Layer", SIZES, 0)
+        host.load_state(name, {"parameters": {"linear.weight": np.zeros((2, 3)), "linear.bias": np.ones(2)}})
+    found = train(made, steps=0).read_state("a")
+    assert list(made.workers["w0"].host.shards) == ["a"]
+    assert found["parameters"]["linear.bias"].tobytes() == expected["parameters"]["linear.bias"].tobytes()
 
 
 def test_a_second_job_is_refused_while_one_runs(made: Cluster) -> None:

@@ -386,10 +386,12 @@ class LoadShard(_message.Message):
     def __init__(self, name: _Optional[str] = ..., program: _Optional[str] = ..., config: _Optional[_Union[_tensor_pb2.Value, _Mapping]] = ..., seed: _Optional[int] = ..., anew: bool = ...) -> None: ...
 
 class UnloadShards(_message.Message):
-    __slots__ = ("names",)
+    __slots__ = ("names", "others")
     NAMES_FIELD_NUMBER: _ClassVar[int]
+    OTHERS_FIELD_NUMBER: _ClassVar[int]
     names: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, names: _Optional[_Iterable[str]] = ...) -> None: ...
+    others: bool
+    def __init__(self, names: _Optional[_Iterable[str]] = ..., others: bool = ...) -> None: ...
 
 class ShardLoaded(_message.Message):
     __slots__ = ("parameters", "methods")
