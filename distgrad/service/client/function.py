@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from distgrad.errors import GradientError
+from distgrad.errors import ConfigError, GradientError
 
 from .in_tape import call_on_tape, holds_tensors
 from .point import Linearization, Point, Signature, Wrt
@@ -139,12 +140,14 @@ class RemoteFunction:
 
     def as_jax(self) -> Callable[..., Any]:
         """The function for JAX arrays: under jit, vmap, grad, jacfwd and jacrev, to second order. See `in_jax`."""
+        _require("jax", "as_jax")
         from .in_jax import as_jax
 
         return as_jax(self)
 
     def as_torch(self) -> Callable[..., Any]:
         """The function for torch tensors, differentiable twice. See `in_torch`."""
+        _require("torch", "as_torch")
         from .in_torch import as_torch
 
         return as_torch(self)
@@ -170,3 +173,9 @@ class RemoteFunction:
 
     def __repr__(self) -> str:
         return f"<RemoteFunction {self.name} at {self._client.address}>"
+
+
+def _require(package: str, method: str) -> None:
+    """Raises ConfigError when a package is not installed."""
+    if importlib.util.find_spec(package) is None:
+        raise ConfigError(f"{method}() needs {package}, which is not installed: pip install {package}")

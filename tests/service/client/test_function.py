@@ -154,3 +154,12 @@ def test_methods_know_their_names(service: Client) -> None:
     assert f.vjp_async.__qualname__ == "RemoteFunction.vjp_async"
     assert "cotangent" in (f.at(X).vjp.__doc__ or "")
     assert repr(f) == f"<RemoteFunction sin at {service.address}>"
+
+
+@pytest.mark.parametrize("package", ["jax", "torch"])
+def test_a_framework_that_is_not_installed_is_named(
+    service: Client, package: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=f"needs {package}, which is not installed: pip install {package}"):
+        getattr(service["sin"], f"as_{package}")()
