@@ -117,6 +117,16 @@ def test_replicas_move_on_by_as_many_workers_as_each_has(
     assert twin_places(made, made.shards[0]) == expected
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(24))
+def test_no_schedule_placement_or_order_of_messages_changes_a_bit_of_replicas(
+    replicated: Run, tmp_path: Path, seed: int
+) -> None:
+    changes = [f"pipeline.schedule={list(SCHEDULES)[seed % 4]}", "replicas=2", f"shard.noise.recompute={seed % 3 == 0}"]
+    run = Run(job(tmp_path, *(change.lower() for change in changes), workers=1 + seed % 5), seed=seed)
+    assert run.state == replicated.state
+
+
 # ---- memory ----------------------------------------------------------------------------------------------------------
 
 
