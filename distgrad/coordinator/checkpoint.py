@@ -139,6 +139,16 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     return Checkpoint(manifest["job"], manifest["version"], manifest["seed"], shards, manifest["extra"])
 
 
+def saved_with(path: str | os.PathLike[str]) -> Mapping[str, Any]:
+    """The extra data of the checkpoint at `path`, of which only the manifest is looked at.
+
+    Raises:
+        CheckpointError: the manifest is missing or damaged.
+    """
+    extra: Mapping[str, Any] = _read_manifest(Path(path))["extra"]
+    return extra
+
+
 def latest_checkpoint(directory: str | os.PathLike[str]) -> Path | None:
     """The newest complete checkpoint under `directory`, or None.
 

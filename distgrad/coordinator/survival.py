@@ -46,12 +46,14 @@ class Survival:
 
     def note(self, error: DistgradError) -> None:
         """Counts a failure. Raises `error` again when no loss of a process explains it, or there were too many."""
-        of_a_loss = isinstance(error, LinkError | ContextClosed) or bool(self._alive - self._living())
+        lost = self._alive - self._living()
+        of_a_loss = bool(lost) or isinstance(error, LinkError | ContextClosed)
         if isinstance(error, RemoteError):
             of_a_loss = of_a_loss or error.original in _OF_LOSSES
         if not of_a_loss:
             raise error
-        self._reason = str(error)
+        self._alive -= lost  # another error must have another cause
+        self._reason = self._reasons(lost) or str(error)
         whole = "\n".join([self._reason, *self._waits()])
         if self._failures >= self._job.recovery.max_failures:
             if isinstance(error, LinkError):
@@ -102,6 +104,11 @@ class Survival:
         caller = self._client.process.caller
         waits, caller.waits_at_loss = caller.waits_at_loss, []
         return [f"when it was lost, {'; '.join(waits)}"] if waits else []
+
+    def _reasons(self, lost: frozenset[int]) -> str:
+        """Why these incarnations were lost, as far as it is known who they were."""
+        members = list(self._client.membership.members.values())
+        return "; ".join(f"{it.name} is lost: {it.reason}" for it in members if it.incarnation in lost and it.reason)
 
     def _living(self) -> frozenset[int]:
         """The incarnations of the workers that are alive."""

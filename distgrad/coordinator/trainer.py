@@ -14,7 +14,7 @@ from distgrad.errors import ConfigError, DistgradError
 from distgrad.worker.twins import twin
 
 from .batches import Batches, open_batches
-from .checkpoint import latest_checkpoint, read_checkpoint
+from .checkpoint import latest_checkpoint, saved_with
 from .client import Client, PlacedShard
 from .companions import Companions
 from .evaluation import Evaluation, Measured
@@ -249,7 +249,7 @@ class Trainer:
         saved = 0
         if newest is not None:
             self._checkpoint = str(newest)
-            extra = read_checkpoint(newest).extra["user"]
+            extra = saved_with(newest)["user"]
             saved = int(extra["step"])
             feed.learn(saved, extra["data"])
         feed.go_to(taken)

@@ -108,10 +108,10 @@ def test_without_failures_to_spare_a_killed_worker_is_named_and_resuming_ends_at
     os.kill(pid, signal.SIGKILL)
     _, errors = killed.end()
     assert killed.process.returncode == 1
-    assert errors == (
-        f"error: worker w1 is lost: process {pid} was killed by signal 9 (SIGKILL)\n"
-        f"the newest checkpoint is {killed.directory / 'step-00000004'}: continue with --resume\n"
-    )
+    # In between it may say who waited for whom.
+    assert errors.startswith(f"error: worker w1 is lost: process {pid} was killed by signal 9 (SIGKILL)\n")
+    newest = killed.directory / "step-00000004"
+    assert errors.endswith(f"\nthe newest checkpoint is {newest}: continue with --resume\n")
     assert killed.left_behind == []
     resumed = start("--json", "--resume")
     assert resumed.until("resumed")["step"] == 4
