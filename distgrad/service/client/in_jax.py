@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,10 @@ from .flat import DERIVATIVE, IS_LIKE, LINEAR_IN, Arrays, FlatFunction, Product
 
 if TYPE_CHECKING:
     from .function import RemoteFunction
+
+
+# Points of a batch that are asked for at a time.
+AT_A_TIME = 8
 
 
 def as_jax(function: RemoteFunction) -> Callable[..., Any]:
@@ -90,6 +95,8 @@ def _call(*given: Any, flat: FlatFunction, product: Product, shapes: _Shapes, ba
     results = _results(flat, product, shapes, batch, given)
 
     def on_host(*arrays: Any) -> list[Array]:
+        if 0 in batch:
+            return [np.zeros(r.shape, r.dtype) for r in results]
         found = _batched(flat, product, shapes, batch, [np.asarray(array) for array in arrays])
         return [np.asarray(y, r.dtype).reshape(r.shape) for y, r in zip(found, results, strict=True)]
 
@@ -103,18 +110,30 @@ def _batched(
     operands, *linear = _groups(flat, product, shapes, given)
     axes = range(len(batch))
     many_points = [any(x.shape[axis] > 1 for x in operands) for axis in axes]
-    found: dict[tuple[int, ...], list[Array]] = {}
-    for point in itertools.product(*(range(batch[k]) if many_points[k] else (0,) for k in axes)):
-        here = [point if many_points[k] else None for k in axes]
-        indices = list(itertools.product(*((point[k],) if here[k] else range(batch[k]) for k in axes)))
-        vectors = [[[_at(x, index) for x in group] for group in linear] for index in indices]
+
+    def at(point: tuple[int, ...]) -> dict[tuple[int, ...], list[Array]]:
+        indices = list(itertools.product(*((point[k],) if many_points[k] else range(batch[k]) for k in axes)))
         vectors = [
-            [_conjugated(kind, group) for kind, group in zip(LINEAR_IN[product], v, strict=True)] for v in vectors
+            [
+                _conjugated(kind, [_at(x, index) for x in group])
+                for kind, group in zip(LINEAR_IN[product], linear, strict=True)
+            ]
+            for index in indices
         ]
         answers = flat.many(product, [_at(x, point) for x in operands], vectors)
-        found.update(zip(indices, (_conjugated(IS_LIKE[product], a, result=True) for a in answers), strict=True))
+        conjugated = (_conjugated(IS_LIKE[product], answer, result=True) for answer in answers)
+        return dict(zip(indices, conjugated, strict=True))
+
+    points = list(itertools.product(*(range(batch[k]) if many_points[k] else (0,) for k in axes)))
+    found: dict[tuple[int, ...], list[Array]] = {}
+    if len(points) == 1:
+        found = at(points[0])
+    else:
+        with ThreadPoolExecutor(min(len(points), AT_A_TIME)) as pool:
+            for answers in pool.map(at, points):
+                found |= answers
     order = list(itertools.product(*map(range, batch)))
-    return [np.stack([found[index][k] for index in order]) for k in range(len(found[order[0]]))] if order else []
+    return [np.stack([found[index][k] for index in order]) for k in range(len(found[order[0]]))]
 
 
 def _at(array: Array, index: tuple[int, ...]) -> Array:

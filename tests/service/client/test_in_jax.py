@@ -99,3 +99,10 @@ def test_third_derivatives_are_refused(remote: Client) -> None:
     f = remote["rosenbrock"].as_jax()
     with pytest.raises(GradientError, match="third derivatives of rosenbrock were asked for"):
         jax.grad(lambda t: jax.hessian(f)(t * X)[0, 0])(1.0)
+
+
+@pytest.mark.parametrize("size", [0, 1, 20])
+def test_a_batch_may_have_any_size(remote: Client, size: int) -> None:
+    points = np.linspace(0.1, 2, 3 * size).reshape(size, 3)
+    found = jax.vmap(jax.grad(remote["rosenbrock"].as_jax()))(points)
+    assert np.allclose(found, jax.vmap(jax.grad(rosenbrock))(points))
