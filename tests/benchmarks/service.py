@@ -173,6 +173,8 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--clients", type=int, action="append", default=None)
     options = parser.parse_args()
+    # Servers and clients end with this process, also when it is told to.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     contestants = [
         Contestant("distgrad", "distgrad", sys.executable),
         Contestant("distgrad over gRPC", "distgrad", sys.executable, "ask-grpc"),
