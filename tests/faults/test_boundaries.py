@@ -70,8 +70,8 @@ def test_a_kill_at_every_boundary_changes_no_bit(
     assert len(shards(run, STEPS)) == 3
     log = (run.directory / "logs" / "coordinator.log").read_text()
     assert "came out differently" not in log  # steps taken again, as the journal says of them
-    if replicate:
-        assert not [event for event in events if event["event"] == "recovered" and event["checkpoint"]]
+    if replicate:  # but for once, when an owner and its buddy are lost together
+        assert sum(1 for event in events if event["event"] == "recovered" and event["checkpoint"]) <= 1
     assert run.left_behind == []
 
 
