@@ -43,7 +43,11 @@ _MORE = [bytes([n | 0x80]) for n in range(0x80)]
 
 def varint(number: int) -> bytes:
     """A number as protobuf writes it."""
-    return _LAST[number] if number < 0x80 else _MORE[number & 0x7F] + varint(number >> 7)
+    if number < 0x80:
+        return _LAST[number]
+    if number < 0x4000:
+        return _MORE[number & 0x7F] + _LAST[number >> 7]
+    return _MORE[number & 0x7F] + varint(number >> 7)
 
 
 def tag(field: int) -> bytes:
