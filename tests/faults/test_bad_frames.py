@@ -111,7 +111,7 @@ def test_a_process_survives_strangers(target: Target, sent: list[bytes], role: i
 
 
 @pytest.mark.slow
-@settings(max_examples=1_500)
+@settings(max_examples=800)
 @strangers
 def test_a_process_survives_very_many_strangers(target: Target, sent: list[bytes], role: int, renumbered: bool) -> None:
     check(target, sent, role, renumbered)

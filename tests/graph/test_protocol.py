@@ -195,15 +195,15 @@ def test_all_graphs_of_three_values(offset: int) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_an_abort_at_any_moment_on_all_graphs_of_three_values_reaches_everybody() -> None:
-    explore(distinct(graphs(3, FAST, most=3)), slice(0, None), aborts=True)
+def test_an_abort_at_any_moment_on_graphs_of_three_values_reaches_everybody() -> None:
+    explore(distinct(graphs(3, FAST, most=3)), slice(0, None, 3), aborts=True)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("values", [5, 6, 7])
 def test_many_graphs_of_more_values_with_six_crossing_edges(values: int) -> None:
-    draw(values, 250)
+    draw(values, 100)
 
 
 @pytest.mark.slow
