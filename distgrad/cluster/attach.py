@@ -137,11 +137,16 @@ class Attached:
         """Ends the run with an error found elsewhere. May be called from any thread."""
         self._heard.put(error)
 
-    def follow(self, listening: Callable[[str], None] = lambda address: None) -> None:
+    def follow(
+        self,
+        listening: Callable[[str], None] = lambda address: None,
+        lost: Callable[[str], None] = lambda worker: None,
+    ) -> None:
         """Returns when the training is done, and its process has ended.
 
         Arguments:
             listening: called with the address at which the process listens, if it coordinates.
+            lost: called with the name of a worker that was lost, whose process may still be there.
         """
         done = False
         while True:
@@ -170,8 +175,10 @@ class Attached:
                 case "failure":
                     self._failures = event["failures"]
                     self._report(event)
-                case "alive" | "lost":
-                    pass  # for those who start lost processes anew
+                case "alive":
+                    pass
+                case "lost":
+                    lost(event["worker"])
                 case kind:
                     if kind == "ready":
                         self._places[event["member"]] = f"process {event['process']} at {event['address']}"

@@ -130,7 +130,7 @@ def train_on_ray(
             workers.start(coordinator, links, job.limits.call_depth)
             threading.Thread(target=_watch, args=[workers, run], name="distgrad-ray", daemon=True).start()
 
-        run.follow(start_workers)
+        run.follow(start_workers, workers.end_lost)
 
 
 def _watch(workers: RayWorkers, run: Attached) -> None:

@@ -229,6 +229,10 @@ class RayWorkers:
                 raise Timeout(f"{', '.join(asked.values())} did not start on Ray within {timeout:g} s")
         return places
 
+    def end_lost(self, name: str) -> None:
+        """Has Ray end a worker that was declared lost, if it is still there, stopped or stuck, and start it anew."""
+        ray.kill(self._actors[name], no_restart=False)
+
     def close(self) -> None:
         """Ends the workers, and Ray if it was started or joined here. Harmless when repeated."""
         self._closing.set()
