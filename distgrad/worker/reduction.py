@@ -32,6 +32,14 @@ class _Key(NamedTuple):
     complete: bool
 
 
+class _Asked(NamedTuple):
+    """Gradients of some parameters that were asked for, and the promise of them."""
+
+    key: _Key
+    names: Sequence[str]
+    promise: Promise[Any]
+
+
 class _Own(NamedTuple):
     """A shard of this worker: the names of its parameters, and the gradients of those that have some."""
 
@@ -89,22 +97,21 @@ class Reductions:
         with self._lock:
             return self._sums.setdefault(key, Promise())
 
-    def ask(self, worker: str, key: _Key, names: Sequence[str]) -> Promise[Any]:
-        """The gradients of some parameters of a twin."""
+    def ask(self, worker: str, key: _Key, names: Sequence[str]) -> _Asked:
+        """Asks the owner of a twin for the gradients of some of its parameters."""
         if worker == self._process.name:
-            return self.promise(key)
+            return _Asked(key, names, self.promise(key))
         request = pb.ReadSum(**key._asdict(), parameters=names)
-        return self._process.request(worker, request)
+        return _Asked(key, names, self._process.request(worker, request))
 
-    def take(self, promise: Promise[Any], key: _Key) -> Gradients:
-        """What `ask` has promised, once it has come."""
-        self._process.executor.wait(promise, what=f"the gradients of {key.shard}")
-        found = promise.result()
-        if isinstance(found, dict):
-            return found
-        reply, arrays = found
-        gradients: Gradients = decode_value(reply.gradients, arrays)
-        return gradients
+    def take(self, asked: _Asked) -> Gradients:
+        """The gradients that were asked for, once they have come."""
+        self._process.executor.wait(asked.promise, what=f"the gradients of {asked.key.shard}")
+        found = asked.promise.result()
+        if not isinstance(found, dict):  # it has travelled
+            reply, arrays = found
+            found = decode_value(reply.gradients, arrays)
+        return {name: found[name] for name in asked.names if name in found}
 
     def answer(self, link: Link, body: pb.ReadSum, arrays: list[Any], reply: Reply) -> None:
         """Another owner asks."""
@@ -153,34 +160,29 @@ class _Attempt:
         totals: dict[str, Any] = {}
         wholes = {shard: self._ask_totals(family, shard) for family, _, shard in self._mine()}
         for shard, asked in wholes.items():
-            for promise, key, names in asked:
-                found = self._reductions.take(promise, key)
-                totals |= {f"{shard}/{name}": found[name] for name in names if name in found}
+            for one in asked:
+                totals |= {f"{shard}/{name}": total for name, total in self._reductions.take(one).items()}
         return totals
 
     def _dealt(self, family: Sequence[Any], number: int, shard: str) -> list[str]:
         """The parameters that a twin adds up."""
         return sorted(self._own[shard].names)[number :: len(family)]
 
-    def _ask(self, family: list[tuple[str, str]], names: list[str]) -> list[Any]:
-        keys = [(worker, self._key(shard, False)) for shard, worker in family]
-        return [(self._reductions.ask(worker, key, names), key, names) for worker, key in keys]
+    def _ask(self, family: list[tuple[str, str]], names: list[str]) -> list[_Asked]:
+        return [self._reductions.ask(worker, self._key(shard, False), names) for shard, worker in family]
 
-    def _ask_totals(self, family: list[tuple[str, str]], shard: str) -> list[Any]:
-        asked = []
-        for number, (other, worker) in enumerate(family):
-            names, key = self._dealt(family, number, shard), self._key(other, True)
-            asked.append((self._reductions.ask(worker, key, names), key, names))
-        return asked
+    def _ask_totals(self, family: list[tuple[str, str]], shard: str) -> list[_Asked]:
+        return [
+            self._reductions.ask(worker, self._key(other, True), self._dealt(family, number, shard))
+            for number, (other, worker) in enumerate(family)
+        ]
 
-    def _sum(self, asked: list[Any]) -> Gradients:
+    def _sum(self, asked: Sequence[_Asked]) -> Gradients:
         """The sums over the twins, in the order of their numbers."""
         total: Gradients = {}
-        for promise, key, names in asked:
-            found = self._reductions.take(promise, key)
-            for name in names:
-                if name in found:
-                    total[name] = total[name] + found[name] if name in total else found[name]
+        for one in asked:
+            for name, gradient in self._reductions.take(one).items():
+                total[name] = total[name] + gradient if name in total else gradient
         return total
 
 
