@@ -9,10 +9,12 @@ import re
 import shlex
 import shutil
 import signal
+import socket
 import stat
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -176,6 +178,13 @@ wait
 }
 
 
+def free_port(ports: range) -> int:
+    for port in ports:
+        with suppress(OSError), socket.create_server(("", port)):
+            return port
+    raise AssertionError(f"no port of {ports} is free")
+
+
 @pytest.mark.slow
 def test_the_batch_script_trains_a_job_under_stand_ins_for_slurm(tmp_path: Path) -> None:
     for name in ("deploy", "workers"):
@@ -191,6 +200,7 @@ def test_the_batch_script_trains_a_job_under_stand_ins_for_slurm(tmp_path: Path)
         "PYTHONPATH": str(ROOT),
         "SLURM_JOB_NODELIST": "127.0.0.1",
         "SLURM_NTASKS": "2",
+        "SLURM_JOB_ID": str(free_port(range(7400, 8400)) - 7400),
     }
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
