@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import distgrad as dg
+from distgrad.service.grpc_door import SERVICE
+from distgrad.transport.grpc_health import is_serving
+from distgrad.transport.settings import TransportSettings
 
 from .turns import answer
 
@@ -25,6 +29,9 @@ def serve(port: int) -> None:
 
 
 def ask(port: int, local: bool) -> None:
+    # It listens before its processes are ready.
+    while not is_serving(f"localhost:{port}", TransportSettings(), SERVICE, 30.0):
+        time.sleep(0.1)
     with dg.client(f"localhost:{port}", local=local) as service:
         f = service["sine"]
         answer(lambda x, v: f.vjp(x, v))
