@@ -19,7 +19,12 @@ import distgrad as dg
 from distgrad.errors import ConfigError, Timeout, WorkerLost
 from tests.processes import DEADLINE, eventually, with_environment
 
-pytestmark = [pytest.mark.slow, pytest.mark.ray]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.ray,
+    # Ray starts its nodes by fork and exec; JAX, when other tests of this process have used it, warns of every fork.
+    pytest.mark.filterwarnings(r"ignore:os\.fork\(\) was called:RuntimeWarning"),
+]
 
 ray = pytest.importorskip("ray")
 
