@@ -125,16 +125,12 @@ class Module:
         return self._training and not _evaluating.get()
 
     def train(self, training: bool = True) -> Module:
-        """Puts this module and all below into training mode (dropout active, running statistics updated). Returns
-        itself.
+        """Puts this module and all below into training mode (dropout active, running statistics updated), or, with
+        `train(False)`, into evaluation mode. Returns itself.
         """
         for module in self.modules():
             module._training = training
         return self
-
-    def eval(self) -> Module:
-        """Puts this module and all below into evaluation mode. Returns itself."""
-        return self.train(False)
 
     def zero_grad(self) -> None:
         """Forgets the gradients that local backward passes accumulated."""

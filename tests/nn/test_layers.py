@@ -118,7 +118,7 @@ def test_batch_norm_follows_the_batches_and_uses_the_running_statistics_in_evalu
     np.testing.assert_allclose(ours.running_var.data, theirs.running_var.numpy(), rtol=1e-12)
     x = rng.standard_normal((4, 3, 2))
     before = ours.running_mean.data
-    np.testing.assert_allclose(ours.eval()(x).data, theirs.eval()(torch.tensor(x)).detach().numpy(), rtol=1e-10)
+    np.testing.assert_allclose(ours.train(False)(x).data, theirs.eval()(torch.tensor(x)).detach().numpy(), rtol=1e-10)
     assert ours.running_mean.data is before
 
 
@@ -188,7 +188,7 @@ def test_dropout_keeps_the_mean_and_can_be_drawn_again() -> None:
     assert set(np.unique(first)) == {np.float32(0), np.float32(1 / 0.75)}
     assert first.mean() == pytest.approx(1, abs=0.02)
     assert np.array_equal(layer(x, key=9).data, layer(x, key=9).data)
-    assert layer.eval()(x) is x
+    assert layer.train(False)(x) is x
 
 
 def test_the_gradient_of_dropout_goes_where_the_value_went() -> None:

@@ -81,13 +81,13 @@ def test_state_that_does_not_fit_is_refused_whole_and_every_reason_named() -> No
 def test_training_mode_reaches_all_modules_below() -> None:
     module = Tied()
     assert all(m.training for m in module.modules())
-    assert module.eval() is module
+    assert module.train(False) is module
     assert not any(m.training for m in module.modules())
     assert all(m.training for m in module.train().modules())
 
 
 def test_evaluating_holds_within_its_block_and_in_no_other_thread() -> None:
-    module = nn.Dropout(0.5).eval()
+    module = nn.Dropout(0.5).train(False)
     other, elsewhere = nn.Dropout(0.5), []
     with nn.evaluating():
         assert not other.training
