@@ -55,6 +55,19 @@ def test_a_run_shows_the_job_its_course_and_how_it_ended(complete: Run) -> None:
     assert all(unit in last for unit in ("%", " s,", "steps/s", "MB sent by workers", "step-00000012"))
 
 
+WIDE = ("shard.stem.config.outputs=512", "shard.middle.config.inputs=512", "data.config.batch=64", "steps=4")
+
+
+def test_a_job_with_lossy_links_sends_fewer_bytes(start: Start) -> None:
+    sent = []
+    for lossy in ("", "int8"):
+        wide = [option for value in (*WIDE, f'cluster.lossy_values="{lossy}"') for option in ("--set", value)]
+        run = start("--json", *wide, folder=lossy or "exact")
+        sent.append(run.until("done")["bytes_sent"])
+        run.end()
+    assert 0 < sent[1] < 0.8 * sent[0]  # the gradients are exact in both
+
+
 @pytest.mark.slow
 def test_quiet_prints_the_last_line_only(start: Start) -> None:
     out, _ = start("--quiet", *ALONE, "--set", "steps=1").end()
