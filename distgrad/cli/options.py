@@ -28,7 +28,7 @@ _LINKS = (
     click.option(
         "--token-file",
         type=FILE,
-        envvar="DISTGRAD_TOKENFILE",
+        envvar="DISTGRAD_TOKEN_FILE",
         help="File with the cluster's token.  [default: the token in DISTGRAD_TOKEN]",
     ),
     click.option(
@@ -116,7 +116,7 @@ _SERVICE = (
     click.option(
         "--token-file",
         type=FILE,
-        envvar="DISTGRAD_TOKENFILE",
+        envvar="DISTGRAD_TOKEN_FILE",
         help="File with a token of the service.  [default: the token in DISTGRAD_TOKEN]",
     ),
     click.option("--tls-ca", type=FILE, envvar="DISTGRAD_TLS_CA", help="Certificates that vouch for it, in PEM."),

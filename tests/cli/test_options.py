@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import click
@@ -10,6 +11,9 @@ from click.testing import CliRunner
 
 from distgrad.cli.options import link_options
 from distgrad.transport.settings import Lossy, TransportSettings
+
+TOP = Path(__file__).parents[2]
+BINARY = {".pyc"}
 
 
 @pytest.mark.parametrize(
@@ -40,7 +44,9 @@ def test_links_are_as_options_or_the_environment_say(
 
     token = tmp_path / "token"
     token.write_text("let me in\n")
-    result = CliRunner().invoke(command, ["--token-file", str(token), *options], env=environment)
+    named = {"DISTGRAD_TOKEN_FILE": str(token)} if environment else {}
+    given = [] if environment else ["--token-file", str(token)]
+    result = CliRunner().invoke(command, [*given, *options], env=environment | named)
     assert result.exit_code == 0, result.output
     lossy = Lossy(values="fp16", gradients="int8")
     assert found == [TransportSettings(cluster="mine", token="let me in", insecure=True, lossy=lossy)]
@@ -55,3 +61,12 @@ def test_an_unknown_encoding_is_refused_with_those_there_are() -> None:
     result = CliRunner().invoke(command, ["--lossy-values", "zip"])
     assert result.exit_code == 2
     assert "'bf16', 'fp16', 'int8'" in result.output
+
+
+def test_every_variable_that_recipes_set_is_read() -> None:
+    def variables(*folders: str) -> set[str]:
+        files = [path for folder in folders for path in (TOP / folder).rglob("*") if path.suffix not in BINARY]
+        texts = [path.read_text(encoding="utf-8") for path in files if path.is_file()]
+        return {name for text in texts for name in re.findall(r"\bDISTGRAD_[A-Z_]+[A-Z]", text)}
+
+    assert variables("deploy") - variables("distgrad/cli", "distgrad/cluster") == set()
