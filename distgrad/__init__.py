@@ -36,8 +36,8 @@ LAZY: dict[str, str] = {
     "RayCluster": "distgrad.cluster.ray:RayCluster",
     "connect": "distgrad.cluster.connect:connect",
     "deadline": "distgrad.graph.deadlines:deadline",
-    "Job": "distgrad.coordinator.job:Job",
-    "Trainer": "distgrad.coordinator.trainer:Trainer",
+    "Job": "distgrad.coordinator.training.job:Job",
+    "Trainer": "distgrad.coordinator.training.trainer:Trainer",
     "client": "distgrad.service.client:client",
     "Lossy": "distgrad.transport.settings:Lossy",
 }
@@ -99,8 +99,8 @@ if TYPE_CHECKING:
     from distgrad.cluster.connect import connect as connect
     from distgrad.cluster.local import LocalCluster as LocalCluster
     from distgrad.cluster.ray import RayCluster as RayCluster
-    from distgrad.coordinator.job import Job as Job
-    from distgrad.coordinator.trainer import Trainer as Trainer
+    from distgrad.coordinator.training.job import Job as Job
+    from distgrad.coordinator.training.trainer import Trainer as Trainer
     from distgrad.graph.deadlines import deadline as deadline
     from distgrad.service.block import serve as serve
     from distgrad.service.client import client as client

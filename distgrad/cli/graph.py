@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from distgrad.cluster.rehearse import graph_of
-from distgrad.coordinator.job import open_job
+from distgrad.coordinator.training.job import open_job
 
 
 @click.command()

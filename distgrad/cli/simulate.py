@@ -7,8 +7,8 @@ from pathlib import Path
 import click
 
 from distgrad.cluster.rehearse import rehearsal
-from distgrad.coordinator.job import open_job
-from distgrad.coordinator.predict import predictions
+from distgrad.coordinator.training.job import open_job
+from distgrad.coordinator.training.predict import predictions
 from distgrad.show.schedules import measured_text, predictions_text
 
 

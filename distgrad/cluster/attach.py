@@ -14,7 +14,7 @@ from typing import Any
 
 from distgrad.coordinator.checkpoint import remove_leftovers
 from distgrad.coordinator.child import TrainingOrders
-from distgrad.coordinator.job import Job, describe, open_job
+from distgrad.coordinator.training.job import Job, describe, open_job
 from distgrad.errors import DistgradError, WorkerLost
 from distgrad.transport.settings import TransportSettings
 from distgrad.worker.child import failure

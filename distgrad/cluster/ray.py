@@ -10,8 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from distgrad.coordinator.client import Client
-from distgrad.coordinator.job import open_job
 from distgrad.coordinator.server import Coordinator
+from distgrad.coordinator.training.job import open_job
 from distgrad.errors import DistgradError
 from distgrad.transport.settings import TLS, TransportSettings
 from distgrad.worker.member import COORDINATOR

@@ -7,11 +7,11 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from distgrad.coordinator.batches import open_batches
-from distgrad.coordinator.job import Job
-from distgrad.coordinator.predict import Rehearsal
-from distgrad.coordinator.stages import run_stages
-from distgrad.coordinator.trainer import place_shards
+from distgrad.coordinator.training.batches import open_batches
+from distgrad.coordinator.training.job import Job
+from distgrad.coordinator.training.predict import Rehearsal
+from distgrad.coordinator.training.stages import run_stages
+from distgrad.coordinator.training.trainer import place_shards
 from distgrad.graph.stitched import Graph
 
 from .local import LocalCluster

@@ -14,13 +14,12 @@ from distgrad.errors import ConfigError
 from distgrad.transport.interfaces import Identity
 from distgrad.worker.child import Orders, Parent
 
-from .assignment import on_members
 from .checkpoint import latest_checkpoint, remove_checkpoints
 from .client import Client
-from .job import Job, open_job
 from .membership import Member
 from .server import Coordinator
-from .trainer import Trainer
+from .training.job import Job, on_members, open_job
+from .training.trainer import Trainer
 
 # Seconds between two signs of life.
 BEAT = 0.5

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from distgrad.coordinator.predict import Measured, Prediction
+from distgrad.coordinator.training.predict import Measured, Prediction
 
 
 def measured_text(measured: Measured) -> str:

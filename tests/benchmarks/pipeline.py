@@ -26,11 +26,11 @@ from pathlib import Path
 import numpy as np
 
 import distgrad as dg
-from distgrad.coordinator.batches import Microbatch
-from distgrad.coordinator.job import Job
-from distgrad.coordinator.schedule import SCHEDULES
-from distgrad.coordinator.step import Steps
-from distgrad.coordinator.trainer import place_shards
+from distgrad.coordinator.training.batches import Microbatch
+from distgrad.coordinator.training.job import Job
+from distgrad.coordinator.training.schedule import SCHEDULES
+from distgrad.coordinator.training.step import Steps
+from distgrad.coordinator.training.trainer import place_shards
 
 from .machine import spent, spent_by_all
 from .programs.pipeline import TOKENS, WIDTH, Block

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import click
 
-from distgrad.coordinator.job import open_job
+from distgrad.coordinator.training.job import open_job
 from tests.cluster.hosts import hosts
 
 ROOT = Path(__file__).parents[2]

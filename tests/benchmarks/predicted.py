@@ -16,10 +16,10 @@ from pathlib import Path
 import numpy as np
 
 import distgrad as dg
-from distgrad.coordinator.batches import Microbatch
-from distgrad.coordinator.job import Job
-from distgrad.coordinator.predict import Rehearsal, predictions
-from distgrad.coordinator.trainer import place_shards
+from distgrad.coordinator.training.batches import Microbatch
+from distgrad.coordinator.training.job import Job
+from distgrad.coordinator.training.predict import Rehearsal, predictions
+from distgrad.coordinator.training.trainer import place_shards
 from distgrad.show.schedules import measured_text, predictions_text
 
 PROGRAMS = Path(__file__).parent / "programs"

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from distgrad.coordinator.job import Job, describe
+from distgrad.coordinator.training.job import Job, describe
 from tests.processes import DEADLINE
 
 JOBS = Path(__file__).parents[2] / "deploy" / "jobs"

@@ -11,8 +11,8 @@ import pytest
 
 import distgrad as dg
 from distgrad.autograd.rows import Rows
-from distgrad.coordinator.job import Job
-from distgrad.coordinator.trainer import Trainer
+from distgrad.coordinator.training.job import Job
+from distgrad.coordinator.training.trainer import Trainer
 from distgrad.worker.programs import Programs
 from tests.coordinator.cluster import cluster
 

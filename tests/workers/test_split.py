@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from distgrad.coordinator.client import Client, PlacedShard
-from distgrad.coordinator.job import Job
-from distgrad.coordinator.trainer import Trainer
+from distgrad.coordinator.training.job import Job
+from distgrad.coordinator.training.trainer import Trainer
 from distgrad.errors import DistgradError, PermissionDenied
 from distgrad.worker.programs import Programs
 from tests.coordinator.cluster import cluster

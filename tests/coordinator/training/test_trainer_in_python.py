@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import distgrad as dg
-from distgrad.coordinator.metrics import read_metrics
+from distgrad.coordinator.training.metrics import read_metrics
 from distgrad.errors import ConfigError
 from tests.coordinator.cluster import PROGRAMS, cluster
 

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from distgrad.coordinator.client import Client
-from distgrad.coordinator.survival import Survival
+from distgrad.coordinator.training.survival import Survival
 from distgrad.errors import RemoteError, Timeout, WorkerLost
 from tests.coordinator.cluster import Cluster
-from tests.coordinator.test_trainer import Run, job
+from tests.coordinator.training.test_trainer import Run, job
 
 Events = list[dict[str, Any]]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from distgrad.coordinator.metrics import MetricsFile, StepMetrics, read_metrics
+from distgrad.coordinator.training.metrics import MetricsFile, StepMetrics, read_metrics
 from distgrad.errors import ConfigError
 
 

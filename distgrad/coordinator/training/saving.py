@@ -9,8 +9,8 @@ from typing import Any
 from distgrad.errors import DistgradError, LinkError
 from distgrad.graph.waiting import Promise
 
-from .checkpoint import prune
-from .client import Client
+from ..checkpoint import prune
+from ..client import Client
 from .specs import CheckpointSpec
 
 _log = logging.getLogger(__name__)

@@ -22,8 +22,8 @@ from typing import Any
 from distgrad.errors import Timeout, WorkerLost
 from distgrad.worker.child import Orders, Parent, failure
 
+from ..client import Client
 from .batches import open_batches
-from .client import Client
 from .job import Job
 from .step import Steps
 
@@ -111,7 +111,7 @@ class Companions:
             thread.join()
 
     def _start(self, orders: TrainerOrders) -> None:
-        command = [sys.executable, "-u", "-P", "-m", "distgrad.coordinator.companions", orders.name]
+        command = [sys.executable, "-u", "-P", "-m", "distgrad.coordinator.training.companions", orders.name]
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         self._processes[orders.name] = process
         thread = threading.Thread(target=self._listen, args=(orders.name, process), name=orders.name, daemon=True)

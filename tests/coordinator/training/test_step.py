@@ -9,15 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from distgrad.coordinator.batches import Batches, open_batches
 from distgrad.coordinator.client import Client
-from distgrad.coordinator.job import Job, twin_places
-from distgrad.coordinator.schedule import SCHEDULES, Shape
-from distgrad.coordinator.step import Steps
+from distgrad.coordinator.training.batches import Batches, open_batches
+from distgrad.coordinator.training.job import Job, twin_places
+from distgrad.coordinator.training.schedule import SCHEDULES, Shape
+from distgrad.coordinator.training.step import Steps
 from distgrad.errors import RemoteError
 from distgrad.optim import from_settings
 from tests.coordinator.cluster import PROGRAMS, Cluster, cluster
-from tests.coordinator.test_trainer import Run, job
+from tests.coordinator.training.test_trainer import Run, job
 
 # Four stages of which the second counts how many microbatches it holds activations of.
 JOB = """

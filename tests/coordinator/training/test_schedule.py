@@ -6,7 +6,7 @@ from itertools import product
 
 import pytest
 
-from distgrad.coordinator.schedule import SCHEDULES, Kind, Schedule, Shape, Task
+from distgrad.coordinator.training.schedule import SCHEDULES, Kind, Schedule, Shape, Task
 from distgrad.graph.waiting import Priority
 
 ROW = Shape(("w0", "w0", "w1", "w1"), microbatches=4, warm_up=0)

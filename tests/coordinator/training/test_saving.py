@@ -17,7 +17,7 @@ from distgrad.coordinator import checkpoint
 from distgrad.coordinator.checkpoint import latest_checkpoint, read_checkpoint
 from distgrad.errors import CheckpointError, JournalError
 from tests.coordinator.cluster import PATIENCE
-from tests.coordinator.test_trainer import Run, job
+from tests.coordinator.training.test_trainer import Run, job
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,16 @@ from typing import Annotated, Any
 
 import pytest
 
-from distgrad.coordinator.tables import Check, Parse, TableReader, Where, Wrong, line_numbers, set_value, toml_text
+from distgrad.coordinator.training.tables import (
+    Check,
+    Parse,
+    TableReader,
+    Where,
+    Wrong,
+    line_numbers,
+    set_value,
+    toml_text,
+)
 
 TEXT = '''\
 # a comment, then [no header]

@@ -19,10 +19,10 @@ from distgrad.graph.context import Context
 from distgrad.graph.urgency import urgent
 from distgrad.worker.twins import twin
 
+from ..client import Client, PlacedShard
+from ..optimizer import RemoteOptimizer, Turn
 from .batches import Microbatch
-from .client import Client, PlacedShard
 from .job import Job
-from .optimizer import RemoteOptimizer, Turn
 from .schedule import SCHEDULES, Shape
 from .stages import run_stages
 

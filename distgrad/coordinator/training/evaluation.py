@@ -11,8 +11,8 @@ import numpy as np
 
 from distgrad.errors import ConfigError
 
+from ..client import PlacedShard
 from .batches import Batches
-from .client import PlacedShard
 from .specs import PipelineSpec
 from .stages import run_stages
 

@@ -18,7 +18,7 @@ from typing import Annotated, Any
 
 from distgrad.errors import ConfigError
 
-from .names import natural_order, suggestion
+from ..names import natural_order, suggestion
 from .schedule import SCHEDULES
 from .specs import (
     CheckpointSpec,
@@ -194,6 +194,13 @@ def with_workers(job: Job, count: int) -> Job:
     for path in ["cluster.workers", *(f"shard.{shard.name}.worker" for shard in shards if shard.worker)]:
         origins[path] = f"--workers {count}"
     return replace(job, cluster=replace(job.cluster, workers=names), shards=shards, origins=origins)
+
+
+def on_members(job: Job, assigned: Mapping[str, str]) -> Job:
+    """The same job on the members that stand for its workers."""
+    shards = tuple(replace(shard, worker=assigned[shard.worker] if shard.worker else None) for shard in job.shards)
+    workers = tuple(assigned[name] for name in job.cluster.workers)
+    return replace(job, cluster=replace(job.cluster, workers=workers), shards=shards)
 
 
 def open_job(path: str | os.PathLike[str], overrides: Sequence[str] = (), workers: int | None = None) -> Job:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from distgrad.coordinator.batches import Batches, Microbatch
-from distgrad.coordinator.feed import Feed
+from distgrad.coordinator.training.batches import Batches, Microbatch
+from distgrad.coordinator.training.feed import Feed
 from distgrad.errors import ConfigError
 
 

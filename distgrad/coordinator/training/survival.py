@@ -9,9 +9,9 @@ from typing import Any
 from distgrad.errors import ContextClosed, DistgradError, LinkError, RemoteError, Timeout, WorkerLost
 from distgrad.wire import pb
 
-from .client import Client
+from ..client import Client
+from ..recovery import Recovered
 from .job import Job
-from .recovery import Recovered
 
 # What a remote method raises when a process that it needed was lost.
 _OF_LOSSES = frozenset({"WorkerLost", "LinkError", "ContextClosed"})

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distgrad.coordinator.batches import DrivenBatches, open_batches
-from distgrad.coordinator.job import Job
+from distgrad.coordinator.training.batches import DrivenBatches, open_batches
+from distgrad.coordinator.training.job import Job
 from distgrad.errors import ConfigError
 from tests.coordinator.cluster import PROGRAMS
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from distgrad.coordinator.job import Job, describe, with_workers
-from distgrad.coordinator.specs import (
+from distgrad.coordinator.training.job import Job, describe, on_members, open_job, with_workers
+from distgrad.coordinator.training.specs import (
     CheckpointSpec,
     ClusterSpec,
     DataSpec,
@@ -20,10 +20,10 @@ from distgrad.coordinator.specs import (
     PipelineSpec,
     ShardSpec,
 )
-from distgrad.coordinator.stages import Stage
+from distgrad.coordinator.training.stages import Stage
 from distgrad.errors import ConfigError
 
-TOP = Path(__file__).parents[2]
+TOP = Path(__file__).parents[3]
 DIGITS = TOP / "deploy" / "jobs" / "digits.toml"
 
 SMALL = """\
@@ -455,3 +455,11 @@ def test_a_shard_that_any_worker_may_hold_stays_so(path: Path) -> None:
 def test_no_workers_at_all_is_refused(path: Path) -> None:
     with pytest.raises(ConfigError, match="--workers 0: expected at least 1"):
         with_workers(Job.load(path), 0)
+
+
+def test_a_job_on_members_is_the_same_but_for_where_its_shards_live() -> None:
+    job = open_job(TOP / "deploy" / "jobs" / "digits.toml")
+    moved = on_members(job, {"w0": "a", "w1": "b", "w2": "c"})
+    assert moved.cluster.workers == ("a", "b", "c")
+    assert [shard.worker for shard in moved.shards] == ["a", "b", "c"]
+    assert on_members(moved, {"a": "w0", "b": "w1", "c": "w2"}) == job

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-from .names import suggestion
+from ..names import suggestion
 
 T = TypeVar("T")
 

@@ -13,15 +13,15 @@ from typing import Any
 from distgrad.errors import ConfigError, DistgradError
 from distgrad.worker.twins import twin
 
+from ..checkpoint import latest_checkpoint, saved_with
+from ..client import Client, PlacedShard
+from ..optimizer import RemoteOptimizer
 from .batches import Batches, open_batches
-from .checkpoint import latest_checkpoint, saved_with
-from .client import Client, PlacedShard
 from .companions import Companions
 from .evaluation import Evaluation, Measured
 from .feed import Feed
 from .job import Job, describe, twin_places
 from .metrics import METRICS, MetricsFile, Recorder, StepMetrics, last_step
-from .optimizer import RemoteOptimizer
 from .saving import Saves
 from .step import Steps
 from .survival import Survival

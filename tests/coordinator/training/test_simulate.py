@@ -6,9 +6,9 @@ import itertools
 
 import pytest
 
-from distgrad.coordinator.predict import Measured, latency_for, predictions
-from distgrad.coordinator.schedule import SCHEDULES, Kind, Shape
-from distgrad.coordinator.simulate import Costs, Timeline, simulate
+from distgrad.coordinator.training.predict import Measured, latency_for, predictions
+from distgrad.coordinator.training.schedule import SCHEDULES, Kind, Shape
+from distgrad.coordinator.training.simulate import Costs, Timeline, simulate
 
 FOUR = Shape(("a", "b", "c", "d"), microbatches=16, warm_up=0)
 EVEN = Costs(forward=(1.0,) * 4, gradient=(1.0,) * 4, weight=(1.0,) * 4)

@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 
 from distgrad import nn
-from distgrad.coordinator.batches import open_batches
 from distgrad.coordinator.checkpoint import latest_checkpoint
-from distgrad.coordinator.job import Job, with_workers
 from distgrad.coordinator.journal import Decision, Journal
-from distgrad.coordinator.metrics import read_metrics
-from distgrad.coordinator.trainer import Result, Trainer
+from distgrad.coordinator.training.batches import open_batches
+from distgrad.coordinator.training.job import Job, with_workers
+from distgrad.coordinator.training.metrics import read_metrics
+from distgrad.coordinator.training.trainer import Result, Trainer
 from distgrad.errors import ConfigError, DistgradError, GradientError, RemoteError, WorkerLost
 from distgrad.optim import from_settings
 from distgrad.worker.programs import Programs

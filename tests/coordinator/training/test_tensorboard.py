@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from distgrad.coordinator.metrics import StepMetrics
-from distgrad.coordinator.tensorboard import TensorBoardFile
+from distgrad.coordinator.training.metrics import StepMetrics
+from distgrad.coordinator.training.tensorboard import TensorBoardFile
 from distgrad.errors import ConfigError
 
 events = pytest.importorskip("tensorboardX.proto.event_pb2")

@@ -11,10 +11,10 @@ from itertools import chain
 from distgrad.graph.backward import GRADIENTS, WEIGHTS
 from distgrad.graph.timesheet import Work
 
+from ..client import Client, PlacedShard
+from ..optimizer import RemoteOptimizer
 from .batches import Microbatch
-from .client import Client, PlacedShard
 from .job import Job
-from .optimizer import RemoteOptimizer
 from .schedule import SCHEDULES, Schedule, Shape
 from .simulate import Costs, Timeline, simulate
 from .step import Steps

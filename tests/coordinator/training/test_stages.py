@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from distgrad.coordinator.stages import Stage, parse_stage, run_stages
+from distgrad.coordinator.training.stages import Stage, parse_stage, run_stages
 
 
 class Told:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from distgrad.coordinator.data import source
+from distgrad.coordinator.training.data import source
 from distgrad.errors import ConfigError
 
 
