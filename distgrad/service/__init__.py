@@ -6,6 +6,7 @@ foreground   until a signal ends it
 block        as long as a block lasts
 grpc_door    gRPC's methods
 grpc_stream  one of them: streams
+grpc_health  whether it serves, for probes and load balancers
 http_door    HTTP, for um_bridge
 um_bridge    UM-Bridge's protocol: served functions as models
 local_door   clients on the server's machine

@@ -9,7 +9,6 @@ from typing import Any
 import grpc
 
 from distgrad.errors import ResourceExhausted, WireError
-from distgrad.transport.health import Health
 from distgrad.wire import pb
 from distgrad.wire.exchanges import BODIES
 from distgrad.wire.frames import parse, split_message
@@ -23,7 +22,6 @@ from .local_door import LocalDoor
 from .payloads import Payloads
 from .tasks import Client
 
-_HEALTH = "/grpc.health.v1.Health/Check"
 # Methods that run functions -> the names of their bodies on a stream.
 _BODIES = {
     "Evaluate": "evaluate",
@@ -43,13 +41,12 @@ Call = Callable[[Client, bytes, Context], Awaitable[bytes]]
 
 
 class GrpcDoor(grpc.GenericRpcHandler):  # type: ignore[misc]
-    """Serves the service and the health checks."""
+    """Serves the service."""
 
-    def __init__(self, desk: Desk, access: Access, local: LocalDoor, health: Health) -> None:
+    def __init__(self, desk: Desk, access: Access, local: LocalDoor) -> None:
         self._desk = desk
         self._access = access
         self._local = local
-        self._health = health
         self._payloads = Payloads()
         self._streams: Counter[str] = Counter()
         self._handlers = {
@@ -57,7 +54,6 @@ class GrpcDoor(grpc.GenericRpcHandler):  # type: ignore[misc]
             for method, call in self._unary().items()
         }
         self._handlers[f"/{SERVICE}/Stream"] = grpc.stream_stream_rpc_method_handler(self._stream)
-        self._handlers[_HEALTH] = grpc.unary_unary_rpc_method_handler(self._check_health)
 
     def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler | None:
         return self._handlers.get(details.method)
@@ -147,15 +143,6 @@ class GrpcDoor(grpc.GenericRpcHandler):  # type: ignore[misc]
                 Code.RESOURCE_EXHAUSTED, f"the answer has {len(found)} bytes, a message {limit}: use Stream for it"
             )
         return found
-
-    async def _check_health(self, request: bytes, context: Context) -> bytes:
-        serving = self._health.of(parse(pb.HealthCheckRequest, request).service or SERVICE)
-        if serving is None:
-            await context.abort(grpc.StatusCode.NOT_FOUND, "there is no such service")
-        status = pb.HealthCheckResponse.SERVING_STATUS_SERVING
-        if not serving:
-            status = pb.HealthCheckResponse.SERVING_STATUS_NOT_SERVING
-        return pb.HealthCheckResponse(status=status).SerializeToString()
 
     # ---- Stream ------------------------------------------------------------------------------------------------------
 

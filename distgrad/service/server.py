@@ -20,6 +20,7 @@ from . import um_bridge
 from .access import Access, Tokens
 from .desk import Desk
 from .grpc_door import GrpcDoor
+from .grpc_health import GrpcHealth
 from .grpc_stream import SERVICE
 from .http_door import HttpDoor
 from .local import LocalListener
@@ -103,15 +104,16 @@ class Server:
         self._stack.push_async_callback(self.desk.close)
         local = LocalDoor(self.desk, listener)
         self._stack.callback(local.close)
-        door = GrpcDoor(self.desk, access, local, self._health)
+        door = GrpcDoor(self.desk, access, local)
         self._stack.callback(door.close)
         server = grpc.aio.server(options=self._options())
-        server.add_generic_rpc_handlers((door,))
+        server.add_generic_rpc_handlers((door, GrpcHealth(self._health)))
         _reflect(server)
         # Health is answered, with "not yet", while the pool's processes start.
         self.address = self._bind(server)
         await server.start()
         self._stack.push_async_callback(server.stop, GRACE)
+        self._stack.callback(self._health.close)
         await self.desk.start()
         if self._um_bridge is not None:
             await self._serve_um_bridge(access, self._um_bridge)

@@ -154,6 +154,7 @@ class Endpoint:
                 return
             self.closing.set()
             self._changed.notify_all()
+        self.health.close()
         for link in self.links():
             link.close(f"{self.identity.name} ends")
         with self._changed:

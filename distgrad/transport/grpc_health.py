@@ -1,50 +1,73 @@
-"""gRPC's health checking protocol, method Check: answered beside links, or alone at an address of its own.
+"""gRPC's health checking protocol: answered beside links, or alone at an address of its own.
 
-https://github.com/grpc/grpc/blob/master/doc/health-checking.md. Method Watch is not there, which the protocol allows.
+https://github.com/grpc/grpc/blob/master/doc/health-checking.md. The package `grpcio-health-checking` is not used: each
+of its releases allows one major version of protobuf only, and its Watch waits for every watcher when a status changes.
 """
 
 from __future__ import annotations
 
+import queue
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import grpc
 
-from distgrad.errors import LinkError
+from distgrad.errors import LinkError, ResourceExhausted
 from distgrad.wire import pb
 
 from .grpc_channel import open_channel
-from .health import Health
+from .health import Health, Status
 from .settings import TransportSettings
+from .threads import ThreadForEach, Threads
 
-METHOD = "/grpc.health.v1.Health/Check"
+SERVICE = "grpc.health.v1.Health"
+CHECK, WATCH = f"/{SERVICE}/Check", f"/{SERVICE}/Watch"
 
 _STATUS = {
-    True: pb.HealthCheckResponse.SERVING_STATUS_SERVING,
-    False: pb.HealthCheckResponse.SERVING_STATUS_NOT_SERVING,
+    Status.SERVING: pb.HealthCheckResponse.SERVING_STATUS_SERVING,
+    Status.NOT_SERVING: pb.HealthCheckResponse.SERVING_STATUS_NOT_SERVING,
+    Status.UNKNOWN: pb.HealthCheckResponse.SERVING_STATUS_SERVICE_UNKNOWN,
 }
 
 
+def encoded_status(status: Status) -> bytes:
+    """The answer to a probe."""
+    return pb.HealthCheckResponse(status=_STATUS[status]).SerializeToString()
+
+
 class HealthHandlers(grpc.GenericRpcHandler):  # type: ignore[misc]
-    """Serves the one method."""
+    """Serves both methods. A watcher holds a thread of the server's while it watches."""
 
     def __init__(self, health: Health) -> None:
         self._health = health
-        self._handler = grpc.unary_unary_rpc_method_handler(
-            self._check,
-            request_deserializer=pb.HealthCheckRequest.FromString,
-            response_serializer=pb.HealthCheckResponse.SerializeToString,
-        )
+        self._handlers = {
+            CHECK: grpc.unary_unary_rpc_method_handler(self._check, pb.HealthCheckRequest.FromString),
+            WATCH: grpc.unary_stream_rpc_method_handler(self._watch, pb.HealthCheckRequest.FromString),
+        }
 
     def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler | None:
-        return self._handler if details.method == METHOD else None
+        return self._handlers.get(details.method)
 
-    def _check(self, request: pb.HealthCheckRequest, context: grpc.ServicerContext) -> pb.HealthCheckResponse:
-        serving = self._health.of(request.service)
-        if serving is None:
+    def _check(self, request: pb.HealthCheckRequest, context: grpc.ServicerContext) -> bytes:
+        status = self._health.of(request.service)
+        if status is Status.UNKNOWN:
             context.abort(grpc.StatusCode.NOT_FOUND, f"there is no service {request.service[:100]!r}")
-        return pb.HealthCheckResponse(status=_STATUS[bool(serving)])
+        return encoded_status(status)
+
+    def _watch(self, request: pb.HealthCheckRequest, context: grpc.ServicerContext) -> Iterator[bytes]:
+        told: queue.SimpleQueue[Status | None] = queue.SimpleQueue()
+        try:
+            forget = self._health.watch(request.service, told.put)
+        except ResourceExhausted as error:
+            context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error))
+            return
+        if not context.add_callback(lambda: told.put(None)):
+            told.put(None)  # the watcher is gone already
+        try:
+            while (status := told.get()) is not None:
+                yield encoded_status(status)
+        finally:
+            forget()
 
 
 @contextmanager
@@ -55,7 +78,8 @@ def health_listener(health: Health, address: str) -> Iterator[str]:
     Raises:
         LinkError: the address is taken.
     """
-    server = grpc.server(ThreadPoolExecutor(1), [HealthHandlers(health)], options=[("grpc.so_reuseport", 0)])
+    threads = Threads()
+    server = grpc.server(ThreadForEach(threads), [HealthHandlers(health)], options=[("grpc.so_reuseport", 0)])
     try:
         port = server.add_insecure_port(address)
     except RuntimeError as error:
@@ -65,6 +89,7 @@ def health_listener(health: Health, address: str) -> Iterator[str]:
         yield f"{address.rpartition(':')[0]}:{port}"
     finally:
         server.stop(0).wait()
+        threads.join()
 
 
 def is_serving(address: str, settings: TransportSettings, service: str, timeout: float) -> bool:
@@ -77,7 +102,7 @@ def is_serving(address: str, settings: TransportSettings, service: str, timeout:
     settings.require_safe(address)
     with open_channel(address, settings) as channel:
         check = channel.unary_unary(
-            METHOD,
+            CHECK,
             request_serializer=pb.HealthCheckRequest.SerializeToString,
             response_deserializer=pb.HealthCheckResponse.FromString,
         )
@@ -85,4 +110,4 @@ def is_serving(address: str, settings: TransportSettings, service: str, timeout:
             status = check(pb.HealthCheckRequest(service=service), timeout=timeout).status
         except grpc.RpcError as error:
             raise LinkError(f"{address} says nothing of its health: {error.code().name}: {error.details()}") from error
-    return bool(status == _STATUS[True])
+    return bool(status == _STATUS[Status.SERVING])

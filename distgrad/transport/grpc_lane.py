@@ -7,7 +7,6 @@ import os
 import queue
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, Future
 from typing import Any
 
 import grpc
@@ -20,7 +19,7 @@ from .grpc_health import HealthHandlers
 from .health import Health
 from .interfaces import Port
 from .settings import TransportSettings
-from .threads import Threads
+from .threads import ThreadForEach, Threads
 
 METHOD = "/distgrad.v1.LinkService/Open"
 # How long a stream that was told to end may take.
@@ -104,7 +103,7 @@ class GrpcLanes:
         links = _Handlers(lambda frames, context: self._serve(accept(), frames, context))
         handlers = [links, HealthHandlers(self._health)]
         options = [*self._options(), ("grpc.so_reuseport", 0)]
-        server = grpc.server(_Pool(self._threads), handlers, options=options)
+        server = grpc.server(ThreadForEach(self._threads), handlers, options=options)
         try:
             port = self._bind(server, address)
         except RuntimeError as error:
@@ -194,22 +193,3 @@ class _Handlers(grpc.GenericRpcHandler):  # type: ignore[misc]
 
     def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler | None:
         return self._handler if details.method == METHOD else None
-
-
-class _Pool(Executor):
-    """A thread for every task. A stream holds its thread for life, so a bound would only be a limit on streams."""
-
-    def __init__(self, threads: Threads) -> None:
-        self._threads = threads
-
-    def submit(self, task: Callable[..., Any], /, *arguments: Any, **keywords: Any) -> Future[Any]:
-        future: Future[Any] = Future()
-
-        def run() -> None:
-            try:
-                future.set_result(task(*arguments, **keywords))
-            except BaseException as error:
-                future.set_exception(error)
-
-        self._threads.start("distgrad-grpc", run)
-        return future

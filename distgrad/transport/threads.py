@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from concurrent.futures import Executor, Future
 from typing import Any
 
 
@@ -49,3 +50,23 @@ class Threads:
         me = threading.current_thread()
         with self._changed:
             self._changed.wait_for(lambda: self._running <= {me})
+
+
+class ThreadForEach(Executor):
+    """A thread for every task, for servers of gRPC: a stream holds its thread for life, so a bound would only limit the
+    number of streams."""
+
+    def __init__(self, threads: Threads) -> None:
+        self._threads = threads
+
+    def submit(self, task: Callable[..., Any], /, *arguments: Any, **keywords: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+
+        def run() -> None:
+            try:
+                future.set_result(task(*arguments, **keywords))
+            except BaseException as error:
+                future.set_exception(error)
+
+        self._threads.start("distgrad-grpc", run)
+        return future

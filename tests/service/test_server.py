@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import os
 import threading
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import grpc
@@ -562,36 +560,6 @@ def test_metrics_are_served_to_prometheus() -> None:
             text = reply.read().decode()
     assert 'distgrad_requests_total{code="OK",function="sine",product="evaluate"} 1.0' in text
     assert "distgrad_service_workers 1.0" in text
-
-
-def test_it_serves_when_it_is_ready_and_says_so(tmp_path: Path) -> None:
-    fifo, program = tmp_path / "go", tmp_path / "late.py"
-    os.mkfifo(fifo)
-    program.write_text(f"open({str(fifo)!r}).read()\ndef f(x): return x\n")
-    loop = asyncio.new_event_loop()
-    server = Server([f"{program}:f"], ServiceSettings(workers=1), "localhost:0")
-
-    async def starting() -> list[int]:
-        start = asyncio.ensure_future(server.start())
-        while not server.address:
-            await asyncio.sleep(0)
-        statuses = [await asyncio.to_thread(health, server.address)]
-        await asyncio.to_thread(fifo.write_text, "go")
-        await start
-        statuses.append(await asyncio.to_thread(health, server.address))
-        await server.close()
-        return statuses
-
-    not_serving = pb.HealthCheckResponse.SERVING_STATUS_NOT_SERVING
-    assert loop.run_until_complete(starting()) == [not_serving, pb.HealthCheckResponse.SERVING_STATUS_SERVING]
-    loop.run_until_complete(loop.shutdown_default_executor())
-    loop.close()
-
-
-def health(address: str) -> int:
-    with grpc.insecure_channel(address) as channel:
-        reply = channel.unary_unary("/grpc.health.v1.Health/Check")(b"", timeout=DEADLINE, wait_for_ready=True)
-    return pb.HealthCheckResponse.FromString(reply).status
 
 
 @pytest.mark.parametrize(

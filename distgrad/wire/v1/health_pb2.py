@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x64istgrad/wire/v1/health.proto\x12\x0b\x64istgrad.v1\"%\n\x12HealthCheckRequest\x12\x0f\n\x07service\x18\x01 \x01(\t\"\xc2\x01\n\x13HealthCheckResponse\x12>\n\x06status\x18\x01 \x01(\x0e\x32..distgrad.v1.HealthCheckResponse.ServingStatus\"k\n\rServingStatus\x12\x1e\n\x1aSERVING_STATUS_UNSPECIFIED\x10\x00\x12\x1a\n\x16SERVING_STATUS_SERVING\x10\x01\x12\x1e\n\x1aSERVING_STATUS_NOT_SERVING\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x64istgrad/wire/v1/health.proto\x12\x0b\x64istgrad.v1\"%\n\x12HealthCheckRequest\x12\x0f\n\x07service\x18\x01 \x01(\t\"\xe7\x01\n\x13HealthCheckResponse\x12>\n\x06status\x18\x01 \x01(\x0e\x32..distgrad.v1.HealthCheckResponse.ServingStatus\"\x8f\x01\n\rServingStatus\x12\x1e\n\x1aSERVING_STATUS_UNSPECIFIED\x10\x00\x12\x1a\n\x16SERVING_STATUS_SERVING\x10\x01\x12\x1e\n\x1aSERVING_STATUS_NOT_SERVING\x10\x02\x12\"\n\x1eSERVING_STATUS_SERVICE_UNKNOWN\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,7 +34,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_HEALTHCHECKREQUEST']._serialized_start=46
   _globals['_HEALTHCHECKREQUEST']._serialized_end=83
   _globals['_HEALTHCHECKRESPONSE']._serialized_start=86
-  _globals['_HEALTHCHECKRESPONSE']._serialized_end=280
-  _globals['_HEALTHCHECKRESPONSE_SERVINGSTATUS']._serialized_start=173
-  _globals['_HEALTHCHECKRESPONSE_SERVINGSTATUS']._serialized_end=280
+  _globals['_HEALTHCHECKRESPONSE']._serialized_end=317
+  _globals['_HEALTHCHECKRESPONSE_SERVINGSTATUS']._serialized_start=174
+  _globals['_HEALTHCHECKRESPONSE_SERVINGSTATUS']._serialized_end=317
 # @@protoc_insertion_point(module_scope)

@@ -18,9 +18,11 @@ class HealthCheckResponse(_message.Message):
         SERVING_STATUS_UNSPECIFIED: _ClassVar[HealthCheckResponse.ServingStatus]
         SERVING_STATUS_SERVING: _ClassVar[HealthCheckResponse.ServingStatus]
         SERVING_STATUS_NOT_SERVING: _ClassVar[HealthCheckResponse.ServingStatus]
+        SERVING_STATUS_SERVICE_UNKNOWN: _ClassVar[HealthCheckResponse.ServingStatus]
     SERVING_STATUS_UNSPECIFIED: HealthCheckResponse.ServingStatus
     SERVING_STATUS_SERVING: HealthCheckResponse.ServingStatus
     SERVING_STATUS_NOT_SERVING: HealthCheckResponse.ServingStatus
+    SERVING_STATUS_SERVICE_UNKNOWN: HealthCheckResponse.ServingStatus
     STATUS_FIELD_NUMBER: _ClassVar[int]
     status: HealthCheckResponse.ServingStatus
     def __init__(self, status: _Optional[_Union[HealthCheckResponse.ServingStatus, str]] = ...) -> None: ...
