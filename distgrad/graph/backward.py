@@ -63,7 +63,7 @@ class LocalPass:
 
     Attributes:
         path: names the pass in its context.
-        ended: set when the pass has ended; at the initiator, to the processes that took part.
+        ended: set when the pass has ended; at the initiator, to what its end was like.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class LocalPass:
         cut: bool = False,
     ) -> None:
         self.path: Path = tuple(header.path)
-        self.ended: Promise[tuple[str, ...]] = Promise()
+        self.ended: Promise[Complete] = Promise()
         self.lock = threading.RLock()
         self._process = process
         self._share = share
@@ -194,7 +194,7 @@ class LocalPass:
             if self._inbox:
                 self._schedule()
         elif isinstance(outcome, Complete):
-            self.ended.set_result(outcome.met)
+            self.ended.set_result(outcome)
         else:
             self.abort(
                 DistgradError(
@@ -271,8 +271,8 @@ class LocalPass:
             case Start(seeds):
                 body = pb.Start(header=self._header)
                 body.seeds.extend(encode_value(seed, arrays, "gradient") for _, seed in sorted(seeds.items()))
-            case Gradients(gradients, count):
-                body = pb.Gradients(header=self._header, count=count)
+            case Gradients(gradients, acknowledged, last):
+                body = pb.Gradients(header=self._header, completion=_completion(acknowledged), last=last)
                 for edge, gradient in gradients:
                     entry = body.gradients.add(edge=edge_to_pb(edge))
                     encode_into(entry.gradient, gradient, arrays, edge)
@@ -280,8 +280,8 @@ class LocalPass:
                 body = pb.Mark(header=self._header, reached=[edge_to_pb(edge) for edge in reached], begin=begin)
             case Resume():
                 body = pb.Resume(header=self._header)
-            case Acknowledgement(count, waiting, met):
-                body = pb.PassAck(context=self._share.id, path=self.path, waiting=waiting, met=met, count=count)
+            case Acknowledgement():
+                body = pb.PassAck(context=self._share.id, path=self.path, completion=_completion(message))
         return body, arrays
 
     def from_wire(self, body: Any, arrays: list[Any]) -> Message:
@@ -293,11 +293,11 @@ class LocalPass:
                 return Start(dict(zip(positions, seeds, strict=True)))
             case pb.Gradients():
                 gradients = [(edge_from_wire(g.edge), decode_value(g.gradient, arrays)) for g in body.gradients]
-                return Gradients(gradients, body.count)
+                return Gradients(gradients, _acknowledgement(body), body.last)
             case pb.Mark():
                 return Mark([edge_from_wire(edge) for edge in body.reached], body.begin)
             case pb.PassAck():
-                return Acknowledgement(body.count, body.waiting, tuple(body.met))
+                return _acknowledgement(body) or Acknowledgement(0)
             case _:
                 return Resume()
 
@@ -347,7 +347,7 @@ class LocalPass:
         """
         gradients = self.gradients
         self._share.end_pass(self.path)
-        self.ended.set_result(())
+        self.ended.set_result(Complete(()))
         if self._header.accumulate:
             (into or self._share).merge(self.path, gradients)
             return {}
@@ -389,6 +389,20 @@ class LocalPass:
 
     def __repr__(self) -> str:
         return f"<pass {'/'.join(map(str, self.path))} of {self._share.id} on {self._process.name}: {self._part}>"
+
+
+def _completion(message: Acknowledgement | None) -> pb.Completion | None:
+    if message is None:
+        return None
+    return pb.Completion(count=message.count, waiting=message.waiting, met=message.met, finds=message.finds)
+
+
+def _acknowledgement(body: Any) -> Acknowledgement | None:
+    """What a frame says of completed messages."""
+    if not body.HasField("completion"):
+        return None
+    completion = body.completion
+    return Acknowledgement(completion.count, completion.waiting, tuple(completion.met), tuple(completion.finds))
 
 
 def _each(found: Tensor | Mapping[str, Tensor]) -> list[Tensor]:

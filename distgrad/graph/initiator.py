@@ -16,6 +16,7 @@ from .backward import LocalPass
 from .deadlines import Deadline
 from .gathering import Gathering
 from .inputs import Input, Remote
+from .protocol import Complete
 from .refs import Outcome, Ref
 from .share import Share
 from .urgency import USUAL, urgencies, urgency_to_wire
@@ -144,7 +145,7 @@ class Run:
         awaited: Refs among the roots and inputs; their calls must have ended before the pass begins, so that all that
             leads to them has.
         ended: whether the block has been left.
-        met: the processes that took part; none, when the pass failed.
+        end: what its end was like: who took part; nobody, when the pass failed.
         then: called when the block is left.
     """
 
@@ -152,7 +153,7 @@ class Run:
         self.path: Path = tuple(header.path)
         self.awaited = [root for root, _ in roots if isinstance(root, Ref)]
         self.ended = False
-        self.met: tuple[str, ...] = ()
+        self.end = Complete(())
         self.then: Callable[[Run], None] = lambda run: None
         self._process = process
         self._share = share
@@ -173,7 +174,7 @@ class Run:
         self._cut = cut
         self.awaited += [item for item in inputs if isinstance(item, Ref)]
 
-    def begin(self) -> Promise[tuple[str, ...]]:
+    def begin(self) -> Promise[Complete]:
         """Engages the owners of the roots; the promise is kept when the pass has ended everywhere."""
         process, header = self._process, self._header
         tables: dict[str, pb.ProcessRoots] = {}
@@ -245,20 +246,22 @@ class Run:
         if local is not None and error is not None:
             local.abort(error if isinstance(error, DistgradError) else Cancelled(f"the pass was given up: {error!r}"))
         elif local is not None:
-            self.met = local.ended.result(timeout=0)
+            self.end = local.ended.result(timeout=0)
         self.ended = True
         self.then(self)
 
     def finish(self, into: Share | None = None) -> dict[str, Promise[Any]]:
-        """Has every process that took part keep what it found, in another context if one is given; the promises of
-        their answers, by process."""
+        """Has every process that found something keep it, in another context if one is given; the promises of their
+        answers, by process. The others that took part are told, and nobody need wait for them."""
         finish = pb.Finish(context=self._share.id, path=self.path)
         if into is not None:
             finish.into.CopyFrom(into.identity)
             with into.lock:
-                for peer in self.met:
+                for peer in self.end.finds:
                     into.meet_peer(peer)
-        return {peer: self._process.request(peer, finish) for peer in self.met}
+        for peer in set(self.end.met).difference(self.end.finds):
+            self._process.send(peer, finish)
+        return {peer: self._process.request(peer, finish) for peer in self.end.finds}
 
     def found(self, node: Node) -> Any:
         """What a restricted pass has found for a node of the initiator."""

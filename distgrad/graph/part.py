@@ -159,9 +159,9 @@ class Part:
 
     def _receive(self, sender: str, message: Message) -> list[Outgoing]:
         if isinstance(message, Acknowledgement):
-            self._participant.acknowledged(message.count, message.waiting, message.met)
+            self._participant.acknowledged(message)
             return []
-        if sender != self.me:
+        if sender != self.me and not (isinstance(message, Gradients) and message.last):
             self._participant.engaged(sender)
         if not isinstance(message, Mark):
             self._give_up_early()
@@ -169,9 +169,9 @@ class Part:
             case Start(seeds, others):
                 self._seed(seeds)
                 return self._posted([(peer, Start(theirs)) for peer, theirs in others.items()])
-            case Gradients(gradients, count):
-                if count:
-                    self._participant.acknowledged(count, 0, ())
+            case Gradients(gradients, acknowledged):
+                if acknowledged is not None:
+                    self._participant.acknowledged(acknowledged)
                 self._deliver(sender, gradients)
             case Mark(reached, begin):
                 return self._mark(reached, begin)
@@ -214,6 +214,7 @@ class Part:
         """The gradient of a node is complete: one at which the graph of this process ends, or one that is wanted."""
         if (isinstance(node, Leaf) if self._wanted is None else node in self._wanted) and gradient is not None:
             self.gradients[node] = gradient
+            self._participant.found()
         if isinstance(node, Recv):
             self._leave(node, None if node in self._cut else gradient)
 
@@ -235,11 +236,18 @@ class Part:
     def _flush(self) -> list[Outgoing]:
         """What is complete, one message for each process."""
         outbox, self._outbox = self._outbox, {}
-        messages: list[Outgoing] = []
-        for peer, gradients in outbox.items():
-            packed = [(edge, self._pack(edge, gradient, peer)) for edge, gradient in gradients]
-            messages.append((peer, Gradients(packed, self._participant.acknowledges(peer))))
-        return self._posted(messages)
+        packed = {
+            peer: [(edge, self._pack(edge, gradient, peer)) for edge, gradient in gradients]
+            for peer, gradients in outbox.items()
+        }
+        if len(packed) == 1 and self._engine.idle and not (self.inbox or self._lost):
+            ((peer, gradients),) = packed.items()
+            told = self._participant.rests_with(peer, self._engine.waiting)
+            if told is not None:
+                return [(peer, Gradients(gradients, told, last=True))]
+        return self._posted(
+            [(peer, Gradients(gradients, self._participant.acknowledges(peer))) for peer, gradients in packed.items()]
+        )
 
     def _posted(self, messages: list[Outgoing]) -> list[Outgoing]:
         """Counts messages that engage others. This process's own take the short way."""

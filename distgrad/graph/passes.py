@@ -29,6 +29,7 @@ class Passes:
             pb.Mark: self._engaging,
             pb.Resume: self._engaging,
             pb.PassAck: self._acknowledgement,
+            pb.Finish: self._finished,
             pb.Abort: self._abort,
         }
 
@@ -94,6 +95,12 @@ class Passes:
         """A process of the context is lost, and with it what passes may need."""
         for local in list(share.passes.values()):
             local.abort(error)
+
+    def _finished(self, link: Link, body: pb.Finish, arrays: list[Any]) -> None:
+        """A pass has ended everywhere, and found nothing here."""
+        local = self._find(body.context, body.path)
+        if local is not None:
+            local.finish()
 
     def finish(self, link: Link, body: pb.Finish, arrays: list[Any], reply: Callable[..., None]) -> None:
         """A pass has ended everywhere: its gradients become part of the context."""

@@ -16,6 +16,8 @@ Here is decided; nothing is computed, sent or waited for. `part.py` adds the eng
    initiator is idle, all are: the pass is at rest.
    Acknowledgements carry up the change in the number of waiting nodes and the names of the processes met. Nobody
    waiting: the pass is done. The usual graph ends here.
+   Often the last that a process sends are gradients for its parent. Then they acknowledge the parent themselves, and
+   need no acknowledgement: the parent is not idle before it has worked on them, for they came with what it waits for.
 
 3. **Mark.** Nodes wait though all is at rest: some counted send will never deliver, because its value was unused,
    detached, or its call failed. All that will ever flow must come from a node that already holds a contribution, since
@@ -32,7 +34,6 @@ Here is decided; nothing is computed, sent or waited for. `part.py` adds the eng
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
@@ -62,14 +63,6 @@ class Start:
 
 
 @dataclass(frozen=True, slots=True)
-class Gradients:
-    """Gradients, or None, for sends of the receiver; and `count` of its messages are completed."""
-
-    gradients: list[tuple[EdgeId, Any]]
-    count: int = 0
-
-
-@dataclass(frozen=True, slots=True)
 class Mark:
     """Go on marking from sends of the receiver that the mark reached; `begin` from its own live nodes."""
 
@@ -85,11 +78,22 @@ class Resume:
 @dataclass(frozen=True, slots=True)
 class Acknowledgement:
     """`count` of the receiver's messages are completed, with what changed at the sender and below it since it last told
-    anyone."""
+    anyone: the number of waiting nodes, the processes met, and those of them that have found gradients."""
 
     count: int
     waiting: int = 0
     met: tuple[str, ...] = ()
+    finds: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Gradients:
+    """Gradients, or None, for sends of the receiver, and what they acknowledge. `last`: with them the sender is idle;
+    the receiver was its parent, and need not acknowledge them."""
+
+    gradients: list[tuple[EdgeId, Any]]
+    acknowledged: Acknowledgement | None = None
+    last: bool = False
 
 
 Message = Start | Gradients | Mark | Resume | Acknowledgement
@@ -115,9 +119,10 @@ class BeginResume:
 
 @dataclass(frozen=True, slots=True)
 class Complete:
-    """The pass has ended everywhere; `met` are the processes that took part."""
+    """The pass has ended everywhere; `met` are the processes that took part, `finds` those that found gradients."""
 
     met: tuple[str, ...]
+    finds: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,8 +154,9 @@ class Participant:
         self.deficit = 0
         # Messages of others, besides the engaging one, that we have to acknowledge once we have no work.
         self.owed: dict[str, int] = {}
-        # Not yet told upwards: processes met, and the change in waiting nodes here and below.
+        # Not yet told upwards: processes met, those that found gradients, the change in waiting nodes here and below.
         self.met: set[str] = {me}
+        self.finds: set[str] = set()
         self.waiting_below = 0
         self.waiting_told = 0
 
@@ -167,18 +173,32 @@ class Participant:
         """That many engaging messages were sent."""
         self.deficit += count
 
-    def acknowledged(self, count: int, waiting: int, met: Iterable[str]) -> None:
-        """`count` of our messages are completed."""
-        self.deficit -= count
+    def acknowledged(self, message: Acknowledgement) -> None:
+        """Messages of ours are completed."""
+        self.deficit -= message.count
         if self.deficit < 0:
             raise ValueError(f"{self.me} got {-self.deficit} acknowledgements more than it sent messages")
-        self.waiting_below += waiting
-        self.met.update(met)
+        self.waiting_below += message.waiting
+        self.met.update(message.met)
+        self.finds.update(message.finds)
 
-    def acknowledges(self, peer: str) -> int:
-        """Gradients leave for `peer`: how many of its messages they acknowledge. The process stays engaged, so it will
-        still answer for what they have led to."""
-        return self.owed.pop(peer, 0)
+    def found(self) -> None:
+        """This process has found a gradient."""
+        self.finds.add(self.me)
+
+    def acknowledges(self, peer: str) -> Acknowledgement | None:
+        """Gradients leave for `peer`: what they acknowledge. The process stays engaged, so it will still answer for
+        what they have led to."""
+        count = self.owed.pop(peer, 0)
+        return Acknowledgement(count) if count else None
+
+    def rests_with(self, peer: str, waiting: int) -> Acknowledgement | None:
+        """The only gradients that are left to send leave for `peer`, and there will be no work here: what they
+        acknowledge if they are the last. None when somebody else is owed an answer, or has one to give."""
+        others = self.deficit or any(to != peer for to in self.owed)
+        if peer != self.parent or peer == self.me or others:
+            return None
+        return self._tell(1 + self.owed.pop(peer, 0), waiting)
 
     def worked(self, waiting: int) -> tuple[list[tuple[str, Acknowledgement]], Decision | None]:
         """There is no work here now, and `waiting` nodes wait: acknowledges what can be. At rest, decides."""
@@ -186,16 +206,22 @@ class Participant:
         self.owed.clear()
         if self.parent is None or self.deficit:
             return due, None
-        change = waiting - self.waiting_told + self.waiting_below
-        self.waiting_told = waiting
         if self.me == self.initiator:
-            self.waiting_below = change
-            return due, self._rest(change)
-        due.append((self.parent, Acknowledgement(1, change, tuple(sorted(self.met)))))
-        self.parent = None
-        self.waiting_below = 0
-        self.met = set()
+            self.waiting_below += waiting - self.waiting_told
+            self.waiting_told = waiting
+            return due, self._rest(self.waiting_below)
+        parent = self.parent
+        due.append((parent, self._tell(1, waiting)))
         return due, None
+
+    def _tell(self, count: int, waiting: int) -> Acknowledgement:
+        """The parent is acknowledged, and told all that it has not been told; this process is idle."""
+        change = waiting - self.waiting_told + self.waiting_below
+        told = Acknowledgement(count, change, tuple(sorted(self.met)), tuple(sorted(self.finds)))
+        self.parent = None
+        self.waiting_told, self.waiting_below = waiting, 0
+        self.met, self.finds = set(), set()
+        return told
 
     def _rest(self, waiting: int) -> Decision | None:
         """All processes are idle, and `waiting` nodes wait in all of them together. How does the pass go on?"""
@@ -209,7 +235,7 @@ class Participant:
             self.phase = Phase.MARK
             return BeginMark(met)
         self.phase = Phase.DONE
-        return Broken(waiting) if waiting else Complete(met)
+        return Broken(waiting) if waiting else Complete(met, tuple(sorted(self.finds)))
 
     def statistics(self) -> dict[str, Any]:
         """What operators see of a pass that does not end."""

@@ -152,15 +152,16 @@ def frozen(message: Message) -> Any:
     match message:
         case Start(seeds):
             return ("start", tuple(sorted((k, float(s)) for k, s in seeds.items())))
-        case Gradients(gradients, count):
+        case Gradients(gradients, acknowledged, last):
             # Their order within a message is of no consequence.
-            return ("gradients", tuple(sorted((e, None if g is None else float(g)) for e, g in gradients)), count)
+            told = acknowledged and frozen(acknowledged)
+            return ("gradients", tuple(sorted((e, None if g is None else float(g)) for e, g in gradients)), told, last)
         case Mark(reached, begin):
             return ("mark", tuple(sorted(reached)), begin)
         case Resume():
             return ("resume",)
-        case Acknowledgement(count, waiting, met):
-            return ("ack", count, waiting, met)
+        case Acknowledgement(count, waiting, met, finds):
+            return ("ack", count, waiting, met, finds)
 
 
 def thawed(message: Any) -> Message:
@@ -168,7 +169,8 @@ def thawed(message: Any) -> Message:
     if kind == "start":
         return Start({k: np.float64(s) for k, s in rest[0]})
     if kind == "gradients":
-        return Gradients([(e, None if g is None else np.float64(g)) for e, g in rest[0]], rest[1])
+        told: Any = rest[1] and thawed(rest[1])
+        return Gradients([(e, None if g is None else np.float64(g)) for e, g in rest[0]], told, rest[2])
     if kind == "mark":
         return Mark(list(rest[0]), rest[1])
     return Resume() if kind == "resume" else Acknowledgement(*rest)
@@ -201,7 +203,7 @@ class Witness:
         else:
             _, sender, message = event
             if message[0] == "gradients":
-                message = message[:-1]  # what it acknowledges besides is of the protocol
+                message = message[:2]  # what it acknowledges besides is of the protocol
             self.delivered.add(message if message[0] == "ack" else (sender, message))
             self.part.inbox.append((event[1], thawed(event[2])))
         self.restless |= bool(self.part.inbox)
@@ -220,6 +222,7 @@ class Witness:
             participant.deficit,
             tuple(sorted(participant.owed.items())),
             frozenset(participant.met),
+            frozenset(participant.finds),
             participant.waiting_below,
             participant.waiting_told,
         )
@@ -348,6 +351,9 @@ class Search:
             witness.live(event)
         return witness
 
+    def _finds(self, name: str, state: Name) -> bool:
+        return bool(self._relive(name, self._histories[name, state]).part.gradients)
+
     def _check(self, states: Any) -> None:
         """Nothing can happen any more: the pass must have ended, rightly."""
         if ENDED in states:
@@ -366,6 +372,8 @@ class Search:
                 met = {n for n, s in zip(self._names, states, strict=True) if s is not None}
                 assert isinstance(part.outcome, Complete), f"{self.graph}: {part.outcome}"
                 assert set(part.outcome.met) == met, f"{self.graph}: met {part.outcome.met}, not {met}"
+                finds = {n for n, s in zip(self._names, states, strict=True) if s is not None and self._finds(n, s)}
+                assert set(part.outcome.finds) == finds, f"{self.graph}: {part.outcome.finds} find, not {finds}"
             found |= {self._tapes.leaves[leaf]: float(gradient) for leaf, gradient in part.gradients.items()}
         assert found == self._answer, f"{self.graph}: {found}, expected {self._answer}"
 

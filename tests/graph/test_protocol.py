@@ -35,9 +35,9 @@ def test_the_engaging_message_is_acknowledged_last() -> None:
     p.engaged("a")
     p.sent(2)
     assert p.worked(3) == ([("c", Acknowledgement(1)), ("a", Acknowledgement(1))], None)
-    p.acknowledged(1, 0, [])
+    p.acknowledged(Acknowledgement(1))
     assert p.worked(3) == ([], None)
-    p.acknowledged(1, 2, ["d"])
+    p.acknowledged(Acknowledgement(1, 2, ("d",)))
     assert p.worked(1) == ([("a", Acknowledgement(1, 3, ("b", "d")))], None)
     assert p.parent is None
 
@@ -52,6 +52,33 @@ def test_a_process_engaged_again_tells_only_what_has_changed() -> None:
     assert p.worked(2) == ([("a", Acknowledgement(1, 0))], None)
 
 
+def test_the_last_gradients_for_the_parent_acknowledge_it() -> None:
+    p = Participant("b", "a")
+    p.engaged("a")
+    p.engaged("a")
+    p.found()
+    assert p.rests_with("a", 1) == Acknowledgement(2, 1, ("b",), ("b",))
+    assert p.parent is None
+    assert p.worked(1) == ([], None)
+
+
+@pytest.mark.parametrize("peer", ["a", "c"])
+def test_gradients_are_not_the_last_while_others_are_owed_an_answer_or_owe_one(peer: str) -> None:
+    p = Participant("b", "a")
+    p.engaged("a")
+    assert p.rests_with("c", 0) is None
+    p.engaged("c")
+    assert p.rests_with(peer, 0) is None
+    p.worked(0)
+    p.engaged("a")
+    p.sent(1)
+    assert p.rests_with(peer, 0) is None
+
+
+def test_the_initiator_does_not_rest_with_gradients_for_itself() -> None:
+    assert Participant("a", "a").rests_with("a", 0) is None
+
+
 def test_a_process_that_owes_nothing_says_nothing() -> None:
     p = Participant("b", "a")
     assert p.worked(4) == ([], None)
@@ -61,14 +88,14 @@ def test_an_acknowledgement_too_many_is_an_error() -> None:
     p = Participant("b", "a")
     p.sent(1)
     with pytest.raises(ValueError, match="1 acknowledgements more"):
-        p.acknowledged(2, 0, [])
+        p.acknowledged(Acknowledgement(2))
 
 
 def test_the_initiator_completes_when_nobody_waits() -> None:
     p = Participant("a", "a")
     p.sent(1)
     assert p.worked(0) == ([], None)
-    p.acknowledged(1, 0, ["b", "c"])
+    p.acknowledged(Acknowledgement(1, 0, ("b", "c")))
     assert p.worked(0) == ([], Complete(("a", "b", "c")))
     assert p.worked(0) == ([], None)
 
@@ -76,13 +103,13 @@ def test_the_initiator_completes_when_nobody_waits() -> None:
 def test_the_initiator_marks_and_resumes_when_somebody_waits() -> None:
     p = Participant("a", "a")
     p.sent(1)
-    p.acknowledged(1, 2, ["b"])
+    p.acknowledged(Acknowledgement(1, 2, ("b",)))
     assert p.worked(1) == ([], BeginMark(("a", "b")))
     p.sent(1)
-    p.acknowledged(1, 0, ["c"])
+    p.acknowledged(Acknowledgement(1, 0, ("c",)))
     assert p.worked(1) == ([], BeginResume(("a", "b", "c")))
     p.sent(2)
-    p.acknowledged(2, -2, [])
+    p.acknowledged(Acknowledgement(2, -2))
     assert p.worked(0) == ([], Complete(("a", "b", "c")))
 
 

@@ -213,14 +213,16 @@ class Start(_message.Message):
     def __init__(self, header: _Optional[_Union[Pass, _Mapping]] = ..., seeds: _Optional[_Iterable[_Union[_tensor_pb2.Value, _Mapping]]] = ...) -> None: ...
 
 class Gradients(_message.Message):
-    __slots__ = ("header", "gradients", "count")
+    __slots__ = ("header", "gradients", "completion", "last")
     HEADER_FIELD_NUMBER: _ClassVar[int]
     GRADIENTS_FIELD_NUMBER: _ClassVar[int]
-    COUNT_FIELD_NUMBER: _ClassVar[int]
+    COMPLETION_FIELD_NUMBER: _ClassVar[int]
+    LAST_FIELD_NUMBER: _ClassVar[int]
     header: Pass
     gradients: _containers.RepeatedCompositeFieldContainer[EdgeGradient]
-    count: int
-    def __init__(self, header: _Optional[_Union[Pass, _Mapping]] = ..., gradients: _Optional[_Iterable[_Union[EdgeGradient, _Mapping]]] = ..., count: _Optional[int] = ...) -> None: ...
+    completion: Completion
+    last: bool
+    def __init__(self, header: _Optional[_Union[Pass, _Mapping]] = ..., gradients: _Optional[_Iterable[_Union[EdgeGradient, _Mapping]]] = ..., completion: _Optional[_Union[Completion, _Mapping]] = ..., last: bool = ...) -> None: ...
 
 class EdgeGradient(_message.Message):
     __slots__ = ("edge", "gradient")
@@ -231,18 +233,26 @@ class EdgeGradient(_message.Message):
     def __init__(self, edge: _Optional[_Union[EdgeId, _Mapping]] = ..., gradient: _Optional[_Union[_tensor_pb2.Value, _Mapping]] = ...) -> None: ...
 
 class PassAck(_message.Message):
-    __slots__ = ("context", "path", "waiting", "met", "count")
+    __slots__ = ("context", "path", "completion")
     CONTEXT_FIELD_NUMBER: _ClassVar[int]
     PATH_FIELD_NUMBER: _ClassVar[int]
-    WAITING_FIELD_NUMBER: _ClassVar[int]
-    MET_FIELD_NUMBER: _ClassVar[int]
-    COUNT_FIELD_NUMBER: _ClassVar[int]
+    COMPLETION_FIELD_NUMBER: _ClassVar[int]
     context: str
     path: _containers.RepeatedScalarFieldContainer[int]
+    completion: Completion
+    def __init__(self, context: _Optional[str] = ..., path: _Optional[_Iterable[int]] = ..., completion: _Optional[_Union[Completion, _Mapping]] = ...) -> None: ...
+
+class Completion(_message.Message):
+    __slots__ = ("count", "waiting", "met", "finds")
+    COUNT_FIELD_NUMBER: _ClassVar[int]
+    WAITING_FIELD_NUMBER: _ClassVar[int]
+    MET_FIELD_NUMBER: _ClassVar[int]
+    FINDS_FIELD_NUMBER: _ClassVar[int]
+    count: int
     waiting: int
     met: _containers.RepeatedScalarFieldContainer[str]
-    count: int
-    def __init__(self, context: _Optional[str] = ..., path: _Optional[_Iterable[int]] = ..., waiting: _Optional[int] = ..., met: _Optional[_Iterable[str]] = ..., count: _Optional[int] = ...) -> None: ...
+    finds: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, count: _Optional[int] = ..., waiting: _Optional[int] = ..., met: _Optional[_Iterable[str]] = ..., finds: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Mark(_message.Message):
     __slots__ = ("header", "begin", "reached")
