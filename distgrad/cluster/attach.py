@@ -85,7 +85,7 @@ class Attached:
 
     Attributes:
         job: the job as it will run.
-        listening: whether nobody but this run writes checkpoints of the job by now.
+        listening: whether the process coordinates by now, so that nobody but this run writes checkpoints of the job.
     """
 
     def __init__(
@@ -167,11 +167,11 @@ class Attached:
                 case "exited":
                     return
                 case "listening":
-                    if not self.listening:
-                        listening(event["address"])
-                    self.listening = True
-                    if event["address"]:  # the next coordinator is looked for where this one was
-                        self._orders["listen"] = event["address"]
+                    if event["address"]:
+                        if not self.listening:
+                            listening(event["address"])
+                        self.listening = True
+                        self._orders["listen"] = event["address"]  # where the next coordinator is looked for
                 case "failure":
                     self._failures = event["failures"]
                     self._report(event)
@@ -193,7 +193,7 @@ class Attached:
             WorkerLost: there were too many losses, or this one is not survived.
         """
         limit = self.job.recovery.max_failures
-        if self._orders.get("coordinator") or not self.listening or self._failures >= limit:
+        if not self.listening or self._failures >= limit:
             raise self._lost()
         self._failures += 1
         reason = f"the {self._child.name} is lost: {how_it_ended(self._child)}"

@@ -16,7 +16,7 @@ from typing import Any
 from distgrad.coordinator.checkpoint import remove_leftovers
 from distgrad.coordinator.child import TrainingOrders
 from distgrad.coordinator.training.job import Job, describe, open_job
-from distgrad.errors import DistgradError, LinkError, WorkerLost
+from distgrad.errors import ConfigError, DistgradError, LinkError, WorkerLost
 from distgrad.transport.settings import TransportSettings
 from distgrad.worker.child import WorkerOrders, failure
 from distgrad.worker.member import COORDINATOR
@@ -298,9 +298,19 @@ class _Run:
 
 
 def _log_directory(job: Job, temporary: Path) -> Path:
-    """Where logs are kept: with the job's checkpoints, to be read when the run has ended."""
-    if job.checkpoint is None:
+    """Where logs are kept: with the numbers of the run, to be read when it has ended; else only as long as it runs.
+
+    Raises:
+        ConfigError: the folder cannot be made.
+    """
+    if job.checkpoint is None and job.metrics.directory is None:
         return temporary
-    logs = job.checkpoint.directory / "logs"
-    logs.mkdir(parents=True, exist_ok=True)
+    logs = job.directory / "logs"
+    try:
+        logs.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"logs and metrics of this run cannot be kept in {job.directory}: {error}; choose another folder with "
+            "metrics.directory"
+        ) from error
     return logs

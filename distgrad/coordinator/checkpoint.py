@@ -20,6 +20,7 @@ import json
 import os
 import re
 import shutil
+import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -160,6 +161,26 @@ def latest_checkpoint(directory: str | os.PathLike[str]) -> Path | None:
 def complete_checkpoints(directory: str | os.PathLike[str]) -> list[Path]:
     """The complete checkpoints under `directory`, the newest first."""
     return [path for path in _newest_first(Path(directory)) if _is_complete(path)]
+
+
+def incomplete_checkpoints(directory: str | os.PathLike[str]) -> list[Path]:
+    """What bears a checkpoint's name under `directory` and is damaged, or was never finished; the newest first."""
+    return [path for path in _newest_first(Path(directory)) if not _is_complete(path)]
+
+
+def require_writable(directory: str | os.PathLike[str]) -> None:
+    """Looks whether checkpoints could be written under `directory`, which need not be there yet.
+
+    Raises:
+        CheckpointError: this process may not.
+    """
+    directory = Path(directory).absolute()
+    there = next(path for path in (directory, *directory.parents) if path.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        raise CheckpointError(
+            f"checkpoints cannot be written to {directory} on {socket.gethostname()}: {there} is not a directory that "
+            f"process {os.getpid()} may write to"
+        )
 
 
 def prune(directory: str | os.PathLike[str], keep: int) -> None:

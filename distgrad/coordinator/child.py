@@ -119,27 +119,21 @@ def _tell_of_loss(parent: Parent, member: Member) -> None:
 def _train_elsewhere(parent: Parent, orders: TrainingOrders, job: Job) -> None:
     """Trains as a client of a cluster that was there before and stays."""
 
-    def report(event: dict[str, Any]) -> None:
-        if event["event"] == "saved" and not Path(event["checkpoint"]).exists():
-            raise ConfigError(
-                f"the coordinator has written checkpoint {event['checkpoint']}, and it is not to be seen on this "
-                "machine: train on the coordinator's, or keep checkpoint.directory where both see it (--set "
-                "checkpoint.directory=...)"
-            )
-        parent.tell(**event)
-
     parent.attend(lambda reason: os._exit(0))
     with Client(orders.coordinator, orders.settings, orders.name) as client, parent.reporting("training"):
         client.begin_job(job.name, job.steps)
         if job.checkpoint and not orders.resume:
-            _begin_anew(job.checkpoint.directory, orders.fresh)
+            directory = str(job.checkpoint.directory)
+            if not orders.fresh and (earlier := client.find_checkpoint(directory).path):
+                raise _in_the_way(earlier)
+            client.remove_checkpoints(directory)
         parent.tell("listening", address="")
         members = client.assign_workers(job.cluster.workers, job.limits.join_seconds)
         for name, member in members.items():
             place = {"member": member.name, "address": member.address, "process": member.pid}
-            report({"event": "ready", "worker": name, **place})
+            parent.tell("ready", worker=name, **place)
         moved = on_members(job, {name: member.name for name, member in members.items()})
-        result = Trainer(client, moved, report=report, resume=orders.resume).run()
+        result = Trainer(client, moved, report=lambda event: parent.tell(**event), resume=orders.resume).run()
         parent.tell("done", **asdict(result))
 
 
@@ -147,8 +141,12 @@ def _begin_anew(directory: Path, fresh: bool) -> None:
     """Makes sure that nothing of an earlier run is taken for this one's. No other run is under way here."""
     earlier = latest_checkpoint(directory)
     if earlier is not None and not fresh:
-        raise ConfigError(
-            f"{directory} holds checkpoints of an earlier run, the newest {earlier.name}. Continue it with --resume, "
-            f"remove it and begin anew with --fresh, or keep it and use --set checkpoint.directory=..."
-        )
+        raise _in_the_way(str(earlier))
     remove_checkpoints(directory)
+
+
+def _in_the_way(checkpoint: str) -> ConfigError:
+    return ConfigError(
+        f"there are checkpoints of an earlier run, the newest {checkpoint}. Continue it with --resume, remove it and "
+        "begin anew with --fresh, or keep it and use --set checkpoint.directory=..."
+    )

@@ -7,7 +7,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -55,6 +55,21 @@ class WorkerStatus:
     reason: str
     counts: Mapping[str, int]
     waits: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class FoundCheckpoint:
+    """What is in a directory of checkpoints.
+
+    Attributes:
+        path: of the newest that is complete; empty when there is none.
+        extra: what it was saved with.
+        damaged: names of those that are damaged or were never finished.
+    """
+
+    path: str = ""
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    damaged: tuple[str, ...] = ()
 
 
 class PlacedShard(ShardHandle):
@@ -303,22 +318,26 @@ class Client:
         versions = {name: optimizer.version for name, optimizer in self._optimizers.items()}
         return Context(self.process, versions, next(self._contexts) if step is None else step, microbatch)
 
-    def save(self, directory: str, extra: Mapping[str, Any] | None = None) -> str:
-        """Writes a checkpoint of every shard into a directory of the coordinator; returns its path.
+    def save(self, directory: str, extra: Mapping[str, Any] | None = None, keep: int = 0) -> str:
+        """Writes a checkpoint of every shard into a directory of the coordinator's machine; returns its path.
+
+        Arguments:
+            extra: what `restore` is to return; plain data.
+            keep: older checkpoints there than the newest so many are removed afterwards; 0: none is.
 
         Raises:
             CheckpointError: the disk refuses.
             WorkerLost: a worker was lost. Earlier checkpoints are as they were in either case.
         """
-        saved = self.begin_save(directory, extra)
+        saved = self.begin_save(directory, extra, keep)
         self.process.executor.wait(saved, what="the checkpoint")
         return saved.result()
 
-    def begin_save(self, directory: str, extra: Mapping[str, Any] | None = None) -> Promise[str]:
+    def begin_save(self, directory: str, extra: Mapping[str, Any] | None = None, keep: int = 0) -> Promise[str]:
         """As `save`, without waiting: the promise of the path. Steps that are asked for from now on are not in the
         checkpoint."""
         out: list[Any] = []
-        request = pb.Save(directory=str(directory))
+        request = pb.Save(directory=str(directory), keep=keep)
         request.extra.CopyFrom(encode_value(dict(extra or {}), out, "extra"))
         saved: Promise[str] = Promise()
 
@@ -330,6 +349,26 @@ class Client:
 
         self.process.request(COORDINATOR, request, out).add_callback(pass_on)
         return saved
+
+    def find_checkpoint(self, directory: str) -> FoundCheckpoint:
+        """The newest checkpoint in a directory of the coordinator's machine.
+
+        Raises:
+            CheckpointError: none could be written there.
+            PermissionDenied: the coordinator keeps checkpoints elsewhere.
+        """
+        reply, arrays = self.process.ask(COORDINATOR, pb.FindCheckpoint(directory=str(directory)))
+        if not reply.path:
+            return FoundCheckpoint(damaged=tuple(reply.damaged))
+        return FoundCheckpoint(reply.path, decode_value(reply.extra, arrays), tuple(reply.damaged))
+
+    def remove_checkpoints(self, directory: str) -> None:
+        """Removes all checkpoints in a directory of the coordinator's machine, damaged ones included.
+
+        Raises:
+            CheckpointError: the disk refuses.
+        """
+        self.process.ask(COORDINATOR, pb.RemoveCheckpoints(directory=str(directory)))
 
     def restore(self, directory: str, job: str = "") -> dict[str, Any]:
         """Returns every shard and optimizer to a checkpoint, or to the newest in a directory: all of them or, raising,

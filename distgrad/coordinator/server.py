@@ -16,6 +16,14 @@ from distgrad.transport.settings import TransportSettings
 from distgrad.wire import decode_value, encode_value, pb
 from distgrad.worker.member import COORDINATOR
 
+from .checkpoint import (
+    incomplete_checkpoints,
+    latest_checkpoint,
+    prune,
+    remove_checkpoints,
+    require_writable,
+    saved_with,
+)
 from .journal import Decision, Journal
 from .membership import Member, Membership
 from .recovery import Recovery
@@ -89,6 +97,8 @@ class Coordinator:
             pb.WriteState: self._write_state,
             pb.Save: self._save,
             pb.Restore: self._restore,
+            pb.FindCheckpoint: self._find_checkpoint,
+            pb.RemoveCheckpoints: self._remove_checkpoints,
             pb.Recover: self._recover,
         }
         for body, handler in orders.items():
@@ -216,7 +226,10 @@ class Coordinator:
 
     def _save(self, body: pb.Save, arrays: list[Any]) -> tuple[Any, list[Any]]:
         extra = decode_value(body.extra, arrays) if body.HasField("extra") else {}
-        path = self.states.save(self._allowed(body.directory), extra)
+        directory = self._allowed(body.directory)
+        path = self.states.save(directory, extra)
+        if body.keep:
+            prune(directory, body.keep)
         return pb.Saved(path=str(path), bytes=sum(file.stat().st_size for file in path.iterdir())), []
 
     def _restore(self, body: pb.Restore, arrays: list[Any]) -> tuple[Any, list[Any]]:
@@ -224,6 +237,20 @@ class Coordinator:
         out: list[Any] = []
         user = encode_value(extra, out, "extra")
         return pb.Restored(path=str(path), extra=user, versions=self.updates.versions()), out
+
+    def _find_checkpoint(self, body: pb.FindCheckpoint, arrays: list[Any]) -> tuple[Any, list[Any]]:
+        directory = self._allowed(body.directory)
+        require_writable(directory)
+        found = pb.CheckpointFound(damaged=[path.name for path in incomplete_checkpoints(directory)])
+        out: list[Any] = []
+        if (newest := latest_checkpoint(directory)) is not None:
+            found.path = str(newest)
+            found.extra.CopyFrom(encode_value(saved_with(newest).get("user", {}), out, "extra"))
+        return found, out
+
+    def _remove_checkpoints(self, body: pb.RemoveCheckpoints, arrays: list[Any]) -> tuple[Any, list[Any]]:
+        remove_checkpoints(self._allowed(body.directory))
+        return pb.Empty(), []
 
     def _allowed(self, directory: str) -> Path:
         """The directory that a client means. Raises PermissionDenied when it is none of its business."""
@@ -237,7 +264,10 @@ class Coordinator:
             )
         path = (root / directory).resolve()  # links followed
         if not path.is_relative_to(root.resolve()):
-            raise PermissionDenied(f"checkpoints of this cluster lie below {root}, and {directory} does not")
+            raise PermissionDenied(
+                f"checkpoints of this cluster lie below {root}, and {directory} does not: choose another directory "
+                "(checkpoint.directory of a job)"
+            )
         return path
 
     def _recover(self, body: pb.Recover, arrays: list[Any]) -> tuple[Any, list[Any]]:

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +58,7 @@ every = 4
 
 
 class Run:
-    """`distgrad train` in a process of its own.
+    """`distgrad train` in a process of its own; `prefix` is what its command begins with.
 
     Attributes:
         directory: the job's checkpoints.
@@ -66,7 +66,9 @@ class Run:
         out, errors: what it has printed, once it has ended.
     """
 
-    def __init__(self, folder: Path, *options: str, environment: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, folder: Path, *options: str, environment: dict[str, str] | None = None, prefix: Sequence[str] = ()
+    ) -> None:
         folder.mkdir(exist_ok=True)
         self.directory = folder / "checkpoints"
         # A short name of its own: it has to leave room for the path of a socket, and finds all that belongs to the run.
@@ -75,7 +77,7 @@ class Run:
         if not job.exists():
             job.write_text(JOB)
         self.process = subprocess.Popen(
-            [sys.executable, "-W", "error", "-m", "distgrad", "train", str(job), *options],
+            [*prefix, sys.executable, "-W", "error", "-m", "distgrad", "train", str(job), *options],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -128,8 +130,8 @@ def start(tmp_path: Path) -> Iterator[Start]:
     # Shells let what they start in the background ignore Ctrl-C; runs are started as from a terminal.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
 
-    def start(*options: str, folder: str = ".", environment: dict[str, str] | None = None) -> Run:
-        runs.append(Run(tmp_path / folder, *options, environment=environment))
+    def start(*options: str, folder: str = ".", **more: Any) -> Run:
+        runs.append(Run(tmp_path / folder, *options, **more))
         return runs[-1]
 
     yield start

@@ -239,7 +239,7 @@ def test_a_new_run_does_not_touch_the_checkpoints_of_an_earlier_one_unless_told_
     refused = start("--quiet", *ALONE)
     _, errors = refused.end()
     assert refused.process.returncode == 1
-    assert f"{refused.directory} holds checkpoints of an earlier run, the newest step-00000004" in errors
+    assert f"there are checkpoints of an earlier run, the newest {refused.directory}/step-00000004" in errors
     assert "--resume" in errors
     assert "--fresh" in errors
     fresh = start("--quiet", *ALONE, "--fresh", "--set", "steps=1")

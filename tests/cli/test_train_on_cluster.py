@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from distgrad.coordinator.server import Coordinator
 from distgrad.show.members import job_line
 from distgrad.transport.settings import TransportSettings
 from distgrad.worker.worker import Worker
+from tests.faults.namespaces import needs_root
 from tests.processes import eventually
 
 from .conftest import PROGRAMS, Start
@@ -75,6 +78,39 @@ def test_a_job_comes_to_the_same_bits_on_a_cluster_as_on_this_machine(standing: 
     ready = {event["worker"]: event["member"] for event in events if event["event"] == "ready"}
     assert ready == {"w0": "node9", "w1": "w1", "w2": "node10"}
     assert eventually(lambda: len(standing.coordinator.shards) == 0)  # and nothing is left of it there
+
+
+@needs_root
+@pytest.mark.slow
+def test_the_machine_that_trains_need_not_see_the_coordinators_checkpoints(standing: Standing, start: Start) -> None:
+    """The command sees an empty file system where the coordinator keeps them."""
+    standing.start("w0", "w1", "w2")
+    kept = Path(tempfile.mkdtemp())
+    try:
+        hidden = ["unshare", "--mount", "bash", "-c", f'mount -t tmpfs none {kept} && exec "$@"', "train"]
+        options = [
+            *standing.options,
+            "--json",
+            "--set",
+            f"checkpoint.directory={kept}",
+            "--set",
+            "metrics.directory=run",
+        ]
+        first = start(*options, "--set", "steps=4", environment=TOKEN, prefix=hidden)
+        first.end()
+        assert [path.name for path in kept.glob("step-*")] == ["step-00000004"]
+        assert (first.process.returncode, first.errors) == (0, "")
+        refused = start(*options, environment=TOKEN, prefix=hidden)
+        assert "there are checkpoints of an earlier run" in refused.end()[1]
+        again = start("--resume", *options, environment=TOKEN, prefix=hidden)
+        assert again.until("resumed")["step"] == 4
+        assert again.end()[1] == ""
+        assert sorted(path.name for path in kept.glob("step-*")) == [f"step-{step:08}" for step in (4, 8, 12)]
+        fresh = start("--fresh", *options, "--set", "steps=4", environment=TOKEN, prefix=hidden)
+        assert fresh.end()[1] == ""
+        assert [path.name for path in kept.glob("step-*")] == ["step-00000004"]
+    finally:
+        shutil.rmtree(kept)
 
 
 def test_a_missing_worker_is_named_after_the_deadline(standing: Standing, start: Start) -> None:

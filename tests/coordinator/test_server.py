@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from distgrad.coordinator.client import Client
+from distgrad.coordinator.client import Client, FoundCheckpoint
 from distgrad.coordinator.membership import Member
 from distgrad.coordinator.server import Coordinator
 from distgrad.errors import (
+    CheckpointError,
     ConfigError,
     DistgradError,
     LinkError,
@@ -182,7 +183,16 @@ def test_what_it_is_shows(pair: tuple[Cluster, Client]) -> None:
 # ---- where checkpoints lie -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("act", [lambda c, d: c.save(d), lambda c, d: c.restore(d), lambda c, d: c.recover(d)])
+@pytest.mark.parametrize(
+    "act",
+    [
+        lambda c, d: c.save(d),
+        lambda c, d: c.restore(d),
+        lambda c, d: c.recover(d),
+        lambda c, d: c.find_checkpoint(d),
+        lambda c, d: c.remove_checkpoints(d),
+    ],
+)
 def test_clients_save_and_restore_below_one_directory_only(
     pair: tuple[Cluster, Client], tmp_path: Path, act: Callable[[Client, str], object]
 ) -> None:
@@ -198,6 +208,32 @@ def test_clients_save_and_restore_below_one_directory_only(
     assert not outside.exists()
     assert client.save("mine/first").startswith(str(tmp_path / "allowed" / "mine" / "first"))
     assert client.restore("mine/first") == {}
+
+
+def test_a_client_on_any_machine_sees_the_coordinators_checkpoints(
+    pair: tuple[Cluster, Client], tmp_path: Path
+) -> None:
+    made, client = pair
+    made.coordinator._checkpoints = tmp_path
+    place(client, "a", "w0")
+    assert client.find_checkpoint("run") == FoundCheckpoint()
+    path = client.save("run", {"step": 3})
+    (tmp_path / "run" / "step-00000009").mkdir()
+    assert client.find_checkpoint("run") == FoundCheckpoint(path, {"step": 3}, ("step-00000009",))
+    client.remove_checkpoints("run")
+    assert list((tmp_path / "run").iterdir()) == []
+
+
+def test_a_place_where_no_checkpoint_can_be_written_is_known_at_once(
+    pair: tuple[Cluster, Client], tmp_path: Path
+) -> None:
+    made, client = pair
+    made.coordinator._checkpoints = tmp_path
+    (tmp_path / "file").write_text("")
+    with pytest.raises(
+        CheckpointError, match=rf"cannot be written to {tmp_path}/file/run on .*: {tmp_path}/file is no"
+    ):
+        client.find_checkpoint("file/run")
 
 
 def test_clients_with_tokens_of_their_own_save_nowhere_unless_there_is_a_directory_for_it(

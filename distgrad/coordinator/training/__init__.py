@@ -11,6 +11,7 @@ simulate   what a schedule would come to; `predict` measures a job for it
 evaluation how good a model is on examples it has never been trained on
 metrics    figures of a run, a line each; `tensorboard` draws them
 saving     its checkpoints, written while it goes on
+resuming   whether it may go on from one: what of the job has changed since
 survival   its losses of processes, counted and recovered from
 companions processes of a job that has several trainers, each with steps of its own
 """

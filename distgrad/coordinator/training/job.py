@@ -209,12 +209,17 @@ def open_job(path: str | os.PathLike[str], overrides: Sequence[str] = (), worker
     return job if workers is None else with_workers(job, workers)
 
 
+def values(job: Job) -> dict[str, str]:
+    """Every value of a job by its path, as TOML writes it: {"optimizer.settings.lr": "0.01", ...}."""
+    return {path: toml_text(value) for path, value in _leaves(job)}
+
+
 def describe(job: Job) -> str:
     """The job as it will run, a value a line, each with where it came from.
 
     For example `optimizer.settings.lr = 0.01    # --set`.
     """
-    rows = [(f"{path} = {toml_text(value)}", job.origins.get(path, "default")) for path, value in _leaves(job)]
+    rows = [(f"{path} = {text}", job.origins.get(path, "default")) for path, text in values(job).items()]
     width = max(len(text) for text, _ in rows)
     return "\n".join(f"{text:<{width}}  # {origin}" for text, origin in rows)
 

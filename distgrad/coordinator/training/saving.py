@@ -9,7 +9,6 @@ from typing import Any
 from distgrad.errors import DistgradError, LinkError
 from distgrad.graph.waiting import Promise
 
-from ..checkpoint import prune
 from ..client import Client
 from .specs import CheckpointSpec
 
@@ -50,7 +49,7 @@ class Saves:
         self._pass_over_losses()
         assert self._spec is not None
         self._begun = step
-        self._pending = step, self._client.begin_save(str(self._spec.directory), extra)
+        self._pending = step, self._client.begin_save(str(self._spec.directory), extra, self._spec.keep)
 
     def look(self) -> None:
         """Notices the end of a checkpoint, if it has come. Raises as `begin` does."""
@@ -74,7 +73,6 @@ class Saves:
         """
         if self._pending is None:
             return
-        assert self._spec is not None
         (step, promise), self._pending = self._pending, None
         self._client.process.executor.wait(promise, what="the checkpoint")
         try:
@@ -82,7 +80,6 @@ class Saves:
         except BaseException:
             self._begun = min(self._begun, step - 1)
             raise
-        prune(self._spec.directory, self._spec.keep)
         self._saved(step, path)
 
     def settle(self) -> None:

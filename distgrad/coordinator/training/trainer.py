@@ -13,8 +13,7 @@ from typing import Any
 from distgrad.errors import ConfigError, DistgradError
 from distgrad.worker.twins import twin
 
-from ..checkpoint import latest_checkpoint, saved_with
-from ..client import Client, PlacedShard
+from ..client import Client, FoundCheckpoint, PlacedShard
 from ..optimizer import RemoteOptimizer
 from .batches import Batches, open_batches
 from .companions import Companions
@@ -22,6 +21,7 @@ from .evaluation import Evaluation, Measured
 from .feed import Feed
 from .job import Job, describe, twin_places
 from .metrics import METRICS, MetricsFile, Recorder, StepMetrics, last_step
+from .resuming import compare, lasting
 from .saving import Saves
 from .step import Steps
 from .survival import Survival
@@ -206,7 +206,7 @@ class Trainer:
         return measured
 
     def _save(self, course: _Course) -> None:
-        extra = {"job": self._job.name, "step": course.taken, "seed": self._job.seed}
+        extra = {"job": self._job.name, "step": course.taken, "seed": self._job.seed, "values": lasting(self._job)}
         course.saves.begin(course.taken, {**extra, "data": course.feed.mark(course.taken)})
 
     def _saved(self, step: int, path: str) -> None:
@@ -244,14 +244,12 @@ class Trainer:
     def _continue(self, batches: Batches) -> _Course:
         """Goes on where an earlier coordinator of this run was lost."""
         taken = self._survival.recover().versions[_OPTIMIZER]
-        feed, spec = Feed(batches, 0), self._job.checkpoint
-        newest = latest_checkpoint(spec.directory) if spec is not None else None
-        saved = 0
-        if newest is not None:
-            self._checkpoint = str(newest)
-            extra = saved_with(newest)["user"]
-            saved = int(extra["step"])
-            feed.learn(saved, extra["data"])
+        feed, saved = Feed(batches, 0), 0
+        newest = self._newest()
+        if newest.path:
+            self._checkpoint = newest.path
+            saved = int(newest.extra["step"])
+            feed.learn(saved, newest.extra["data"])
         feed.go_to(taken)
         return self._course(taken, feed, checkpoint=saved)
 
@@ -262,12 +260,11 @@ class Trainer:
 
     def _begin(self, batches: Batches) -> int:
         """Makes sure that nothing of an earlier run is taken for this one's; returns 0, the steps taken."""
-        spec = self._job.checkpoint
-        earlier = latest_checkpoint(spec.directory) if spec else None
-        if spec and earlier is not None:
+        earlier = self._newest().path
+        if earlier:
             raise ConfigError(
-                f"{spec.directory} holds checkpoints of an earlier run, the newest {earlier.name}: continue it with "
-                "resume=True, remove it, or give the job another checkpoint.directory"
+                f"there are checkpoints of an earlier run, the newest {earlier}: continue it with resume=True, remove "
+                "it, or give the job another checkpoint.directory"
             )
         if not batches.resumable:
             text = "the data is a plain iterable, which cannot go back: this run cannot be resumed from a checkpoint"
@@ -279,23 +276,31 @@ class Trainer:
         """Returns shards, optimizer and data to the newest checkpoint; returns the number of steps it holds."""
         if self._job.checkpoint is None:
             raise ConfigError(f"job {self._job.name!r} keeps no checkpoints to resume from: it has no [checkpoint]")
-        directory = self._job.checkpoint.directory
-        newest = latest_checkpoint(directory)
-        if newest is None:
-            damaged = ", ".join(sorted(path.name for path in directory.glob("step-*")))
+        newest = self._newest()
+        if not newest.path:
+            damaged = ", ".join(newest.damaged)
             found = f"; {damaged} there is damaged or was never finished" if damaged else ""
+            directory = self._job.checkpoint.directory
             raise ConfigError(f"there is nothing to resume: no complete checkpoint in {directory}{found}")
-        extra = self._client.restore(str(newest), job=self._job.name)
+        changes = compare(newest.path, newest.extra.get("values", {}), lasting(self._job))
+        extra = self._client.restore(newest.path, job=self._job.name)
         batches.restore(extra["data"])
-        self._checkpoint = str(newest)
+        self._checkpoint = newest.path
         step = int(extra["step"])
         if step % self._job.trainers:
             raise ConfigError(
-                f"{newest.name} is not at the end of a round of trainers = {self._job.trainers}: go on with as many "
+                f"{newest.path} is not at the end of a round of trainers = {self._job.trainers}: go on with as many "
                 "trainers as wrote it"
             )
         self._report({"event": "resumed", "step": step, "checkpoint": self._checkpoint})
+        if changes:
+            self._report({"event": "notice", "text": f"the job has changed since: {changes}"})
         return step
+
+    def _newest(self) -> FoundCheckpoint:
+        """The newest checkpoint of the job's directory, which is the coordinator's."""
+        spec = self._job.checkpoint
+        return self._client.find_checkpoint(str(spec.directory)) if spec is not None else FoundCheckpoint()
 
     def _open_recorders(self, stack: ExitStack, first: int) -> list[Recorder]:
         """What is written down of every step; beside it, the job as it runs."""

@@ -210,12 +210,14 @@ class Updated(_message.Message):
     def __init__(self, version: _Optional[int] = ..., norm: _Optional[float] = ..., applied: bool = ..., losses: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class Save(_message.Message):
-    __slots__ = ("directory", "extra")
+    __slots__ = ("directory", "extra", "keep")
     DIRECTORY_FIELD_NUMBER: _ClassVar[int]
     EXTRA_FIELD_NUMBER: _ClassVar[int]
+    KEEP_FIELD_NUMBER: _ClassVar[int]
     directory: str
     extra: _tensor_pb2.Value
-    def __init__(self, directory: _Optional[str] = ..., extra: _Optional[_Union[_tensor_pb2.Value, _Mapping]] = ...) -> None: ...
+    keep: int
+    def __init__(self, directory: _Optional[str] = ..., extra: _Optional[_Union[_tensor_pb2.Value, _Mapping]] = ..., keep: _Optional[int] = ...) -> None: ...
 
 class Saved(_message.Message):
     __slots__ = ("path", "bytes")
@@ -224,6 +226,28 @@ class Saved(_message.Message):
     path: str
     bytes: int
     def __init__(self, path: _Optional[str] = ..., bytes: _Optional[int] = ...) -> None: ...
+
+class FindCheckpoint(_message.Message):
+    __slots__ = ("directory",)
+    DIRECTORY_FIELD_NUMBER: _ClassVar[int]
+    directory: str
+    def __init__(self, directory: _Optional[str] = ...) -> None: ...
+
+class CheckpointFound(_message.Message):
+    __slots__ = ("path", "extra", "damaged")
+    PATH_FIELD_NUMBER: _ClassVar[int]
+    EXTRA_FIELD_NUMBER: _ClassVar[int]
+    DAMAGED_FIELD_NUMBER: _ClassVar[int]
+    path: str
+    extra: _tensor_pb2.Value
+    damaged: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, path: _Optional[str] = ..., extra: _Optional[_Union[_tensor_pb2.Value, _Mapping]] = ..., damaged: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class RemoveCheckpoints(_message.Message):
+    __slots__ = ("directory",)
+    DIRECTORY_FIELD_NUMBER: _ClassVar[int]
+    directory: str
+    def __init__(self, directory: _Optional[str] = ...) -> None: ...
 
 class Restore(_message.Message):
     __slots__ = ("directory", "job")
