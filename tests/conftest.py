@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import tempfile
 import zlib
 from collections.abc import Iterator
@@ -145,3 +146,32 @@ def _fail_on(leaks: Leaks) -> None:
     _blamed.update(found)
     if found:
         pytest.fail("left behind:\n" + "\n".join(found), pytrace=False)
+
+
+# ---- certificates ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def pki(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """authority.pem, and for "server", "client", "expired" and "stranger" (of another authority) a .pem and a .key."""
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is not installed")
+    folder = tmp_path_factory.mktemp("pki")
+
+    def run(command: str) -> None:
+        subprocess.run(["openssl", *command.split()], cwd=folder, check=True, capture_output=True)
+
+    key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes"
+    for authority in ("authority", "other"):
+        run(f"req -x509 {key} -keyout {authority}.key -out {authority}.pem -days 2 -subj /CN={authority}")
+    (folder / "names").write_text("subjectAltName=IP:127.0.0.1,DNS:localhost\n")
+    for name, authority, days in (
+        ("server", "authority", 2),
+        ("client", "authority", 2),
+        ("expired", "authority", -1),
+        ("stranger", "other", 2),
+    ):
+        run(f"req {key} -keyout {name}.key -out {name}.csr -subj /CN={name}")
+        issue = f"x509 -req -in {name}.csr -CA {authority}.pem -CAkey {authority}.key -CAcreateserial"
+        run(f"{issue} -out {name}.pem -days {days} -extfile names")
+    return folder

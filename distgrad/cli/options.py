@@ -129,6 +129,14 @@ _SERVICE = (
         help="Leave this machine without TLS, over a network you trust.",
     ),
     click.option("--timeout", type=float, metavar="SECONDS", default=60.0, show_default=True, help="For an answer."),
+    click.option(
+        "--connect-timeout",
+        type=float,
+        metavar="SECONDS",
+        default=10.0,
+        show_default=True,
+        help="For a server that is starting.",
+    ),
 )
 
 
@@ -146,13 +154,17 @@ def service_options(command: Callable[..., Any]) -> Callable[..., Any]:
         tls_key: Path | None,
         insecure: bool,
         timeout: float,
+        connect_timeout: float,
         **others: Any,
     ) -> Any:
         from distgrad.service.client import client
 
         tls = TLS(certificate=tls_cert, key=tls_key, authority=tls_ca) if tls_ca or tls_cert or tls_key else None
         token = _token(token_file)
-        with client(service, token=token, tls=tls, insecure=insecure, timeout=timeout) as opened:
+        opened = client(
+            service, token=token, tls=tls, insecure=insecure, timeout=timeout, connect_timeout=connect_timeout
+        )
+        with opened:
             return command(service=opened, **others)
 
     decorated: Callable[..., Any] = with_client

@@ -89,6 +89,11 @@ class Desk:
 
     # ---- requests ----------------------------------------------------------------------------------------------------
 
+    def require_ready(self) -> None:
+        """Raises Refused as long as nothing is served yet."""
+        if not self.functions:
+            raise Refused(Code.UNAVAILABLE, "the server is starting", retry_after=1.0)
+
     def describe(self, name: str) -> Description:
         """Raises Refused when there is no such function."""
         if name not in self.functions:

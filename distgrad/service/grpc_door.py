@@ -84,6 +84,7 @@ class GrpcDoor(grpc.GenericRpcHandler):  # type: ignore[misc]
                 client = self._client(context)
                 name = client.name
                 require_role(client, admin=method == "GetStatistics")
+                self._desk.require_ready()
                 return await call(client, request, context)
             except WireError as error:
                 refused = Refused(Code.INVALID_ARGUMENT, str(error))
@@ -150,6 +151,7 @@ class GrpcDoor(grpc.GenericRpcHandler):  # type: ignore[misc]
         try:
             client = self._client(context)
             require_role(client, admin=False)
+            self._desk.require_ready()
             self._require_stream(client)
         except Refused as refused:
             _audit(f"{SERVICE}/Stream", context, "", refused)

@@ -21,6 +21,7 @@ health       what a process says of its health
 socket_lane  lanes over Unix and TCP sockets: listening and connecting
 stream_lane  one of them: frames on a byte stream
 streams      byte streams: a plain socket, one with TLS
+tls_trouble  why a TLS connection does not come about
 blocks       shared memory that a request to the gradient service lends its server
 local_messages  what its Unix socket carries
 memory_lane  lanes inside one process, under a seeded scheduler, for tests

@@ -173,7 +173,7 @@ class GrpcLanes:
         for lane in lanes:
             lane.close()
         for server, _ in self._servers:
-            server.stop(GRACE if lanes else 0).wait()
+            server.stop(GRACE).wait()
         self._threads.join()
         for _, path in self._servers:
             if path and os.path.exists(path):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import json
 import logging
 import os
@@ -10,7 +9,6 @@ import queue
 import re
 import resource
 import socket
-import ssl
 import struct
 import threading
 from collections.abc import Iterator
@@ -21,13 +19,10 @@ import grpc
 import numpy as np
 import pytest
 
-from distgrad.errors import ConfigError
-from distgrad.service import certificates, local
-from distgrad.service.certificates import make_certificates
+from distgrad.service import local
 from distgrad.service.settings import ServiceSettings
 from distgrad.transport.blocks import Block
 from distgrad.transport.local_messages import INLINE, LENT, packed
-from distgrad.transport.settings import TLS
 from distgrad.wire import pb
 from distgrad.wire.exchanges import encode_exchange
 from tests.processes import eventually
@@ -115,84 +110,6 @@ def test_a_session_is_its_owners(guarded: Running) -> None:
     alice.ask("close_session", session=opened["session"])
     alice.close()
     root.close()
-
-
-# ---- TLS -------------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Certificates of our authority, of another, and of ours that have expired."""
-    pytest.importorskip("cryptography")
-    folder = tmp_path_factory.mktemp("certificates")
-    make_certificates(folder / "ours", clients=["alice"])
-    make_certificates(folder / "others", clients=["alice"])
-    return {"ours": folder / "ours", "others": folder / "others"}
-
-
-def tls_settings(folder: Path, authority: bool = True) -> ServiceSettings:
-    tls = TLS(
-        certificate=folder / "server.pem",
-        key=folder / "server-key.pem",
-        authority=folder / "ca.pem" if authority else None,
-    )
-    return ServiceSettings(workers=1, tls=tls, local_socket=False)
-
-
-def credentials(authority: Path, client: Path | None) -> Any:
-    return grpc.ssl_channel_credentials(
-        (authority / "ca.pem").read_bytes(),
-        (client / "alice-key.pem").read_bytes() if client else None,
-        (client / "alice.pem").read_bytes() if client else None,
-    )
-
-
-def test_with_mtls_only_clients_that_our_authority_vouches_for_get_in(folders: dict[str, Path]) -> None:
-    ours, others = folders["ours"], folders["others"]
-    with serving(["sine"], tls_settings(ours)) as running:
-        client = Unary(running.address, credentials=credentials(ours, ours))
-        assert client.ask("evaluate", function="sine", arguments=[np.zeros(2)])["value"].sum() == 0
-        with pytest.raises(Failed, match="no function"):
-            client.ask("evaluate", function="cosine", arguments=[])
-        client.close()
-        for refused in (credentials(ours, None), credentials(ours, others), credentials(others, ours), None):
-            client = Unary(running.address, credentials=refused)
-            with pytest.raises(Failed) as raised:
-                client.call("ListFunctions", b"", timeout=5.0)
-            assert raised.value.code == "UNAVAILABLE"
-            client.close()
-
-
-def test_an_expired_certificate_is_refused(
-    folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class LongAgo(datetime.datetime):
-        @classmethod
-        def now(cls, tz: datetime.tzinfo | None = None) -> datetime.datetime:  # type: ignore[override]
-            return datetime.datetime.now(tz) - datetime.timedelta(days=800)
-
-    monkeypatch.setattr(certificates, "datetime", LongAgo)
-    make_certificates(tmp_path / "old", days=30)
-    with serving(["sine"], tls_settings(tmp_path / "old", authority=False)) as running:
-        host, _, port = running.address.rpartition(":")
-        context = ssl.create_default_context(cafile=str(tmp_path / "old" / "ca.pem"))
-        with (
-            socket.create_connection((host, int(port)), DEADLINE) as plain,
-            pytest.raises(ssl.SSLCertVerificationError, match="expired"),
-        ):
-            context.wrap_socket(plain, server_hostname="localhost")
-        client = Unary(
-            running.address, credentials=grpc.ssl_channel_credentials((tmp_path / "old/ca.pem").read_bytes())
-        )
-        with pytest.raises(Failed):
-            client.call("ListFunctions", b"", timeout=5.0)
-        client.close()
-
-
-def test_certificates_are_not_overwritten_and_keys_are_for_their_owner_alone(folders: dict[str, Path]) -> None:
-    with pytest.raises(ConfigError, match="exists already"):
-        make_certificates(folders["ours"])
-    assert (folders["ours"] / "server-key.pem").stat().st_mode & 0o077 == 0
 
 
 # ---- sizes and time --------------------------------------------------------------------------------------------------

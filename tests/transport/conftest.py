@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import itertools
-import shutil
-import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -78,24 +76,3 @@ def world(request: pytest.FixtureRequest) -> Iterator[World]:
         world = World(request.param, Path(folder))
         yield world
         world.close()
-
-
-@pytest.fixture(scope="session")
-def pki(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """authority.pem, and for "server", "client" and "stranger" (of another authority) a .pem and a .key."""
-    if shutil.which("openssl") is None:
-        pytest.skip("openssl is not installed")
-    folder = tmp_path_factory.mktemp("pki")
-
-    def run(command: str) -> None:
-        subprocess.run(["openssl", *command.split()], cwd=folder, check=True, capture_output=True)
-
-    key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes"
-    for authority in ("authority", "other"):
-        run(f"req -x509 {key} -keyout {authority}.key -out {authority}.pem -days 2 -subj /CN={authority}")
-    (folder / "names").write_text("subjectAltName=IP:127.0.0.1,DNS:localhost\n")
-    for name, authority in (("server", "authority"), ("client", "authority"), ("stranger", "other")):
-        run(f"req {key} -keyout {name}.key -out {name}.csr -subj /CN={name}")
-        issue = f"x509 -req -in {name}.csr -CA {authority}.pem -CAkey {authority}.key -CAcreateserial"
-        run(f"{issue} -out {name}.pem -days 2 -extfile names")
-    return folder

@@ -48,6 +48,7 @@ def tls(folder: Path, name: str, authority: str = "authority") -> TLS:
 # Who is refused where TLS is asked for: certificate and authority of the opener.
 WITHOUT_CERTIFICATES = {
     "a certificate of another authority": ("stranger", "authority"),
+    "an expired certificate": ("expired", "authority"),
     "a listener of another authority": ("client", "other"),
     "no certificate": ("", "authority"),
     "no TLS": ("", ""),

@@ -15,6 +15,7 @@ from distgrad.errors import Cancelled, DistgradError, LinkError, NotServed, Time
 from distgrad.transport.grpc_channel import open_channel
 from distgrad.transport.offers import this_machine
 from distgrad.transport.settings import TLS, TransportSettings
+from distgrad.transport.tls_trouble import tls_trouble
 from distgrad.wire import pb
 
 from .exceptions import exception_for_rpc
@@ -22,7 +23,7 @@ from .function import RemoteFunction
 from .lines import Answer, Line
 from .local_line import LocalLine
 from .question import Question
-from .retries import Retries
+from .retries import Attempts, Retries
 from .stream_line import StreamLine
 
 R = TypeVar("R")
@@ -32,6 +33,8 @@ SERVICE = "/distgrad.v1.GradientService/"
 KEEPALIVE = (("grpc.keepalive_time_ms", 20_000), ("grpc.keepalive_timeout_ms", 5_000))
 # Seconds a server may take to describe itself, when the caller has no deadline.
 PATIENCE = 10.0
+# Seconds it may take to say what it does not like about us.
+REASON = 2.0
 
 
 def client(
@@ -41,9 +44,11 @@ def client(
     tls: TLS | None = None,
     insecure: bool = False,
     timeout: float | None = None,
+    connect_timeout: float = 10.0,
     local: bool = True,
 ) -> Client:
-    """A client of the gradient service at an address. It connects when it is first asked something.
+    """A client of the gradient service at an address. It connects when it is first asked something, and waits for a
+    server that is starting.
 
         with dg.client("host:7500", token=token, tls=tls) as service:
             f = service["rosenbrock"]
@@ -55,13 +60,15 @@ def client(
         tls: files that make the connection private; needed for hosts other than this one.
         insecure: go there without TLS, over a network you trust.
         timeout: seconds until an answer must be there, unless a call says otherwise; None: as long as it takes.
+        connect_timeout: for so many seconds, if `timeout` allows, a server that cannot be reached or does not serve yet
+            is tried again.
         local: on the server's own machine use its Unix socket, and shared memory for large arrays.
 
     Raises:
         ConfigError: the address is on another host and neither `tls` nor `insecure` is given.
     """
     settings = TransportSettings(token=token, tls=tls, insecure=insecure)
-    return Client(address, settings, timeout=timeout, local=local)
+    return Client(address, settings, timeout=timeout, local=local, retries=Retries(patience=connect_timeout))
 
 
 class Client(Mapping[str, RemoteFunction]):
@@ -86,6 +93,7 @@ class Client(Mapping[str, RemoteFunction]):
         self._local = local
         self._retries = retries or Retries()
         self._metadata = [("authorization", f"Bearer {settings.token}")] if settings.token else []
+        self._tls = settings.tls
         self._channel = open_channel(address, settings, KEEPALIVE)
         self._opening = threading.Lock()  # guards the line
         self._line: Line | None = None
@@ -136,18 +144,12 @@ class Client(Mapping[str, RemoteFunction]):
             request_serializer=type(request).SerializeToString,
             response_deserializer=answer.FromString,
         )
-        deadline = _Deadline(timeout or self.timeout or PATIENCE)
-        attempt = 0
+        attempts = Attempts(self._retries, timeout or self.timeout)
         while True:
-            attempt += 1
             try:
-                return call(request, timeout=deadline.left, metadata=self._metadata)
+                return call(request, timeout=attempts.left or PATIENCE, metadata=self._metadata)
             except grpc.RpcError as error:
-                failure = exception_for_rpc(error, function, self.address)
-                pause = self._retries.pause(failure, attempt, deadline.left)
-                if pause is None:
-                    raise failure from None
-                time.sleep(pause)
+                time.sleep(self._pause(exception_for_rpc(error, function, self.address), function, attempts))
             except ValueError:
                 raise LinkError(f"the client of {self.address} was closed") from None
 
@@ -155,50 +157,66 @@ class Client(Mapping[str, RemoteFunction]):
 
     def ask(self, question: Question[R]) -> R:
         """Waits for the answer to a question, through any number of attempts."""
-        deadline = _Deadline(self._seconds(question))
-        attempt = 0
+        attempts = Attempts(self._retries, self._seconds(question))
         while True:
-            attempt += 1
             try:
-                line = self._open_line(deadline.left)
-                return question.read(*_answer(line, question, deadline))
+                return question.read(*self._answer(question, attempts.left))
             except DistgradError as error:
-                pause = self._pause(error, question, attempt, deadline)
-                if pause is None:
-                    raise
-                time.sleep(pause)
+                time.sleep(self._pause(error, question.function, attempts))
+
+    def _answer(self, question: Question[Any], timeout: float | None) -> Answer:
+        line = self._open_line(timeout)
+        started = line.start(question, timeout)
+        try:
+            return line.wait(started, timeout)
+        except TimeoutError as error:
+            raise self._too_late(error, question) from None
+        except CancelledError:
+            raise Cancelled(f"{question.kind} of {question.function} was cancelled") from None
+        finally:
+            started.cancel()
 
     async def ask_async(self, question: Question[R]) -> R:
         """The same, for coroutines; cancelling one cancels the request."""
-        deadline = _Deadline(self._seconds(question))
-        attempt = 0
+        attempts = Attempts(self._retries, self._seconds(question))
         while True:
-            attempt += 1
             try:
-                line = self._line
-                if line is None or line.broken:
-                    line = await asyncio.to_thread(self._open_line, deadline.left)
-                started = line.start(question, deadline.left)
-                line.attend(started)
-                try:
-                    async with asyncio.timeout(deadline.left):
-                        answer = await asyncio.wrap_future(started)
-                except TimeoutError:
-                    raise deadline.passed(question) from None
-                return question.read(*answer)
+                return question.read(*await self._answer_async(question, attempts.left))
             except DistgradError as error:
-                pause = self._pause(error, question, attempt, deadline)
-                if pause is None:
-                    raise
-                await asyncio.sleep(pause)
+                await asyncio.sleep(await asyncio.to_thread(self._pause, error, question.function, attempts))
+
+    async def _answer_async(self, question: Question[Any], timeout: float | None) -> Answer:
+        line = self._line
+        if line is None or line.broken:
+            line = await asyncio.to_thread(self._open_line, timeout)
+        started = line.start(question, timeout)
+        line.attend(started)
+        try:
+            async with asyncio.timeout(timeout):
+                return await asyncio.wrap_future(started)
+        except TimeoutError as error:
+            raise self._too_late(error, question) from None
 
     def _seconds(self, question: Question[Any]) -> float | None:
         return self.timeout if question.timeout is None else question.timeout
 
-    def _pause(self, error: DistgradError, question: Question[Any], attempt: int, deadline: _Deadline) -> float | None:
+    def _too_late(self, error: TimeoutError, question: Question[Any]) -> Timeout:
+        if isinstance(error, Timeout):  # the server gave it up
+            return error
+        return Timeout(f"{question.function} gave no answer to {question.kind} within {self._seconds(question):g} s")
+
+    def _pause(self, error: DistgradError, function: str, attempts: Attempts) -> float:
+        """Seconds to wait before the next attempt. Raises the error when there is to be none."""
         if isinstance(error, NotServed):
-            self._descriptions.pop(question.function, None)
-        return None if self._closed else self._retries.pause(error, attempt, deadline.left)
+            self._descriptions.pop(function, None)
+        if isinstance(error, LinkError) and self._tls is not None and not (attempts.failed or self._closed):
+            trouble = tls_trouble(self.address, self._tls, REASON)
+            if trouble is not None:
+                raise trouble from error
+        pause = None if self._closed else attempts.pause(error)
+        if pause is None:
+            raise error
+        return pause
 
     # ---- the connection
 
@@ -263,33 +281,3 @@ class Client(Mapping[str, RemoteFunction]):
 
     def __repr__(self) -> str:
         return f"<Client of the gradient service at {self.address}, {self._line or 'not connected'}>"
-
-
-class _Deadline:
-    """When an answer must be there."""
-
-    def __init__(self, seconds: float | None) -> None:
-        self._seconds = seconds
-        self._until = None if seconds is None else time.monotonic() + seconds
-
-    @property
-    def left(self) -> float | None:
-        """Seconds, at least a few milliseconds; None without a deadline."""
-        return None if self._until is None else max(self._until - time.monotonic(), 1e-3)
-
-    def passed(self, question: Question[Any]) -> Timeout:
-        return Timeout(f"{question.function} gave no answer to {question.kind} within {self._seconds:g} s")
-
-
-def _answer(line: Line, question: Question[Any], deadline: _Deadline) -> Answer:
-    future = line.start(question, deadline.left)
-    try:
-        return line.wait(future, deadline.left)
-    except TimeoutError as error:
-        if isinstance(error, Timeout):  # the server gave it up
-            raise
-        raise deadline.passed(question) from None
-    except CancelledError:
-        raise Cancelled(f"{question.kind} of {question.function} was cancelled") from None
-    finally:
-        future.cancel()

@@ -1,8 +1,9 @@
-"""What is tried again, and when."""
+"""What is tried again, when, and until when."""
 
 from __future__ import annotations
 
 import random
+import time
 from dataclasses import dataclass
 
 from distgrad.errors import DistgradError, LinkError, ResourceExhausted
@@ -16,26 +17,55 @@ class Retries:
     ends, is safe to send again, and so is what a server with a full queue has refused.
 
     Attributes:
-        attempts: at most, the first one included.
+        attempts: a request that failed so often, the first time included, is given up,
+        patience: unless it failed first less than so many seconds ago: then the server may be starting.
         first, longest: the pause before the second attempt, and the longest one, in seconds. Pauses double, and are
             drawn from their upper half so that clients which failed together do not come back together.
     """
 
     attempts: int = 6
+    patience: float = 10.0
     first: float = 0.05
     longest: float = 2.0
 
-    def pause(self, error: DistgradError, attempt: int, left: float | None) -> float | None:
-        """Seconds to wait before the next attempt; None when there is to be none.
 
-        Arguments:
-            attempt: which one has failed, from 1.
-            left: seconds until the caller's deadline; None without one.
+class Attempts:
+    """The attempts of one request, the first of which begins now.
+
+    Attributes:
+        failed: how many have.
+    """
+
+    def __init__(self, retries: Retries, seconds: float | None) -> None:
         """
-        asked_for = getattr(error, "retry_after", 0.0) if isinstance(error, ResourceExhausted) else 0.0
+        Arguments:
+            seconds: until its answer must be there; None: as long as it takes.
+        """
+        self.failed = 0
+        self._retries = retries
+        self._until = None if seconds is None else time.monotonic() + seconds
+        self._failing_since = 0.0
+
+    @property
+    def left(self) -> float | None:
+        """Seconds, at least a few milliseconds; None without a deadline."""
+        return None if self._until is None else max(self._until - time.monotonic(), 1e-3)
+
+    def pause(self, error: DistgradError) -> float | None:
+        """One has failed: seconds to wait before the next; None when there is to be none."""
+        now = time.monotonic()
+        if not self.failed:
+            self._failing_since = now
+        self.failed += 1
+        asked_for = error.retry_after if isinstance(error, ResourceExhausted) else 0.0
         passing = isinstance(error, LinkError) or asked_for > 0
-        if not passing or attempt >= self.attempts:
+        if not passing or self._exhausted(now):
             return None
-        backoff: float = min(self.first * 2 ** (attempt - 1), self.longest) * random.uniform(0.5, 1)
-        pause = max(asked_for, backoff)
+        retries, left = self._retries, self.left
+        pauses = min(retries.first * 2.0 ** min(self.failed - 1, 30), retries.longest)
+        pause = max(asked_for, pauses * random.uniform(0.5, 1))
         return None if left is not None and pause >= left else pause
+
+    def _exhausted(self, now: float) -> bool:
+        retries = self._retries
+        return self.failed >= retries.attempts and now - self._failing_since >= retries.patience

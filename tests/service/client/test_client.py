@@ -29,7 +29,7 @@ from distgrad.errors import (
 )
 from distgrad.service.client import Client, client
 from distgrad.service.client.connect import Client as Connected
-from distgrad.service.client.retries import Retries
+from distgrad.service.client.retries import Attempts, Retries
 from distgrad.transport.settings import TransportSettings
 from distgrad.wire import pb
 
@@ -135,7 +135,7 @@ def test_an_unknown_function_is_said_to_be_unknown(service: Client) -> None:
 
 
 def quick(server: Server, local: bool, attempts: int = 4) -> Connected:
-    retries = Retries(attempts=attempts, first=1e-3, longest=1e-2)
+    retries = Retries(attempts=attempts, patience=0, first=1e-3, longest=1e-2)
     return Connected(server.address, TransportSettings(), local=local, retries=retries, timeout=20)
 
 
@@ -169,15 +169,24 @@ def test_coroutines_retry_too(server: Server) -> None:
 
 
 def test_pauses_double_and_end_with_the_attempts() -> None:
-    retries = Retries(attempts=8, first=0.1, longest=1.0)
-    lost = LinkError("gone")
-    for attempt, most in enumerate([0.1, 0.2, 0.4, 0.8, 1.0, 1.0, 1.0], 1):
-        pause = retries.pause(lost, attempt, None)
+    attempts = Attempts(Retries(attempts=8, patience=0, first=0.1, longest=1.0), None)
+    for most in [0.1, 0.2, 0.4, 0.8, 1.0, 1.0, 1.0]:
+        pause = attempts.pause(LinkError("gone"))
         assert pause is not None
         assert most / 2 <= pause <= most
-    assert retries.pause(lost, 8, None) is None
-    assert retries.pause(lost, 1, 0.01) is None
-    assert retries.pause(GradientError("no"), 1, None) is None
+    assert attempts.pause(LinkError("gone")) is None
+
+
+def test_what_cannot_be_reached_is_tried_again_as_long_as_there_is_patience() -> None:
+    attempts = Attempts(Retries(attempts=1, patience=3600), None)
+    assert all(attempts.pause(LinkError("gone")) for _ in range(2000))
+
+
+@pytest.mark.parametrize(("error", "seconds"), [(LinkError("gone"), 0.01), (GradientError("no"), None)])
+def test_there_is_no_second_attempt_past_the_deadline_or_where_it_would_not_help(
+    error: DistgradError, seconds: float | None
+) -> None:
+    assert Attempts(Retries(), seconds).pause(error) is None
 
 
 # ---- connections that end --------------------------------------------------------------------------------------------
