@@ -17,14 +17,14 @@ from distgrad.autograd.tape import Frame, Path
 from distgrad.autograd.tensor import Tensor
 from distgrad.errors import DistgradError, ResourceExhausted, WireError
 from distgrad.transport.interfaces import Link
-from distgrad.wire import RefName, decode_value, encode_value, error_from_pb, error_to_pb, normalise, pb, ref_to_pb
+from distgrad.wire import RefName, decode_value, encode_into, error_from_pb, error_to_pb, normalise, pb, ref_to_pb
 
 from .caller import depth, issued
-from .edges import EdgeId
+from .edges import EdgeId, result_edge
 from .refs import Issued, Ref, Steps
 from .share import Called, Share, active
 from .urgency import USUAL, urgencies, urgency_from_wire
-from .values import Inward, in_words, references, references_in
+from .values import Inward, Outward, arrays_of, in_words, references, references_in
 from .waiting import Promise, all_done
 
 if TYPE_CHECKING:
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 # Elements of an array that travels with the news of its call's end.
 SMALL_VALUE = 512
+# Of a value that does so because it was asked for with the call; others are worth a journey of their own.
+BROUGHT_BYTES = 2**16
 _SMALL_KINDS = (np.ndarray, np.generic, int, float, type(None))
 
 # What a worker does to run a method: the call -> the bound function, or the promise of it when the shard has yet to
@@ -139,7 +141,11 @@ class Callee:
         for _, ref in forwarded:
             made.add(ref.outcome)
         arrays: list[Any] = []
-        done = pb.Done(context=call.context.id, path=call.path, value=self._small_value(value, arrived, arrays))
+        done = pb.Done(context=call.context.id, path=call.path)
+        if call.bring and not (forwarded or arrived.called.private):
+            self._bring(value, arrived, done, arrays)
+        else:
+            self._add_small(value, arrived, done, arrays)
         if made.all_ended:
             self._end(arrived, made, forwarded, done, arrays)
             return
@@ -157,19 +163,33 @@ class Callee:
             value = run(value, self._process.executor)
         return value
 
-    def _small_value(self, value: Any, arrived: _Arrived, arrays: list[Any]) -> pb.Value | None:
-        """A value that travels with the news of its call's end: one array or number of little size. None for others.
+    def _bring(self, value: Any, arrived: _Arrived, done: pb.Done, arrays: list[Any]) -> None:
+        """Adds a value to the news of its call's end, with its edges, unless it is large."""
+        share, link = arrived.share, arrived.link
+        arrays_within = [leaf.data if isinstance(leaf, Tensor) else leaf for leaf in arrays_of(value)]
+        if sum(array.nbytes for array in arrays_within) > BROUGHT_BYTES:
+            return
+        edge = result_edge(arrived.frame.path)
+        outward = Outward(share, link.peer.name, lambda item: edge._replace(item=item))
+        try:
+            encode_into(done.value, outward.pack(value), arrays, "value")
+            done.brought = True
+        except WireError:  # it cannot travel: so will hear who asks for it
+            done.ClearField("value")
+
+    def _add_small(self, value: Any, arrived: _Arrived, done: pb.Done, arrays: list[Any]) -> None:
+        """Adds a value to the news of its call's end when it is one array or number of little size.
 
         Values of recorded calls are seldom wanted as plain data, except losses.
         """
         data = value.data if isinstance(value, Tensor) else value
         most = 0 if arrived.called.private else 1 if arrived.share.records else SMALL_VALUE
         if not isinstance(data, _SMALL_KINDS) or getattr(data, "size", 1) > most:
-            return None
+            return
         try:
-            return encode_value(normalise(data) if isinstance(data, np.ndarray) else data, arrays)
+            encode_into(done.value, normalise(data) if isinstance(data, np.ndarray) else data, arrays)
         except WireError:  # it cannot travel, which concerns only those who ask for it
-            return None
+            done.ClearField("value")
 
     def _end(
         self,

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+# How many calls in a row may be asked for their values because so many before them were fetched.
+MOST_TAKEN = 1000
+
 # How many calls enclose the code that runs here and now.
 depth: ContextVar[int] = ContextVar("distgrad_depth", default=0)
 # The calls made by the call or context that the code here and now belongs to.
@@ -42,6 +45,8 @@ class Caller:
         self._pending: dict[tuple[str, Path], Outcome] = {}
         # Methods whose latest value was small enough to come by itself.
         self._small: set[str] = set()
+        # By method, how many values have been fetched, recorded, beyond those that were asked for with their calls.
+        self._taken: Counter[str] = Counter()
         # Who waited for whom when a process was lost that calls were made to; the latest such time.
         self.waits_at_loss: list[str] = []
 
@@ -77,6 +82,9 @@ class Caller:
             encode_into(call.keywords, outward.pack(kwargs), arrays, f"keywords of {label}")
         sources = [leaf.outcome for leaf in leaves if isinstance(leaf, Ref)]
         outcome = Outcome(label, worker, sources, comes=label in self._small)
+        if record and self._taken[label] > 0:
+            self._taken[label] -= 1
+            outcome.brings = call.bring = True
         incarnation = self._process.peers.incarnation(worker)
         ref = Ref(self._process, share, RefName(worker, share.id, path, (), incarnation), outcome)
         with share.lock:
@@ -118,6 +126,10 @@ class Caller:
             )
         return share
 
+    def takes(self, method: str) -> None:
+        """The value of a call is wanted here, recorded: that of another will be asked for with the call."""
+        self._taken[method] = min(self._taken[method] + 1, MOST_TAKEN)
+
     # ---- how calls end -----------------------------------------------------------------------------------------------
 
     def ended(self, link: Link, done: pb.Done, arrays: Any) -> None:
@@ -143,8 +155,11 @@ class Caller:
         if not done.HasField("value"):
             self._small.discard(outcome.method)
             return
-        self._small.add(outcome.method)
         try:
+            if done.brought:
+                outcome.brought = decode_value(done.value, arrays)
+                return
+            self._small.add(outcome.method)
             outcome.bring(self._process.fetcher.plain(decode_value(done.value, arrays)))
         except WireError as error:  # an element type unknown here; those who fetch the value will hear of it
             _log.debug("the value of %s came and cannot be read: %s", outcome.label, error)

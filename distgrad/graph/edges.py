@@ -121,6 +121,11 @@ def _plain(edge: EdgeId) -> tuple[Any, ...]:
     return (edge.direction, edge.leaf, edge.item, of)
 
 
+def result_edge(path: Path) -> EdgeId:
+    """The edge over which the value of the call at that path comes to whoever asks for it."""
+    return EdgeId(path, pb.DIRECTION_RESULT, 0)
+
+
 def edge_from_wire(message: pb.EdgeId) -> EdgeId:
     """The edge a message names; WireError when it is malformed."""
     path, direction, leaf, item, of = edge_from_pb(message)

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 from distgrad.autograd.tape import Frame
 from distgrad.errors import DistgradError, PermissionDenied, WorkerLost
 from distgrad.transport.interfaces import Link
-from distgrad.wire import RefName, decode_value, edge_to_pb, encode_value, pb, ref_from_pb, ref_to_pb
+from distgrad.wire import Recorded, RefName, decode_value, edge_to_pb, encode_value, pb, ref_from_pb, ref_to_pb
 
-from .edges import EdgeId, edge_from_wire
+from .edges import EdgeId, edge_from_wire, result_edge
 from .share import Share
-from .values import Inward, Outward, part_path, references, select
+from .values import Inward, Outward, map_leaves, part_path, references, select
 from .waiting import Promise, all_done
 
 if TYPE_CHECKING:
@@ -98,6 +98,22 @@ class Fetcher:
     def plain(self, tree: Any) -> Any:
         """A received value without references or edges, as the program gets it."""
         return Inward(self._process, self._process.inference, "", _no_edge, self._process.outside).unpack(tree)
+
+    def brought(self, share: Share, name: RefName, frame: Frame | None, tree: Any, result: Promise[Any]) -> None:
+        """Sets `result` to a value that came with the news of its call's end: joined to this process's tape, as a part
+        of that frame, or as plain data when there is none."""
+        if frame is None:
+            tree = map_leaves(tree, lambda leaf: leaf.array if isinstance(leaf, Recorded) else leaf)
+            result.set_result(self.plain(tree))
+            return
+        edge = result_edge(name.path)
+        inward = Inward(self._process, share, name.owner, lambda item: edge._replace(item=item), frame)
+        try:
+            value = inward.unpack(tree)
+        except DistgradError as error:  # the context has been released
+            result.set_error(error)
+        else:
+            result.set_result(value)
 
     # ---- answering ---------------------------------------------------------------------------------------------------
 

@@ -20,7 +20,7 @@ from distgrad.wire import RefName, pb, ref_to_pb
 
 from .callee import Callee
 from .caller import Caller
-from .edges import EdgeId
+from .edges import EdgeId, result_edge
 from .executor import Executor
 from .fetching import Fetcher
 from .handles import ShardHandle
@@ -178,10 +178,11 @@ class Process:
     def fetch(self, share: Share, name: RefName, edge: EdgeId | None, frame: Frame) -> Promise[Any]:
         return self.fetcher.fetch(share, name, edge, frame)
 
-    def fetch_result(self, share: Share, name: RefName, recorded: bool) -> Promise[Any]:
-        """The value of a reference, for the program of this process."""
-        edge = EdgeId(name.path, pb.DIRECTION_RESULT, 0) if recorded else None
-        return self.fetcher.fetch(share, name, edge, mode.get().frame)
+    def fetch_result(self, share: Share, name: RefName, recorded: bool, frame: Frame | None = None) -> Promise[Any]:
+        """The value of a reference, for the program of this process, which goes on in that frame: the present one
+        unless it is given."""
+        edge = result_edge(name.path) if recorded else None
+        return self.fetcher.fetch(share, name, edge, frame or mode.get().frame)
 
     def hold(self, outcome: Outcome, name: RefName) -> None:
         """Remembers a value of a call made outside any context for as long as somebody here refers to it."""

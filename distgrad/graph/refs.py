@@ -31,6 +31,8 @@ class Outcome:
         done: set when the call has ended: its method has returned, and the calls it made have ended.
         returned: set when its method has returned, or failed.
         comes: whether the value is expected to come by itself then, since that of the method's last call did.
+        brings: whether the value was asked for with the call, recorded; if it is not too large it comes then.
+        brought: that value, as it came; None when it did not.
         sources: outcomes of the calls whose Refs were its arguments; let go of when the call has succeeded.
         observed: whether somebody has seen the call's error.
         forwards: parts of the value that are values of other calls: where they really are, by the steps to the part.
@@ -39,6 +41,8 @@ class Outcome:
 
     __slots__ = (
         "__weakref__",
+        "brings",
+        "brought",
         "comes",
         "done",
         "fetched",
@@ -54,6 +58,8 @@ class Outcome:
         self.method = method
         self.worker = worker
         self.comes = comes
+        self.brings = False
+        self.brought: Any = None
         self.done: Promise[None] = Promise()
         self.returned: Promise[None] = Promise()
         self.sources = sources
@@ -281,21 +287,32 @@ class Ref:
             promise = fetched.get((steps, True))
         if promise is None and self._share.closed is not None:
             promise = self._fetched_before()
-        if promise is None and self._outcome.comes and not (steps or recorded or self._outcome.returned.done):
-            promise = self._once_returned()
+        if promise is None and not steps and self._may_come(recorded):
+            promise = self._once_returned(recorded)
         if promise is None:
             promise = fetched[steps, recorded] = self._process.fetch_result(self._share, self.name, recorded)
         return promise
 
-    def _once_returned(self) -> Promise[Any]:
+    def _may_come(self, recorded: bool) -> bool:
+        """Whether the value has come by itself, or may still do so."""
+        outcome = self._outcome
+        if recorded:
+            self._process.caller.takes(outcome.method)
+        expected = outcome.brings or (outcome.comes and not recorded)
+        return expected and (outcome.brought is not None or not outcome.returned.done)
+
+    def _once_returned(self, recorded: bool) -> Promise[Any]:
         """The value when it has come by itself, or else been fetched after all."""
-        value = self._outcome.fetched.setdefault(((), False), Promise())
+        value = self._outcome.fetched.setdefault(((), recorded), Promise())
+        frame = mode.get().frame if recorded else None
 
         def settle(returned: Promise[None]) -> None:
             if returned.error is not None:
                 value.set_error(returned.error)
+            elif self._outcome.brought is not None:
+                self._process.fetcher.brought(self._share, self.name, frame, self._outcome.brought, value)
             elif not value.done:
-                self._process.fetch_result(self._share, self.name, recorded=False).pass_to(value)
+                self._process.fetch_result(self._share, self.name, recorded, frame).pass_to(value)
 
         self._outcome.returned.add_callback(settle)
         return value

@@ -132,3 +132,67 @@ def test_what_the_caller_forgets_the_callee_drops_with_the_next_call(world: Clus
     for _ in range(50):
         a.forward(X).get()
     assert world.cluster.workers["w0"].counts()["values"] <= 2
+
+
+# ---- values that are fetched after every call come with its news -----------------------------------------------------
+
+
+def test_values_that_are_got_in_a_context_come_with_their_calls_and_leave_the_same_edges(
+    world: ClusterWorld, fetches: list[pb.Fetch]
+) -> None:
+    a = world.shard("a")
+    gradients = []
+    for _ in range(4):
+        with world.context() as ctx:
+            x = world.variable("x", X)
+            y = a.forward(x).get()
+            ctx.backward((a.forward(y).get() * y).sum())
+            gradients.append(ctx.gradient(x))
+    assert len(fetches) == 1  # of the first call
+    assert len({gradient.tobytes() for gradient in gradients}) == 1
+
+
+def test_no_more_values_are_asked_for_than_were_fetched(world: ClusterWorld, fetches: list[pb.Fetch]) -> None:
+    a = world.shard("a")
+    with world.context():
+        calls = [a.forward(world.variable("x", X)) for _ in range(3)]
+        calls[0].get()
+        more = [a.forward(world.variable("x", X)) for _ in range(3)]
+        brought = [call.outcome.brings for call in [*calls, *more]]
+        assert brought == [False, False, False, True, False, False]
+        values = [call.get().numpy() for call in more]
+    assert len(fetches) == 3
+    assert all(np.array_equal(value, values[0]) for value in values)
+
+
+def test_a_value_that_nobody_takes_is_no_root_of_anything(world: ClusterWorld) -> None:
+    a = world.shard("a")
+    with world.context() as ctx:
+        x = world.variable("x", X)
+        a.forward(x).get()
+        unused = a.forward(x)
+        assert unused.outcome.brings
+        unused.wait()
+        ctx.backward(x.sum())
+        np.testing.assert_array_equal(ctx.gradient(x), np.ones_like(X))
+        assert ctx.gradients("a") == {}
+
+
+@pytest.mark.parametrize("large", [np.zeros(2**14), [np.zeros(2**13), np.zeros(2**13)]])
+def test_large_values_are_fetched_all_the_same(world: ClusterWorld, fetches: list[pb.Fetch], large: Any) -> None:
+    a = world.shard("a")
+    for expected in (1, 2, 3):
+        with world.context():
+            got = a.identity(large).get()
+        np.testing.assert_array_equal(np.asarray(got), np.asarray(large))
+        assert len(fetches) == expected
+
+
+def test_the_error_of_a_call_whose_value_was_asked_for_is_raised_by_get(world: ClusterWorld) -> None:
+    a = world.shard("a")
+    with world.context():
+        a.forward(X).get()
+        failing = a.forward(np.zeros((2, 2, 2, 7)))
+        assert failing.outcome.brings
+        with pytest.raises(RemoteError):
+            failing.get()

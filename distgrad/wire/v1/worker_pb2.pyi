@@ -40,7 +40,7 @@ class Error(_message.Message):
     def __init__(self, kind: _Optional[str] = ..., message: _Optional[str] = ..., worker: _Optional[str] = ..., method: _Optional[str] = ..., original: _Optional[str] = ..., original_message: _Optional[str] = ..., traceback: _Optional[str] = ..., arguments: _Optional[str] = ...) -> None: ...
 
 class Call(_message.Message):
-    __slots__ = ("context", "path", "shard", "method", "arguments", "keywords", "record", "depth", "forgotten", "recompute", "urgency")
+    __slots__ = ("context", "path", "shard", "method", "arguments", "keywords", "record", "depth", "forgotten", "recompute", "urgency", "bring")
     CONTEXT_FIELD_NUMBER: _ClassVar[int]
     PATH_FIELD_NUMBER: _ClassVar[int]
     SHARD_FIELD_NUMBER: _ClassVar[int]
@@ -52,6 +52,7 @@ class Call(_message.Message):
     FORGOTTEN_FIELD_NUMBER: _ClassVar[int]
     RECOMPUTE_FIELD_NUMBER: _ClassVar[int]
     URGENCY_FIELD_NUMBER: _ClassVar[int]
+    BRING_FIELD_NUMBER: _ClassVar[int]
     context: ContextId
     path: _containers.RepeatedScalarFieldContainer[int]
     shard: str
@@ -63,7 +64,8 @@ class Call(_message.Message):
     forgotten: _containers.RepeatedCompositeFieldContainer[_tensor_pb2.RefId]
     recompute: bool
     urgency: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, context: _Optional[_Union[ContextId, _Mapping]] = ..., path: _Optional[_Iterable[int]] = ..., shard: _Optional[str] = ..., method: _Optional[str] = ..., arguments: _Optional[_Union[_tensor_pb2.Value, _Mapping]] = ..., keywords: _Optional[_Union[_tensor_pb2.Value, _Mapping]] = ..., record: bool = ..., depth: _Optional[int] = ..., forgotten: _Optional[_Iterable[_Union[_tensor_pb2.RefId, _Mapping]]] = ..., recompute: bool = ..., urgency: _Optional[_Iterable[int]] = ...) -> None: ...
+    bring: bool
+    def __init__(self, context: _Optional[_Union[ContextId, _Mapping]] = ..., path: _Optional[_Iterable[int]] = ..., shard: _Optional[str] = ..., method: _Optional[str] = ..., arguments: _Optional[_Union[_tensor_pb2.Value, _Mapping]] = ..., keywords: _Optional[_Union[_tensor_pb2.Value, _Mapping]] = ..., record: bool = ..., depth: _Optional[int] = ..., forgotten: _Optional[_Iterable[_Union[_tensor_pb2.RefId, _Mapping]]] = ..., recompute: bool = ..., urgency: _Optional[_Iterable[int]] = ..., bring: bool = ...) -> None: ...
 
 class ContextId(_message.Message):
     __slots__ = ("id", "owner", "owner_incarnation", "versions", "step", "microbatch")
@@ -89,20 +91,22 @@ class ContextId(_message.Message):
     def __init__(self, id: _Optional[str] = ..., owner: _Optional[str] = ..., owner_incarnation: _Optional[int] = ..., versions: _Optional[_Mapping[str, int]] = ..., step: _Optional[int] = ..., microbatch: _Optional[int] = ...) -> None: ...
 
 class Done(_message.Message):
-    __slots__ = ("context", "path", "error", "forwards", "value", "going_on")
+    __slots__ = ("context", "path", "error", "forwards", "value", "going_on", "brought")
     CONTEXT_FIELD_NUMBER: _ClassVar[int]
     PATH_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
     FORWARDS_FIELD_NUMBER: _ClassVar[int]
     VALUE_FIELD_NUMBER: _ClassVar[int]
     GOING_ON_FIELD_NUMBER: _ClassVar[int]
+    BROUGHT_FIELD_NUMBER: _ClassVar[int]
     context: str
     path: _containers.RepeatedScalarFieldContainer[int]
     error: Error
     forwards: _containers.RepeatedCompositeFieldContainer[Forward]
     value: _tensor_pb2.Value
     going_on: bool
-    def __init__(self, context: _Optional[str] = ..., path: _Optional[_Iterable[int]] = ..., error: _Optional[_Union[Error, _Mapping]] = ..., forwards: _Optional[_Iterable[_Union[Forward, _Mapping]]] = ..., value: _Optional[_Union[_tensor_pb2.Value, _Mapping]] = ..., going_on: bool = ...) -> None: ...
+    brought: bool
+    def __init__(self, context: _Optional[str] = ..., path: _Optional[_Iterable[int]] = ..., error: _Optional[_Union[Error, _Mapping]] = ..., forwards: _Optional[_Iterable[_Union[Forward, _Mapping]]] = ..., value: _Optional[_Union[_tensor_pb2.Value, _Mapping]] = ..., going_on: bool = ..., brought: bool = ...) -> None: ...
 
 class Forward(_message.Message):
     __slots__ = ("part", "origin")
