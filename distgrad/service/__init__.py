@@ -29,6 +29,7 @@ process      takes requests from the server
 evaluator    decodes them, computes, makes responses
 encoding     requests and responses <-> Python values
 functions    what is served
+results      what they return, held against what was declared
 products     values and products of derivatives
 
     its clients                                           <- in the folder `client`

@@ -19,6 +19,7 @@ from .failures import Code, Refused, raised
 from .functions import Served, ServedFunction
 from .products import Answer, Evaluation, Linearisation, Question, explained
 from .requests import bound
+from .results import held_to
 from .specs import converted
 
 
@@ -133,7 +134,8 @@ class Evaluator:
         arguments = {name: converted(function.description.takes[name], value) for name, value in sent.items()}
         # The server has put them into every request but Jvp, whose tangents say as much.
         names = list(getattr(message, "with_respect_to", ())) or _moving(question)
-        return _Asked(function, Evaluation(function.call, arguments, names), question)
+        call = held_to(function.description, function.call, arguments)
+        return _Asked(function, Evaluation(call, arguments, names), question)
 
     def _function(self, name: str) -> ServedFunction:
         if name not in self._served.functions:
@@ -156,7 +158,8 @@ class Evaluator:
             return Result("failure", explained(error, name).to_pb())
         except WireError as error:
             message = f"{name} returned what cannot travel: {error}"
-            return Result("failure", Refused(Code.INTERNAL, message).to_pb())
+            told = pb.UserException(type="WireError", message=str(error))
+            return Result("failure", Refused(Code.INTERNAL, message, exception=told).to_pb())
         except (Exception, SystemExit) as error:
             return Result("failure", raised(error, name, self._served.folders).to_pb())
 
@@ -172,18 +175,32 @@ class Evaluator:
                 raise GradientError("requests of different structure")
             leaves.append(found)
             structure = shape
-        stacked = [np.stack(column) for column in zip(*leaves, strict=True)]
+        columns = list(zip(*leaves, strict=True))
+        moving = [k for k, column in enumerate(columns) if not _fixed(column)]
 
         def one(*row: Any) -> Any:
-            arguments, directions = tree.unflatten(structure, row)  # type: ignore[arg-type]
+            filled = list(leaves[0])
+            for k, leaf in zip(moving, row, strict=True):
+                filled[k] = leaf
+            arguments, directions = tree.unflatten(structure, filled)  # type: ignore[arg-type]
             evaluation = Evaluation(first.evaluation.call, arguments, first.evaluation.names)
             return evaluation.answer(Question(first.question.body, with_value=first.question.with_value, **directions))
 
         with np.errstate(all="ignore"):
-            answers = vmap(one)(*stacked)
+            answers = vmap(one)(*(np.stack(columns[k]) for k in moving))
         return [
             Result(first.question.body, *response(first.question.body, _row(answers, k), {})) for k in range(len(asked))
         ]
+
+
+def _fixed(column: Sequence[Any]) -> bool:
+    """Whether a leaf is the same in all requests and no number to compute with: a flag, a count, a text."""
+    first = column[0]
+    if hasattr(first, "dtype") or isinstance(first, float | complex):
+        return False
+    if any(type(leaf) is not type(first) or leaf != first for leaf in column):
+        raise GradientError("requests that differ in more than their numbers")
+    return True
 
 
 def _moving(question: Question) -> list[str]:

@@ -37,7 +37,7 @@ def served(*, takes: Mapping[str, Any] | None = None, gives: Any = None, batchab
     Arguments:
         takes: by argument "float64[n, 3]", "float64[...]", "int64", "[n]" (any dtype), "any", or a dict, list or tuple
             of these. What converts without loss is converted. Axes of one name have one length.
-        gives: the same of the result.
+        gives: the same of the result. A request for a result that is something else fails, and says what was returned.
         batchable: small requests of equal shapes that wait at the same time may be computed as one, by `dg.vmap`,
             which may change the last bits of results. A request never waits for others to come.
 

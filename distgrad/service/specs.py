@@ -279,14 +279,16 @@ def resolved(spec: Tree, outline: Tree) -> Tree:
 
 
 def converted(spec: Tree, value: Any) -> Any:
-    """A value that fits the spec in the declared dtypes."""
+    """A value that fits the spec, perhaps of tensors, in the declared dtypes."""
     if isinstance(spec, dict):
         return {key: converted(item, value[key]) for key, item in spec.items()}
     if isinstance(spec, list | tuple):
         return type(spec)(converted(item, part) for item, part in zip(spec, value, strict=True))
     if isinstance(spec, Anything) or not spec.dtype:
         return value
-    return np.asarray(value).astype(dtype_named(spec.dtype), copy=False)
+    dtype = dtype_named(spec.dtype)
+    array = value if hasattr(value, "dtype") else np.asarray(value)
+    return array if array.dtype == dtype else array.astype(dtype)
 
 
 def as_exact(outline: Tree) -> Tree:

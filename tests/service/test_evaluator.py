@@ -23,6 +23,9 @@ def picky(x):
         raise KeyError("negative")
     return np.sum(x)
 
+def chosen(x, how="sum", times=1):
+    return getattr(np, how)(x) * times
+
 def unmapped(x):
     return np.array(sorted(float(a) for a in x))
 """
@@ -31,7 +34,9 @@ def unmapped(x):
 @pytest.fixture
 def evaluator(tmp_path: Path) -> Evaluator:
     (tmp_path / "program.py").write_text(PROGRAM)
-    return Evaluator(Served([f"{tmp_path}/program.py:{name}" for name in ("sine", "picky", "unmapped")]), 60.0)
+    return Evaluator(
+        Served([f"{tmp_path}/program.py:{name}" for name in ("sine", "picky", "chosen", "unmapped")]), 60.0
+    )
 
 
 def work(body: str, **fields: Any) -> Work:
@@ -74,6 +79,14 @@ def test_what_cannot_be_computed_as_one_is_computed_one_by_one(evaluator: Evalua
     works = [work("evaluate", function="unmapped", arguments=[np.array([k, 1.0])]) for k in (3.0, -1.0)]
     found = [fields(result)["value"].tolist() for result in evaluator.answer_together(works)]
     assert found == [[1.0, 3.0], [-1.0, 1.0]]
+
+
+@pytest.mark.parametrize("ways", [("sum", "sum"), ("sum", "max")])
+def test_texts_and_counts_are_not_computed_with(evaluator: Evaluator, ways: tuple[str, str]) -> None:
+    x = np.array([1.0, 2.0])
+    works = [work("evaluate", function="chosen", arguments=[x, how, 3]) for how in ways]
+    found = [fields(result)["value"] for result in evaluator.answer_together(works)]
+    assert found == [3 * getattr(np, how)(x) for how in ways]
 
 
 def test_requests_that_differ_are_not_alike() -> None:

@@ -32,6 +32,7 @@ TARGETS = [
     "square",
     "raises",
     "objects",
+    "promises",
     "leaves",
     "spins",
     "sleeps_deeply",
@@ -265,6 +266,7 @@ REFUSED = [
     ("evaluate", {"function": "raises", "arguments": [1.0]}, "INTERNAL", "ValueError: no such x"),
     ("evaluate", {"function": "leaves", "arguments": [1.0]}, "INTERNAL", "SystemExit: 3"),
     ("evaluate", {"function": "objects", "arguments": [1.0]}, "INTERNAL", "builtins.object cannot travel"),
+    ("evaluate", {"function": "promises", "arguments": [np.ones(2), "nothing"]}, "INTERNAL", "returned None"),
     ("vjp", {"session": "none", "cotangents": [1.0]}, "NOT_FOUND", "no such session"),
 ]
 

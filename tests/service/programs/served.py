@@ -89,6 +89,22 @@ def grows(x, n):
     return np.zeros(int(n)) + x
 
 
+@dg.served(takes={"x": "float64[n]", "fault": "any"}, gives={"y": "float64[n]", "total": "float64"})
+def promises(x, fault=""):
+    """Returns what it is declared to give, or fails to in some way."""
+    wrong = {
+        "length": {"y": x[1:], "total": np.sum(x)},
+        "axes": {"y": x, "total": x},
+        "name": {"y": x, "sum": np.sum(x)},
+        "kind": (x, np.sum(x)),
+        "nothing": None,
+        "text": {"y": "x", "total": np.sum(x)},
+        "dtype": {"y": x * 1j, "total": np.sum(x)},
+        "less": {"y": np.astype(x, np.float32), "total": 3},
+    }
+    return wrong.get(fault, {"y": x * x, "total": np.sum(x)})
+
+
 class Counter:
     """Counts its calls, in each process for itself."""
 

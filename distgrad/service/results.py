@@ -1,0 +1,41 @@
+"""What a function returns, held against what its author has declared that it gives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
+from typing import Any
+
+from distgrad.autograd.reverse import arrived
+from distgrad.wire import pb
+
+from .failures import Code, Refused
+from .functions import Description
+from .specs import Anything, Violation, check, converted, outline_of
+
+
+def held_to(description: Description, call: Callable[..., Any], arguments: Mapping[str, Any]) -> Callable[..., Any]:
+    """The function, for arguments of these shapes: what it returns is refused unless it is what was declared, and has
+    the declared dtypes where it converts to them without loss."""
+    gives = description.gives
+    if isinstance(gives, Anything):
+        return call
+    symbols: dict[str, int] = {}
+    for name, value in arguments.items():
+        check(description.takes[name], outline_of(value), symbols, name)
+
+    @wraps(call)
+    def held(**given: Any) -> Any:
+        value = arrived(call(**given))
+        violations = check(gives, outline_of(value), dict(symbols), "value")
+        if violations:
+            raise _wrong(description.name, violations)
+        return converted(gives, value)
+
+    return held
+
+
+def _wrong(function: str, violations: Sequence[Violation]) -> Refused:
+    said = "; ".join(f"{v.field}: declared {v.expected}, returned {v.got}" for v in violations)
+    told = pb.UserException(type="WrongResult", message=said)
+    return Refused(Code.INTERNAL, f"{function} did not return what it is declared to give: {said}", violations, told)
