@@ -278,6 +278,24 @@ def resolved(spec: Tree, outline: Tree) -> Tree:
     return ArraySpec(spec.dtype, ()) if spec.dtype else outline
 
 
+def example(spec: Tree, symbols: Mapping[str, int]) -> Any:
+    """A value of zeros that fits a spec, if these lengths leave nothing open; None otherwise. It takes no memory."""
+    if any(not isinstance(leaf, ArraySpec) or not leaf.dtype or leaf.shape is None for leaf in leaves(spec)):
+        return None
+    axes = [axis for leaf in leaves(spec) for axis in leaf.shape]
+    if any(isinstance(axis, str) and axis not in symbols for axis in axes):
+        return None
+    return _zeros(spec, symbols)
+
+
+def _zeros(spec: Tree, symbols: Mapping[str, int]) -> Any:
+    if isinstance(spec, dict):
+        return {key: _zeros(item, symbols) for key, item in spec.items()}
+    if isinstance(spec, list | tuple):
+        return type(spec)(_zeros(item, symbols) for item in spec)
+    return np.broadcast_to(np.zeros((), dtype_named(spec.dtype)), [symbols.get(axis, axis) for axis in spec.shape])
+
+
 def converted(spec: Tree, value: Any) -> Any:
     """A value that fits the spec, perhaps of tensors, in the declared dtypes."""
     if isinstance(spec, dict):

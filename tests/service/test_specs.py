@@ -14,6 +14,7 @@ from distgrad.service.specs import (
     as_exact,
     check,
     converted,
+    example,
     moves,
     outline_of,
     parse_spec,
@@ -117,3 +118,14 @@ def test_directions_are_as_the_value_they_belong_to() -> None:
     spec = as_exact(outline_of({"w": np.zeros((2, 3), np.float32), "s": 2.0}))
     assert check(spec, outline_of({"w": np.ones((2, 3), np.float32), "s": 1.0}), {}, "t") == []
     assert len(check(spec, outline_of({"w": np.ones((3, 2), np.float32), "s": np.ones(2)}), {}, "t")) == 2
+
+
+@pytest.mark.parametrize("written", ["float64[n, 3]", {"a": ["int8[n]", ("float32",)]}, "complex64[n, n]"])
+def test_an_example_of_a_spec_fits_it(written: Any) -> None:
+    found = example(parse_spec(written, "x"), {"n": 5})
+    assert check(parse_spec(written, "x"), outline_of(found), {"n": 5}, "x") == []
+
+
+@pytest.mark.parametrize("written", ["float64[m]", "float64[...]", "[n]", ["float64[n]", "any"]])
+def test_there_is_no_example_where_something_is_open(written: Any) -> None:
+    assert example(parse_spec(written, "x"), {"n": 5}) is None

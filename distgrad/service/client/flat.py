@@ -14,7 +14,7 @@ linear maps are among them again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -22,6 +22,8 @@ import numpy as np
 from distgrad.autograd import tree
 from distgrad.errors import GradientError
 from distgrad.wire.dtypes import Array
+
+from ..specs import check, example, outline_of, spec_from_pb
 
 if TYPE_CHECKING:
     from .function import RemoteFunction
@@ -96,11 +98,7 @@ class FlatFunction:
 
     def many(self, product: Product, operands: Arrays, linears: Sequence[Sequence[Arrays]]) -> list[list[Array]]:
         """The same product at one point for several vectors; in one request."""
-        leaves = list(self._fixed)
-        for k, operand in zip(self._places, operands, strict=True):
-            leaves[k] = np.asarray(operand)
-        arguments = dict(zip(self._all_names, tree.unflatten(self._structure, leaves), strict=True))
-        at = self.function.at(**arguments).with_timeout(self._timeout)
+        at = self.function.at(**self._arguments(map(np.asarray, operands))).with_timeout(self._timeout)
         shaped = [
             [self._shaped(kind, arrays) for kind, arrays in zip(LINEAR_IN[product], linear, strict=True)]
             for linear in linears
@@ -115,6 +113,31 @@ class FlatFunction:
             products = at.hvps([t for _, t in shaped], cotangents=[w for w, _ in shaped], wrt=self.names)
             return [self._moving_leaves(p) for p in products]
         return [self._value_leaves(t) for t in at.second_jvps([(t, s) for t, s in shaped], wrt=self.names)]
+
+    def _arguments(self, operands: Iterable[Any]) -> dict[str, Any]:
+        leaves = list(self._fixed)
+        for k, operand in zip(self._places, operands, strict=True):
+            leaves[k] = operand
+        return dict(zip(self._all_names, tree.unflatten(self._structure, leaves), strict=True))
+
+    def declared(self, operands: Arrays) -> list[Array] | None:
+        """Arrays of the shapes and dtypes of the value's leaves for such operands, if what is declared of the function
+        determines them. Then `outputs` is known too.
+
+        Arguments:
+            operands: only their `shape` and `dtype` are looked at.
+        """
+        described = self.function.describe()
+        outlines = outline_of(self._arguments(operands))
+        symbols: dict[str, int] = {}
+        for argument in described.arguments:
+            if argument.name in outlines:
+                check(spec_from_pb(argument.spec), outlines[argument.name], symbols, argument.name)
+        value = example(spec_from_pb(described.result), symbols)
+        if value is None:
+            return None
+        leaves, self.outputs = tree.flatten(value)
+        return leaves
 
     @property
     def key(self) -> tuple[Any, ...]:

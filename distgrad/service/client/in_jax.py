@@ -33,8 +33,9 @@ AT_A_TIME = 8
 def as_jax(function: RemoteFunction) -> Callable[..., Any]:
     """The function for trees of JAX arrays.
 
-    JAX must know shapes and element types of the value before it is computed. The function is therefore evaluated once,
-    with ones, for every shape of its arguments that is new.
+    JAX must know shapes and element types of the value before it is computed. What is declared of the function, by
+    `@dg.served(takes=..., gives=...)`, says them; where it leaves something open, the function is evaluated once, with
+    ones, for every shape of its arguments that is new.
     """
     known: dict[Any, tuple[Any, tuple[jax.ShapeDtypeStruct, ...]]] = {}
 
@@ -43,9 +44,8 @@ def as_jax(function: RemoteFunction) -> Callable[..., Any]:
         operands = [jnp.asarray(x) for x in flat.operands]
         key = (flat.key, tuple((x.shape, x.dtype) for x in operands))
         if key not in known:
-            values = flat("value", [np.ones(x.shape, x.dtype) for x in operands])
-            dtypes = [jax.dtypes.canonicalize_dtype(y.dtype) for y in values]
-            shapes = tuple(jax.ShapeDtypeStruct(y.shape, t) for y, t in zip(values, dtypes, strict=True))
+            values = flat.declared(operands) or flat("value", [np.ones(x.shape, x.dtype) for x in operands])
+            shapes = tuple(jax.ShapeDtypeStruct(y.shape, jax.dtypes.canonicalize_dtype(y.dtype)) for y in values)
             known[key] = flat.outputs, shapes
         flat.outputs, shapes = known[key]
         return flat.result(_product.bind(*operands, flat=flat, product="value", shapes=_Shapes(shapes), batch=()))

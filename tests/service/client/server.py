@@ -22,6 +22,8 @@ import numpy as np
 
 import distgrad as dg
 from distgrad.service.client.stream_line import CHUNK_BYTES
+from distgrad.service.served import Declaration, declaration_of
+from distgrad.service.specs import Anything, spec_to_pb
 from distgrad.transport.blocks import WORTH_A_BLOCK, put, room_behind
 from distgrad.transport.chunks import Assembler, too_large
 from distgrad.transport.local_messages import INLINE, LENT, OWN, LocalReader, packed
@@ -124,6 +126,14 @@ class Server:
             pieces, size = lay_out(message, arrays, chosen) if arrays else ([], 0)
             yield b"".join(encode_exchange(pb.StreamResponse(id=number), kind, message, pieces, size))
 
+    def _described(self, name: str) -> pb.DescribeFunctionResponse:
+        function = self.functions[name]
+        declared = declaration_of(function) or Declaration()
+        described = pb.DescribeFunctionResponse(name=name, result=spec_to_pb(declared.gives))
+        for argument in _names(function):
+            described.arguments.add(name=argument, spec=spec_to_pb(declared.takes.get(argument, Anything())))
+        return described
+
     def unary(self, method: str, request: bytes, context: grpc.ServicerContext) -> bytes:
         self._check(context)
         if method == "ListFunctions":
@@ -133,8 +143,7 @@ class Server:
             name = pb.DescribeFunctionRequest.FromString(request).name
             if name not in self.functions:
                 context.abort(grpc.StatusCode.NOT_FOUND, f"no function {name}")
-            arguments = [pb.Argument(name=argument) for argument in _names(self.functions[name])]
-            return pb.DescribeFunctionResponse(name=name, arguments=arguments).SerializeToString()
+            return self._described(name).SerializeToString()
         offer = pb.GetLocalSocketResponse()
         if self._path:
             offer = pb.GetLocalSocketResponse(path=self._path, ticket=secrets.token_bytes(32))

@@ -6,8 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+import distgrad as dg
 from distgrad.errors import GradientError
-from distgrad.service.client import Client
+from distgrad.service.client import Client, client
+
+from .server import Server
 
 jax = pytest.importorskip("jax")
 jnp = jax.numpy
@@ -77,6 +80,35 @@ def test_transforms_give_what_they_give_for_the_function_itself(remote: Client, 
     assert jax.tree.structure(found) == jax.tree.structure(expected)
     for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
         assert np.allclose(a, b)
+
+
+@dg.served(
+    takes={"x": "float64[n]", "y": "float32[m, 2]"}, gives={"outer": "float64[n, m]", "parts": ("float32", "int64[2]")}
+)
+def declared(x: Any, y: Any) -> Any:
+    return {"outer": np.outer(x, y[:, 0]), "parts": (np.float32(np.sum(y)), np.array([1, 2]))}
+
+
+@dg.served(takes={"x": "float64[n]"}, gives="float64[m]")
+def open_ended(x: Any) -> Any:
+    return 2 * x[1:]
+
+
+Y = np.ones((4, 2), np.float32)
+
+
+@pytest.mark.parametrize(("function", "arguments", "evaluations"), [(declared, (X, Y), 1), (open_ended, (X,), 2)])
+@pytest.mark.parametrize("wrap", [lambda f: f, jax.jit])
+def test_shapes_of_values_are_those_declared_or_found_by_evaluating_once(
+    function: Any, arguments: Any, evaluations: int, wrap: Any
+) -> None:
+    with Server({"f": function}) as server, client(server.address, timeout=20) as service:
+        found, expected = wrap(service["f"].as_jax())(*arguments), function(*arguments)
+        assert jax.tree.structure(found) == jax.tree.structure(expected)
+        for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+            np.testing.assert_array_equal(a, b)
+            assert a.dtype == b.dtype
+        assert [kind for _, kind, _ in server.received] == ["evaluate"] * evaluations
 
 
 def test_a_jacobian_is_one_request(remote: Client, server: Any) -> None:
