@@ -15,6 +15,7 @@ access       who may do what; the audit
 desk         where requests arrive, however they came
 requests     requests checked before any work
 tasks        requests on their way, and the queue they wait in
+gathering    those that wait for others to be computed with
 sessions     linearisations that are kept
 pool         the processes that run requests
 answers      one request and its whole answer

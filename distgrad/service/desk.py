@@ -22,6 +22,7 @@ from distgrad.wire.exchanges import decode_exchange, split_id
 
 from .failures import Code, Refused
 from .functions import Description
+from .gathering import Gathering
 from .local import LocalListener
 from .pool import Pool, Process
 from .requests import Point, batch_key, check_request, read_headers
@@ -70,6 +71,7 @@ class Desk:
         self._health = health
         self._loop = asyncio.get_running_loop()
         self._queue = FairQueue()
+        self._gathering = Gathering(self._loop.call_later, settings.max_batch, self._gathered)
         self._numbers = itertools.count(1)
         self._held: Counter[str] = Counter()
         self._held_bytes: Counter[str] = Counter()
@@ -135,9 +137,18 @@ class Desk:
         self._held_bytes[client.name] += payload.size
         self._requests += 1
         self._idle.clear()
-        self._queue.put(task)
-        self._dispatch()
+        delay = self.functions[task.function].max_delay
+        # Who has less time than that is not kept waiting.
+        if task.batch is not None and delay > 0 and (timeout is None or timeout > delay):
+            self._gathering.put(task, delay)
+        else:
+            self._gathered([task])
         return task
+
+    def _gathered(self, tasks: Sequence[Task]) -> None:
+        for task in tasks:
+            self._queue.put(task)
+        self._dispatch()
 
     def _checked(
         self, client: Client, body: str, message: Any, payload: Payload, done: Callable[[Outcome], None]
@@ -181,7 +192,7 @@ class Desk:
             return
         task.given_up = failure or Refused(Code.CANCELLED, "the request was cancelled").to_pb()
         if not task.running:
-            self._queue.remove(task)
+            (self._gathering if task in self._gathering else self._queue).remove(task)
             self._end(task, task.given_up)
             return
         process = next(process for process in self.pool if task.number in process.tasks)
@@ -206,7 +217,7 @@ class Desk:
                 f"a request with {payload.size} bytes of arrays, {settings.max_request_bytes} are allowed",
             )
         for found, limit, what in (
-            (self._queue.waiting, settings.max_queued, "requests wait"),
+            (self._waiting, settings.max_queued, "requests wait"),
             (self._held[client.name], settings.max_queued_per_client, f"requests of {client.name} are under way"),
             (
                 self._held_bytes[client.name] + payload.size,
@@ -215,12 +226,16 @@ class Desk:
             ),
         ):
             if found >= limit:
-                wait = self._queue.waiting * self._mean_seconds / settings.workers
+                wait = self._waiting * self._mean_seconds / settings.workers
                 raise Refused(
                     Code.RESOURCE_EXHAUSTED,
                     f"{found} {what}, and no more are taken",
                     retry_after=min(max(wait, SHORTEST_WAIT), LONGEST_WAIT),
                 )
+
+    @property
+    def _waiting(self) -> int:
+        return self._queue.waiting + self._gathering.waiting
 
     def _session(self, client: Client, body: str, message: Any) -> Session | None:
         name = getattr(message, "session", "") if body != "linearize" else ""
@@ -229,7 +244,7 @@ class Desk:
     # ---- the pool ----------------------------------------------------------------------------------------------------
 
     def _dispatch(self) -> None:
-        """Gives idle processes what waits. A request that is alone is not kept waiting for others to join it."""
+        """Gives idle processes what waits."""
         if not self._queue.waiting:
             return
         for process in self.pool:
@@ -335,7 +350,7 @@ class Desk:
         processes = list(self.pool)
         return {
             "requests": self._requests,
-            "queued": self._queue.waiting,
+            "queued": self._waiting,
             "running": sum(len(process.tasks) for process in processes),
             "clients": len(self._held),
             "sessions": len(self.sessions),
@@ -347,6 +362,7 @@ class Desk:
         """Takes no more requests, and waits for those under way; False when some were not ready in time."""
         self._draining = True
         self._tell_health()
+        self._gathering.release_all()
         try:
             async with asyncio.timeout(self.settings.drain):
                 await self._idle.wait()
@@ -358,6 +374,7 @@ class Desk:
         """Ends the pool. Requests under way end as UNAVAILABLE."""
         self._draining = True
         self._sweeping.cancel()
+        self._gathering.release_all()
         gone = Refused(Code.UNAVAILABLE, "the server ends").to_pb()
         tasks = [*self._queue.all(), *(task for process in self.pool for task in process.tasks.values())]
         for process in self.pool:

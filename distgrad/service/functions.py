@@ -27,6 +27,7 @@ class Description:
     Attributes:
         takes: spec of each argument, in order.
         optional: arguments that may be left out.
+        max_delay: seconds that a batchable request may wait for others.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Description:
     optional: frozenset[str]
     gives: Tree
     batchable: bool
+    max_delay: float
 
     @property
     def differentiable(self) -> frozenset[str]:
@@ -55,6 +57,7 @@ class Description:
             result=spec_to_pb(self.gives),
             products=self.products,  # type: ignore[arg-type]  # numbers of an enum's values
             batchable=self.batchable,
+            max_delay_seconds=self.max_delay,
         )
         for name, spec in self.takes.items():
             message.arguments.add(
@@ -74,6 +77,7 @@ class Description:
             frozenset(argument.name for argument in message.arguments if argument.optional),
             spec_from_pb(message.result),
             message.batchable,
+            message.max_delay_seconds,
         )
 
 
@@ -179,5 +183,11 @@ def _describe(name: str, function: Any) -> Description:
     if unknown:
         raise ProgramError(f"{name} declares {sorted(unknown)}, and takes {list(takes)}")
     return Description(
-        name, inspect.getdoc(function) or "", takes, frozenset(optional), declared.gives, declared.batchable
+        name,
+        inspect.getdoc(function) or "",
+        takes,
+        frozenset(optional),
+        declared.gives,
+        declared.batchable,
+        declared.max_delay,
     )

@@ -22,9 +22,12 @@ class Declaration:
     takes: Mapping[str, Tree] = field(default_factory=dict)
     gives: Tree = field(default_factory=Anything)
     batchable: bool = False
+    max_delay: float = 0.0
 
 
-def served(*, takes: Mapping[str, Any] | None = None, gives: Any = None, batchable: bool = False) -> Callable[[F], F]:
+def served(
+    *, takes: Mapping[str, Any] | None = None, gives: Any = None, batchable: bool = False, max_delay: float = 0.0
+) -> Callable[[F], F]:
     """Declares what a function takes and gives, so that requests which do not fit are refused before any work.
 
         @dg.served(takes={"x": "float64[n]"}, gives="float64", batchable=True)
@@ -39,7 +42,9 @@ def served(*, takes: Mapping[str, Any] | None = None, gives: Any = None, batchab
             of these. What converts without loss is converted. Axes of one name have one length.
         gives: the same of the result. A request for a result that is something else fails, and says what was returned.
         batchable: small requests of equal shapes that wait at the same time may be computed as one, by `dg.vmap`,
-            which may change the last bits of results. A request never waits for others to come.
+            which may change the last bits of results.
+        max_delay: seconds that a batchable request waits for others to be computed with, unless they are enough before
+            (`max_batch`), or its deadline is nearer. By default none waits for others to come.
 
     Arrays are given to the function read-only; one that keeps them beyond its return must copy them. Objects, whose
     methods may keep what they are given, get copies. Every process of the server has its own objects, and a request
@@ -48,10 +53,13 @@ def served(*, takes: Mapping[str, Any] | None = None, gives: Any = None, batchab
     Raises:
         ConfigError: a declaration is not understood.
     """
+    if max_delay < 0 or (max_delay and not batchable):
+        raise ConfigError(f"max_delay is for batchable functions, in seconds, not below 0; found {max_delay}")
     declaration = Declaration(
         {name: parse_spec(written, f"argument {name}") for name, written in (takes or {}).items()},
         Anything() if gives is None else parse_spec(gives, "the result"),
         batchable,
+        max_delay,
     )
 
     def declare(function: F) -> F:

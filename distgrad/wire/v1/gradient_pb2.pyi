@@ -56,7 +56,7 @@ class DescribeFunctionRequest(_message.Message):
     def __init__(self, name: _Optional[str] = ...) -> None: ...
 
 class DescribeFunctionResponse(_message.Message):
-    __slots__ = ("name", "documentation", "arguments", "result", "products", "batchable", "max_message_bytes", "max_request_bytes")
+    __slots__ = ("name", "documentation", "arguments", "result", "products", "batchable", "max_message_bytes", "max_request_bytes", "max_delay_seconds")
     NAME_FIELD_NUMBER: _ClassVar[int]
     DOCUMENTATION_FIELD_NUMBER: _ClassVar[int]
     ARGUMENTS_FIELD_NUMBER: _ClassVar[int]
@@ -65,6 +65,7 @@ class DescribeFunctionResponse(_message.Message):
     BATCHABLE_FIELD_NUMBER: _ClassVar[int]
     MAX_MESSAGE_BYTES_FIELD_NUMBER: _ClassVar[int]
     MAX_REQUEST_BYTES_FIELD_NUMBER: _ClassVar[int]
+    MAX_DELAY_SECONDS_FIELD_NUMBER: _ClassVar[int]
     name: str
     documentation: str
     arguments: _containers.RepeatedCompositeFieldContainer[Argument]
@@ -73,7 +74,8 @@ class DescribeFunctionResponse(_message.Message):
     batchable: bool
     max_message_bytes: int
     max_request_bytes: int
-    def __init__(self, name: _Optional[str] = ..., documentation: _Optional[str] = ..., arguments: _Optional[_Iterable[_Union[Argument, _Mapping]]] = ..., result: _Optional[_Union[Spec, _Mapping]] = ..., products: _Optional[_Iterable[_Union[Product, str]]] = ..., batchable: bool = ..., max_message_bytes: _Optional[int] = ..., max_request_bytes: _Optional[int] = ...) -> None: ...
+    max_delay_seconds: float
+    def __init__(self, name: _Optional[str] = ..., documentation: _Optional[str] = ..., arguments: _Optional[_Iterable[_Union[Argument, _Mapping]]] = ..., result: _Optional[_Union[Spec, _Mapping]] = ..., products: _Optional[_Iterable[_Union[Product, str]]] = ..., batchable: bool = ..., max_message_bytes: _Optional[int] = ..., max_request_bytes: _Optional[int] = ..., max_delay_seconds: _Optional[float] = ...) -> None: ...
 
 class Argument(_message.Message):
     __slots__ = ("name", "spec", "optional", "differentiable")

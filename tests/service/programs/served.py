@@ -105,6 +105,19 @@ def promises(x, fault=""):
     return wrong.get(fault, {"y": x * x, "total": np.sum(x)})
 
 
+CALLS = []
+
+
+def counted(x):
+    """How often this process has called one of these two, for each element; requests computed as one are one call."""
+    CALLS.append(1)
+    return 0 * x + len(CALLS)
+
+
+soon = dg.served(takes={"x": "float64[n]"}, gives="float64[n]", batchable=True, max_delay=0.01)(lambda x: counted(x))
+late = dg.served(takes={"x": "float64[n]"}, gives="float64[n]", batchable=True, max_delay=3600.0)(lambda x: counted(x))
+
+
 class Counter:
     """Counts its calls, in each process for itself."""
 
