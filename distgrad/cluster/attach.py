@@ -4,7 +4,6 @@ and ended here, as `supervise` does with all of them. Nothing is computed in thi
 from __future__ import annotations
 
 import queue
-import re
 import secrets
 import signal
 from collections.abc import Callable, Iterator
@@ -110,7 +109,6 @@ class Attached:
         self._heard = heard
         self._report = report
         self._checkpoint = ""
-        self._places: dict[str, str] = {}  # member -> the process it was when the job began
 
     def begin(self, **orders: Any) -> None:
         """Gives the process its orders: those of `TrainingOrders` that do not follow from the training."""
@@ -180,8 +178,6 @@ class Attached:
                 case "lost":
                     lost(event["worker"])
                 case kind:
-                    if kind == "ready":
-                        self._places[event["member"]] = f"process {event['process']} at {event['address']}"
                     self._report(event)
                     done = kind == "done"
 
@@ -211,9 +207,6 @@ class Attached:
         if not isinstance(error, WorkerLost):
             return error
         lines = [str(error)]
-        for member, place in self._places.items():
-            if re.search(rf"\b{re.escape(member)}\b", lines[0]):
-                lines.append(f"{member} was {place} when the job began: see what it has printed there")
         if self._checkpoint:
             lines.append(f"the newest checkpoint is {self._checkpoint}: continue with --resume")
         return WorkerLost("\n".join(lines))

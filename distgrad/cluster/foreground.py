@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import queue
 import signal
 import threading
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,7 +19,7 @@ from distgrad.errors import ConfigError, WorkerLost
 from distgrad.transport.addresses import unix_address
 from distgrad.transport.grpc_health import health_listener
 from distgrad.transport.settings import TransportSettings
-from distgrad.worker.member import choose_name
+from distgrad.worker.member import Whereabouts, choose_name
 from distgrad.worker.worker import Worker
 
 from .environment import read_launch
@@ -99,12 +101,15 @@ def run_coordinator(options: CoordinatorOptions, settings: TransportSettings, an
 def run_worker(options: WorkerOptions, settings: TransportSettings, announce: Announce) -> None:
     """Hosts shards until a signal comes or the coordinator is lost and no other comes.
 
+    Whatever ends it but a kill is told to the cluster.
+
     Raises:
         Interrupted: by a signal.
         WorkerLost: the coordinator is gone.
         LinkError, PermissionDenied, ConfigError, ProgramError: it could not start or was not let in.
     """
     keep_freed_memory()
+    faulthandler.enable(2)  # crashes are told in the log
     launch = read_launch(os.environ)
     coordinator = options.coordinator or launch.coordinator
     if not coordinator:
@@ -125,10 +130,10 @@ def run_worker(options: WorkerOptions, settings: TransportSettings, announce: An
         advertise=advertise,
         max_depth=options.max_depth,
         patience=options.patience,
+        whereabouts=Whereabouts.of_this_process(),
     )
     with ExitStack() as stack:
-        stack.callback(worker.close)
-        stack.callback(worker.stop, "it ends")
+        stack.enter_context(_leaving(worker))
         stack.enter_context(ending_signals(heard.put))
         if options.health:
             stack.enter_context(health_listener(worker.process.endpoint.health, options.health))
@@ -139,6 +144,23 @@ def run_worker(options: WorkerOptions, settings: TransportSettings, announce: An
         if isinstance(news, signal.Signals):
             raise Interrupted(news.name)
         raise WorkerLost(news)
+
+
+@contextmanager
+def _leaving(worker: Worker) -> Iterator[None]:
+    """At the end of the block the worker leaves its cluster, and says why."""
+    reason = "it has ended"
+    try:
+        yield
+    except Interrupted as interrupted:
+        reason = f"it was told to end by {interrupted}"
+        raise
+    except Exception as error:
+        reason = f"it has ended: {error}"
+        raise
+    finally:
+        worker.stop(reason)
+        worker.close(reason)
 
 
 def _news(member: Member, workers: int, expected: int) -> str:

@@ -21,6 +21,7 @@ from typing import Any
 from distgrad.autograd.allocator import keep_freed_memory
 from distgrad.errors import ConfigError, DistgradError, LinkError, Timeout, WorkerLost
 from distgrad.transport.settings import TransportSettings
+from distgrad.worker.member import Whereabouts
 from distgrad.worker.worker import Worker
 
 from .children import THREADS
@@ -101,6 +102,7 @@ class RayWorker:
             listen,
             max_depth=self._max_depth,
             patience=_PATIENCE,
+            whereabouts=Whereabouts.of_this_process(),
         )
         try:
             worker.start()

@@ -35,6 +35,7 @@ class Member:
         incarnation: drawn by the process at its start.
         address: where it listens; empty when it does not.
         programs: files it can load shards from.
+        host, log: its machine, and the file there that its standard error goes to; empty when it does not tell.
         reason: why it is no longer alive.
         since: when its state began, in seconds of the caller's clock.
     """
@@ -45,6 +46,8 @@ class Member:
     address: str = ""
     pid: int = 0
     programs: tuple[str, ...] = ()
+    host: str = ""
+    log: str = ""
     state: State = "alive"
     reason: str = ""
     since: float = 0.0

@@ -143,7 +143,16 @@ class Coordinator:
 
     def _join(self, link: Link, body: pb.Join, arrays: list[Any], reply: Reply) -> None:
         peer = link.peer
-        newcomer = Member(peer.name, peer.incarnation, peer.role, peer.address, peer.pid, tuple(body.programs))  # type: ignore[arg-type]
+        newcomer = Member(
+            peer.name,
+            peer.incarnation,
+            peer.role,  # type: ignore[arg-type]
+            peer.address,
+            peer.pid,
+            tuple(body.programs),
+            body.host,
+            body.log,
+        )
         with self._lock:
             now = time.monotonic()
             self._membership.forget(before=now - _REMEMBERED)
@@ -291,4 +300,6 @@ def _describe(member: Member) -> pb.Member:
         pid=member.pid,
         state=member.state,
         reason=member.reason,
+        host=member.host,
+        log=member.log,
     )

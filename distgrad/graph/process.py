@@ -374,11 +374,12 @@ class Process:
             "threads": self.executor.statistics().threads,
         }
 
-    def close(self) -> None:
-        """Closes every link, so that others know at once that this process is gone, and releases every context."""
+    def close(self, reason: str = "") -> None:
+        """Closes every link, so that others know at once that this process is gone, and why, and releases every
+        context."""
         error = ContextClosed(f"{self.name} has closed")
         self.peers.close(error)
-        self.endpoint.close()
+        self.endpoint.close(reason)
         for share in self.shares:
             self.shares.release(share.id, error)
             self.caller.forget(share, error)

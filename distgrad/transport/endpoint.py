@@ -147,8 +147,9 @@ class Endpoint:
         if link is not None and link.peer.incarnation == peer.incarnation:
             link.banish(reason)
 
-    def close(self) -> None:
-        """Says goodbye on every link, ends them and joins all threads. Harmless when repeated."""
+    def close(self, reason: str = "") -> None:
+        """Says goodbye on every link, for that reason if there is one, ends them and joins all threads. Harmless when
+        repeated."""
         with self._changed:
             if self.closing.is_set():
                 return
@@ -156,7 +157,7 @@ class Endpoint:
             self._changed.notify_all()
         self.health.close()
         for link in self.links():
-            link.close(f"{self.identity.name} ends")
+            link.close(reason or f"{self.identity.name} ends")
         with self._changed:
             strangers = [plug for plug in self._plugs if not plug.leaving]
         for plug in strangers:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import secrets
+import socket
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from distgrad.errors import ConfigError, DistgradError, PermissionDenied, WorkerLost
@@ -22,6 +25,27 @@ FOR_THE_REASON = 0.3
 # Seconds between two attempts to join another coordinator, and for one of them.
 BETWEEN_ATTEMPTS = 0.05
 LONGEST_ATTEMPT = 1.0
+
+
+@dataclass(frozen=True)
+class Whereabouts:
+    """Where a process is to be found once it has ended.
+
+    Attributes:
+        host: name of its machine; empty when whoever has started it knows, and tells the others.
+        log: the file there that its standard error goes to; empty when it goes to none.
+    """
+
+    host: str = ""
+    log: str = ""
+
+    @classmethod
+    def of_this_process(cls) -> Whereabouts:
+        try:
+            output = os.readlink("/proc/self/fd/2")
+        except OSError:
+            output = ""
+        return cls(socket.gethostname(), output if os.path.isfile(output) else "")
 
 
 def choose_name(address: str, settings: TransportSettings, timeout: float = 5.0) -> str:
@@ -47,6 +71,7 @@ class Membership:
         process: whose membership this is.
         on_event: told of every change of another member.
         patience: seconds to wait for another coordinator when the one there was is lost.
+        whereabouts: told to the others, for their errors.
 
     Attributes:
         term: of the coordinator.
@@ -54,7 +79,11 @@ class Membership:
     """
 
     def __init__(
-        self, process: Process, on_event: Callable[[pb.Member], None] | None = None, patience: float = 0.0
+        self,
+        process: Process,
+        on_event: Callable[[pb.Member], None] | None = None,
+        patience: float = 0.0,
+        whereabouts: Whereabouts = Whereabouts(),
     ) -> None:
         self.process = process
         self.term = 0
@@ -62,6 +91,7 @@ class Membership:
         self.ended: Promise[None] = Promise()
         self._on_event = on_event
         self._patience = patience
+        self._whereabouts = whereabouts
         self._joined_at: tuple[str, list[str]] = "", []
         self._closing = threading.Event()
         self._coordinator = 0  # its incarnation
@@ -92,7 +122,9 @@ class Membership:
             raise PermissionDenied(f"{error}; start the process again to join as a new one") from error
         with self._lock:
             self._coordinator = link.peer.incarnation
-        reply, _ = self.process.ask(COORDINATOR, pb.Join(name=self.process.name, programs=programs), timeout=timeout)
+        where = self._whereabouts
+        join = pb.Join(name=self.process.name, programs=programs, host=where.host, log=where.log)
+        reply, _ = self.process.ask(COORDINATOR, join, timeout=timeout)
         if reply.term < self.term:
             raise PermissionDenied(f"the coordinator at {address} is of term {reply.term}, after one of {self.term}")
         self.term = reply.term

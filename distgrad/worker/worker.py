@@ -17,7 +17,7 @@ from distgrad.wire.dtypes import dtype_name
 
 from .holding import Holding
 from .host import Host, Hosted
-from .member import Membership
+from .member import Membership, Whereabouts
 from .programs import Programs
 from .reduction import Reductions
 from .replica import Replicas, pin_request
@@ -38,6 +38,7 @@ class Worker:
         advertise: "HOST:PORT" or "HOST" at which others reach it, if not there.
         max_depth: how deep calls may nest.
         patience: seconds to wait for another coordinator when the one there was is lost; 0: end with it.
+        whereabouts: told to the others, for their errors.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class Worker:
         advertise: str = "",
         max_depth: int = 1000,
         patience: float = 0.0,
+        whereabouts: Whereabouts = Whereabouts(),  # noqa: B008 - it is frozen
         lanes: Lanes | None = None,
     ) -> None:
         self._coordinator = coordinator
@@ -62,7 +64,7 @@ class Worker:
         )
         self.replicas = Replicas()
         self.reductions = Reductions(self.process)
-        self.membership = Membership(self.process, patience=patience)
+        self.membership = Membership(self.process, patience=patience, whereabouts=whereabouts)
         self._stopped: Promise[str] = Promise()
         self.process.requests[pb.ReadGradients] = self._read_gradients
         self.process.find_parameters = lambda name: dict(self.host.hosted(name).shard.named_parameters())
@@ -109,9 +111,10 @@ class Worker:
         """Blocks until the worker is told to stop or the coordinator is lost; returns why."""
         return self._stopped.result()
 
-    def close(self) -> None:
+    def close(self, reason: str = "") -> None:
+        """Leaves the cluster, which is told the reason if there is one. Harmless when repeated."""
         self.membership.close()
-        self.process.close()
+        self.process.close(reason)
 
     # ---- requests ----------------------------------------------------------------------------------------------------
 

@@ -236,6 +236,10 @@ def test_a_worker_says_where_it_is_and_runs_until_it_is_told_to_end(
     thread.join()
     assert code == 130
     assert re.fullmatch(rf"worker w1 at 127.0.0.1:\d+, joined to {coordinator}", said[0])
+    with Client(coordinator, TransportSettings(token="let me in")) as client:
+        (gone,) = [worker for worker in client.workers if worker.name == "w1"]
+        assert (gone.state, gone.reason) == ("left", "it was told to end by SIGTERM")
+        assert client.membership.members["w1"].host == socket.gethostname()
 
 
 @pytest.mark.parametrize(

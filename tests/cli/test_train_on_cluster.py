@@ -16,6 +16,7 @@ import pytest
 from distgrad.coordinator.server import Coordinator
 from distgrad.show.members import job_line
 from distgrad.transport.settings import TransportSettings
+from distgrad.worker.member import Whereabouts
 from distgrad.worker.worker import Worker
 from tests.faults.namespaces import needs_root
 from tests.processes import eventually
@@ -43,7 +44,8 @@ class Standing:
     def start(self, *names: str) -> None:
         interval = sys.getswitchinterval()
         for name in names:
-            worker = Worker(name, self.options[1], PROGRAMS, self._settings, "127.0.0.1:0")
+            where = Whereabouts("machine7", f"/var/log/{name}.log" if name == "w1" else "")
+            worker = Worker(name, self.options[1], PROGRAMS, self._settings, "127.0.0.1:0", whereabouts=where)
             self.workers[name] = worker
             worker.start()
         sys.setswitchinterval(interval)
@@ -127,11 +129,11 @@ def test_without_failures_to_spare_a_lost_worker_ends_the_run_with_advice_and_it
     standing.start("w0", "w1", "w2")
     run = start(*FOR_EVER, *standing.options, "--set", "recovery.max_failures=0", environment=TOKEN)
     checkpoint = run.until("saved")["checkpoint"]
-    address = standing.workers["w1"].process.identity.address
-    standing.workers["w1"].close()
+    standing.workers["w1"].close("the machine is taken down")
     _, errors = run.end()
     assert run.process.returncode == 1
-    assert f"w1 was process {os.getpid()} at {address} when the job began: see what it has printed there" in errors
+    assert "w1 is lost: the machine is taken down" in errors
+    assert f"w1 was process {os.getpid()} on machine7: see its log there, /var/log/w1.log\n" in errors
     assert f"{os.path.dirname(checkpoint)}/step-" in errors
     assert errors.endswith(": continue with --resume\n")
     standing.start("w1")

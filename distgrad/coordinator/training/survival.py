@@ -54,7 +54,7 @@ class Survival:
             raise error
         self._alive -= lost  # another error must have another cause
         self._reason = self._reasons(lost) or str(error)
-        whole = "\n".join([self._reason, *self._waits()])
+        whole = "\n".join([self._reason, *self._whereabouts(lost), *self._waits()])
         if self._failures >= self._job.recovery.max_failures:
             if isinstance(error, LinkError):
                 raise WorkerLost(whole) from error
@@ -104,6 +104,15 @@ class Survival:
         caller = self._client.process.caller
         waits, caller.waits_at_loss = caller.waits_at_loss, []
         return [f"when it was lost, {'; '.join(waits)}"] if waits else []
+
+    def _whereabouts(self, lost: frozenset[int]) -> list[str]:
+        """Where these incarnations were, a line each; of those whose starter knows, nothing."""
+        members = [it for it in list(self._client.membership.members.values()) if it.incarnation in lost and it.host]
+        return [
+            f"{it.name} was process {it.pid} on {it.host}: see "
+            + (f"its log there, {it.log}" if it.log else "what it has printed there")
+            for it in members
+        ]
 
     def _reasons(self, lost: frozenset[int]) -> str:
         """Why these incarnations were lost, as far as it is known who they were."""

@@ -33,12 +33,16 @@ class NameChosen(_message.Message):
     def __init__(self, name: _Optional[str] = ...) -> None: ...
 
 class Join(_message.Message):
-    __slots__ = ("name", "programs")
+    __slots__ = ("name", "programs", "host", "log")
     NAME_FIELD_NUMBER: _ClassVar[int]
     PROGRAMS_FIELD_NUMBER: _ClassVar[int]
+    HOST_FIELD_NUMBER: _ClassVar[int]
+    LOG_FIELD_NUMBER: _ClassVar[int]
     name: str
     programs: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, name: _Optional[str] = ..., programs: _Optional[_Iterable[str]] = ...) -> None: ...
+    host: str
+    log: str
+    def __init__(self, name: _Optional[str] = ..., programs: _Optional[_Iterable[str]] = ..., host: _Optional[str] = ..., log: _Optional[str] = ...) -> None: ...
 
 class Joined(_message.Message):
     __slots__ = ("name", "term", "members")
@@ -51,7 +55,7 @@ class Joined(_message.Message):
     def __init__(self, name: _Optional[str] = ..., term: _Optional[int] = ..., members: _Optional[_Iterable[_Union[Member, _Mapping]]] = ...) -> None: ...
 
 class Member(_message.Message):
-    __slots__ = ("name", "incarnation", "role", "address", "pid", "state", "reason")
+    __slots__ = ("name", "incarnation", "role", "address", "pid", "state", "reason", "host", "log")
     NAME_FIELD_NUMBER: _ClassVar[int]
     INCARNATION_FIELD_NUMBER: _ClassVar[int]
     ROLE_FIELD_NUMBER: _ClassVar[int]
@@ -59,6 +63,8 @@ class Member(_message.Message):
     PID_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
+    HOST_FIELD_NUMBER: _ClassVar[int]
+    LOG_FIELD_NUMBER: _ClassVar[int]
     name: str
     incarnation: int
     role: str
@@ -66,7 +72,9 @@ class Member(_message.Message):
     pid: int
     state: str
     reason: str
-    def __init__(self, name: _Optional[str] = ..., incarnation: _Optional[int] = ..., role: _Optional[str] = ..., address: _Optional[str] = ..., pid: _Optional[int] = ..., state: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
+    host: str
+    log: str
+    def __init__(self, name: _Optional[str] = ..., incarnation: _Optional[int] = ..., role: _Optional[str] = ..., address: _Optional[str] = ..., pid: _Optional[int] = ..., state: _Optional[str] = ..., reason: _Optional[str] = ..., host: _Optional[str] = ..., log: _Optional[str] = ...) -> None: ...
 
 class MemberEvent(_message.Message):
     __slots__ = ("member",)
