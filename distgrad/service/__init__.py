@@ -14,6 +14,7 @@ local        Unix sockets of the server
 access       who may do what; the audit
 desk         where requests arrive, however they came
 requests     requests checked before any work
+repeats      messages like earlier ones, recognised by their bytes
 tasks        requests on their way, and the queue they wait in
 gathering    those that wait for others to be computed with
 sessions     linearisations that are kept

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
 from distgrad.wire import pb
 from distgrad.wire.exchanges import body_of
 
 from .desk import Desk
 from .payloads import BlockPayload, InlinePayload, elsewhere
+from .requests import Request
 from .tasks import Client, Outcome
 
 
 async def answer(
     desk: Desk,
     client: Client,
-    body: str,
-    message: Any,
+    request: Request,
     payload: InlinePayload | BlockPayload,
     timeout: float | None = None,
 ) -> bytes | pb.Failure:
@@ -37,7 +36,7 @@ async def answer(
         if not answered.done():
             answered.set_result(found)
 
-    task = desk.submit(client, body, message, payload, timeout, done)
+    task = desk.submit(client, request, payload, timeout, done)
     try:
         return await answered
     except asyncio.CancelledError:

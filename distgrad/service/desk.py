@@ -13,7 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
-from typing import Any, Protocol
+from typing import Protocol
 
 from distgrad.errors import WireError
 from distgrad.transport.local_messages import INLINE, LocalMessage
@@ -25,7 +25,7 @@ from .functions import Description
 from .gathering import Gathering
 from .local import LocalListener
 from .pool import Pool, Process
-from .requests import Point, batch_key, check_request, read_headers
+from .requests import Checked, Point, Request, batch_key, check_request, read_headers
 from .sessions import Session, Sessions
 from .settings import ServiceSettings
 from .tasks import Client, FairQueue, Outcome, Payload, Reply, Task
@@ -109,8 +109,7 @@ class Desk:
     def submit(
         self,
         client: Client,
-        body: str,
-        message: Any,
+        request: Request,
         payload: Payload,
         timeout: float | None,
         done: Callable[[Outcome], None],
@@ -118,15 +117,13 @@ class Desk:
         """Takes a request in; `done` is called once, later or at once, when it has ended. Then its payload is released.
 
         Arguments:
-            body: its name on a stream.
-            message: without payload.
             timeout: seconds after which it is given up.
 
         Raises:
             Refused: it does not fit, or there is no room; `done` is not called, and the payload is released.
         """
         try:
-            task = self._checked(client, body, message, payload, done)
+            task = self._checked(client, request, payload, done)
         except BaseException:
             payload.release()
             raise
@@ -150,37 +147,46 @@ class Desk:
             self._queue.put(task)
         self._dispatch()
 
-    def _checked(
-        self, client: Client, body: str, message: Any, payload: Payload, done: Callable[[Outcome], None]
-    ) -> Task:
+    def _checked(self, client: Client, request: Request, payload: Payload, done: Callable[[Outcome], None]) -> Task:
         """A request as a task, with room for the session it opens. Raises Refused."""
         self._require_room(client, payload)
-        session = self._session(client, body, message)
-        function = session.function if session is not None else self.describe(message.function)
-        headers = read_headers(message, payload.size)
-        point = check_request(function, body, message, headers, session.point if session is not None else None)
-        batch = None
-        if function.batchable and session is None and payload.inline is not None and body != "linearize":
-            batch = batch_key(function, body, message, point, headers)
-        if body == "linearize":
+        session = self.sessions.find(request.session, client) if request.session else None
+        checked = self._check(request, payload, session)
+        opens = request.body == "linearize"
+        if opens:
             self.sessions.reserve(client)
         task = Task(
             next(self._numbers),
             client,
-            function.name,
-            body,
-            message,
+            checked.function.name,
+            request,
             payload,
-            batch,
+            checked.batch if payload.inline is not None else None,
             session.process if session is not None else None,
             session.name if session is not None else "",
             done,
             time.monotonic(),
         )
-        if body == "linearize":
-            moving = {name: point.arguments[name] for name in message.with_respect_to}
-            self._points[task] = function, Point(moving, point.symbols)
+        if opens:
+            moving = {name: checked.point.arguments[name] for name in request.message.with_respect_to}
+            self._points[task] = checked.function, Point(moving, checked.point.symbols)
         return task
+
+    def _check(self, request: Request, payload: Payload, session: Session | None) -> Checked:
+        """Checks a request, unless one like it was. Raises Refused."""
+        if request.checked is not None:
+            return request.checked
+        body, message = request.body, request.message
+        function = session.function if session is not None else self.describe(message.function)
+        headers = read_headers(message, payload.size)
+        point = check_request(function, body, message, headers, session.point if session is not None else None)
+        if session is not None:  # which has an end, and is not everybody's
+            return Checked(function, point, None)
+        batchable = function.batchable and body != "linearize"
+        request.checked = Checked(
+            function, point, batch_key(function, body, message, point, headers) if batchable else None
+        )
+        return request.checked
 
     def close_session(self, client: Client, name: str) -> None:
         """Raises Refused when there is no such session."""
@@ -237,10 +243,6 @@ class Desk:
     def _waiting(self) -> int:
         return self._queue.waiting + self._gathering.waiting
 
-    def _session(self, client: Client, body: str, message: Any) -> Session | None:
-        name = getattr(message, "session", "") if body != "linearize" else ""
-        return self.sessions.find(name, client) if name else None
-
     # ---- the pool ----------------------------------------------------------------------------------------------------
 
     def _dispatch(self) -> None:
@@ -274,14 +276,14 @@ class Desk:
         self._dispatch()
 
     def _outcome(self, process: Process, task: Task, message: LocalMessage, encoded: bytes) -> Outcome:
-        if task.body == "linearize" or encoded[:1] == _FAILURE_TAG:
+        if task.request.body == "linearize" or encoded[:1] == _FAILURE_TAG:
             response = decode_exchange(pb.StreamResponse, message.encoded, message.where != INLINE)
             if response.body == "failure":
                 failed: pb.Failure = response.message
                 return task.given_up if task.given_up and failed.code == Code.CANCELLED else failed
             function, point = self._points.pop(task)
             self.sessions.opened(response.message.session, task.client, process, function, point)
-        return Reply(task.body, encoded, message.where, message.descriptor)
+        return Reply(task.request.body, encoded, message.where, message.descriptor)
 
     def _drop(self, descriptor: int) -> None:
         if descriptor >= 0:
@@ -325,7 +327,7 @@ class Desk:
         seconds = time.monotonic() - task.began
         self._mean_seconds += 0.1 * (seconds - self._mean_seconds)
         code = Code(outcome.code) if isinstance(outcome, pb.Failure) else Code.OK
-        self._observer.ended(task.function, task.body, code, seconds)
+        self._observer.ended(task.function, task.request.body, code, seconds)
         task.done(outcome)
         task.payload.release()
 

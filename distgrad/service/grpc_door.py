@@ -20,6 +20,7 @@ from .failures import Code, Refused, details
 from .grpc_stream import SERVICE, Context, GrpcStream
 from .local_door import LocalDoor
 from .payloads import Payloads
+from .requests import Request
 from .tasks import Client
 
 # Methods that run functions -> the names of their bodies on a stream.
@@ -130,7 +131,9 @@ class GrpcDoor(grpc.GenericRpcHandler):  # type: ignore[misc]
         async def product(client: Client, request: bytes, context: Context) -> bytes:
             message, content, _ = split_message(kind, request)
             payload = self._payloads.taken(content)
-            found = await answer(self._desk, client, body, message, payload, context.time_remaining())
+            found = await answer(
+                self._desk, client, Request(body, message, payload.size), payload, context.time_remaining()
+            )
             if isinstance(found, pb.Failure):
                 return await _abort(context, found)
             return self._small_enough(found)

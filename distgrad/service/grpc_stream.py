@@ -17,6 +17,7 @@ from .access import audit
 from .desk import Desk
 from .failures import Refused
 from .payloads import BlockPayload, InlinePayload, Payloads, elsewhere
+from .requests import Request
 from .settings import MiB
 from .tasks import Client, Outcome, Task
 from .transfers import cut
@@ -107,7 +108,8 @@ class GrpcStream:
 
         timeout = exchange.stream.timeout_seconds or None
         try:
-            task = self._desk.submit(self._client, exchange.body, exchange.message, payload, timeout, done)
+            asked = Request(exchange.body, exchange.message, payload.size)
+            task = self._desk.submit(self._client, asked, payload, timeout, done)
         except Refused as refused:
             self._refuse(request, exchange.body, refused)
             return

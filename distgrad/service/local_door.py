@@ -6,13 +6,14 @@ import asyncio
 import os
 import socket
 from collections.abc import Callable
+from typing import NamedTuple
 
 from distgrad.errors import WireError
 from distgrad.transport.blocks import require_sealed
 from distgrad.transport.local_messages import INLINE, LENT, LocalMessage, LocalReader, packed
 from distgrad.transport.offers import this_machine
 from distgrad.wire import pb
-from distgrad.wire.exchanges import Exchange, decode_exchange, encode_exchange, with_id
+from distgrad.wire.exchanges import BARE, decode_exchange, encode_exchange, split_stream, with_id
 from distgrad.wire.frames import Buffer
 
 from .access import audit
@@ -20,6 +21,8 @@ from .desk import Desk
 from .failures import Code, Refused
 from .local import LocalConnection, LocalListener
 from .payloads import InlinePayload, LentPayload
+from .repeats import Repeats
+from .requests import Request
 from .settings import MiB
 from .tasks import Client, Outcome, Task
 
@@ -36,6 +39,7 @@ class LocalDoor:
         self._desk = desk
         self._listener = listener
         self._visits: set[_Visit] = set()
+        self._repeats: Repeats[Request] = Repeats()
 
     def offer(self, client: Client, host: str) -> pb.GetLocalSocketResponse:
         """What a client at `host` is told: nothing, unless that is here."""
@@ -45,7 +49,7 @@ class LocalDoor:
         return pb.GetLocalSocketResponse(path=f"@{self._listener.name}", ticket=ticket)
 
     def _let_in(self, client: Client, connected: socket.socket) -> None:
-        self._visits.add(_Visit(self._desk, client, connected, self._visits.discard))
+        self._visits.add(_Visit(self._desk, client, connected, self._repeats, self._visits.discard))
 
     def close(self) -> None:
         for visit in list(self._visits):
@@ -55,9 +59,17 @@ class LocalDoor:
 class _Visit:
     """One connection."""
 
-    def __init__(self, desk: Desk, client: Client, connected: socket.socket, ended: Callable[[_Visit], None]) -> None:
+    def __init__(
+        self,
+        desk: Desk,
+        client: Client,
+        connected: socket.socket,
+        repeats: Repeats[Request],
+        ended: Callable[[_Visit], None],
+    ) -> None:
         self._desk = desk
         self._client = client
+        self._repeats = repeats
         self._on_end = ended
         self._tasks: dict[int, Task] = {}
         self.connection = LocalConnection(
@@ -72,46 +84,46 @@ class _Visit:
     def _received(self, messages: list[LocalMessage]) -> None:
         for message in messages:
             try:
-                self._handle(*_taken(message))
+                self._handle(_taken(message, self._repeats))
             except WireError as error:
                 audit("local socket", self._client.peer, self._client.name, Refused(Code.INVALID_ARGUMENT, str(error)))
                 self.connection.close(str(error))
 
-    def _handle(self, exchange: Exchange[pb.StreamRequest], payload: InlinePayload | LentPayload) -> None:
+    def _handle(self, taken: _Taken) -> None:
         """Raises WireError for nonsense, after which the connection cannot go on."""
-        request, body = exchange.stream.id, exchange.body
+        number, _, asked, payload = taken
+        body = asked.body
         try:
             if body == "cancel":
                 payload.release()
-                if request in self._tasks:
-                    self._desk.give_up(self._tasks[request])
-            elif not request or request in self._tasks or body == "chunk":
+                if number in self._tasks:
+                    self._desk.give_up(self._tasks[number])
+            elif not number or number in self._tasks or body == "chunk":
                 payload.release()
-                raise WireError(f"a {body} with the id {request}: ids are not zero and not in use, and chunks not used")
+                raise WireError(f"a {body} with the id {number}: ids are not zero and not in use, and chunks not used")
             elif body == "close_session":
                 payload.release()
-                self._desk.close_session(self._client, exchange.message.session)
-                self._answer(request, encode_exchange(pb.StreamResponse(), body, pb.CloseSessionResponse())[0])
+                self._desk.close_session(self._client, asked.message.session)
+                self._answer(number, encode_exchange(pb.StreamResponse(), body, pb.CloseSessionResponse())[0])
             else:
-                self._submit(exchange, payload)
+                self._submit(taken)
         except Refused as refused:
             audit(f"local socket/{body}", self._client.peer, self._client.name, refused)
-            self._fail(request, refused.to_pb())
+            self._fail(number, refused.to_pb())
 
-    def _submit(self, exchange: Exchange[pb.StreamRequest], payload: InlinePayload | LentPayload) -> None:
-        request = exchange.stream.id
+    def _submit(self, taken: _Taken) -> None:
+        number, timeout, asked, payload = taken
 
         def done(outcome: Outcome) -> None:
-            self._tasks.pop(request, None)
+            self._tasks.pop(number, None)
             if isinstance(outcome, pb.Failure):
-                self._fail(request, outcome)
+                self._fail(number, outcome)
                 return
-            self._answer(request, outcome.encoded, outcome.where, outcome.descriptor)
+            self._answer(number, outcome.encoded, outcome.where, outcome.descriptor)
             if outcome.descriptor >= 0:
                 os.close(outcome.descriptor)
 
-        timeout = exchange.stream.timeout_seconds or None
-        self._tasks[request] = self._desk.submit(self._client, exchange.body, exchange.message, payload, timeout, done)
+        self._tasks[number] = self._desk.submit(self._client, asked, payload, timeout or None, done)
 
     def _answer(self, request: int, encoded: Buffer, where: int = INLINE, descriptor: int = -1) -> None:
         self.connection.send(packed([with_id(request, bytes(encoded))], where), descriptor)
@@ -126,17 +138,35 @@ class _Visit:
             self._desk.give_up(task)
 
 
-def _taken(message: LocalMessage) -> tuple[Exchange[pb.StreamRequest], InlinePayload | LentPayload]:
-    """A message taken apart. Raises WireError when it is nonsense; then nothing of it is left open."""
-    if message.descriptor < 0:
-        exchange = decode_exchange(pb.StreamRequest, message.encoded)
-        return exchange, InlinePayload(bytes(exchange.payload))
+class _Taken(NamedTuple):
+    """A message taken apart."""
+
+    number: int
+    timeout: float
+    asked: Request
+    payload: InlinePayload | LentPayload
+
+
+def _taken(message: LocalMessage, repeats: Repeats[Request]) -> _Taken:
+    """Takes a message apart. Raises WireError when it is nonsense; then nothing of it is left open."""
+    beside = message.descriptor >= 0
     try:
-        exchange = decode_exchange(pb.StreamRequest, message.encoded, beside=True)
-        found = require_sealed(message.descriptor)
-        if found < exchange.size:
-            raise WireError(f"a payload of {exchange.size} bytes was announced, in memory of {found}")
-        return exchange, LentPayload(message.descriptor, exchange.size)
+        number, timeout, rest = split_stream(message.encoded)
+        found = repeats.find(rest, beside)
+        if found is not None:
+            asked, content = found.known, rest[found.start :]
+        else:
+            exchange = decode_exchange(pb.StreamRequest, message.encoded, beside)
+            number, timeout = exchange.stream.id, exchange.stream.timeout_seconds
+            asked, content = Request(exchange.body, exchange.message, exchange.size), bytes(exchange.payload)
+            if exchange.body not in BARE:
+                repeats.keep(rest, beside, exchange, asked)
+        if not beside:
+            return _Taken(number, timeout, asked, InlinePayload(content))
+        if (lent := require_sealed(message.descriptor)) < asked.size:
+            raise WireError(f"a payload of {asked.size} bytes was announced, in memory of {lent}")
+        return _Taken(number, timeout, asked, LentPayload(message.descriptor, asked.size))
     except WireError:
-        os.close(message.descriptor)
+        if beside:
+            os.close(message.descriptor)
         raise

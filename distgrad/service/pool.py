@@ -17,9 +17,9 @@ from google.protobuf.json_format import ParseDict
 
 from distgrad.cluster.children import Child, Children, Event, how_it_ended
 from distgrad.errors import DistgradError, WorkerLost
-from distgrad.transport.local_messages import INLINE, LENT, OWN, LocalMessage, LocalReader, packed
+from distgrad.transport.local_messages import LENT, OWN, LocalMessage, LocalReader, packed
 from distgrad.wire import pb
-from distgrad.wire.exchanges import encode_exchange
+from distgrad.wire.exchanges import encode_exchange, with_id
 from distgrad.worker.child import failure
 
 from .functions import Description
@@ -65,15 +65,8 @@ class Process:
             task.attempts += 1
             task.running = True
             inline = task.payload.inline
-            pieces = encode_exchange(
-                pb.StreamRequest(id=task.number),
-                task.body,
-                task.message,
-                [inline] if inline else [],
-                task.payload.size,
-                beside=inline is None,
-            )
-            message += packed(pieces, INLINE if inline is not None else LENT)
+            encoded = with_id(task.number, task.request.heading)
+            message += packed([encoded], LENT) if inline is None else packed([encoded, inline])
             descriptor = task.payload.descriptor
         self.connection.send(message, descriptor)
 

@@ -25,12 +25,13 @@ from distgrad.errors import WireError
 from distgrad.transport.blocks import WORTH_A_BLOCK, Block, LentBlocks, put, room_behind
 from distgrad.transport.local_messages import INLINE, LENT, OWN, LocalMessage, LocalReader, packed
 from distgrad.wire import pb
-from distgrad.wire.exchanges import decode_exchange, encode_exchange
+from distgrad.wire.exchanges import BARE, decode_exchange, encode_exchange, split_stream
 from distgrad.worker.child import Parent
 
 from .evaluator import Evaluator, Result, Work, alike
 from .failures import Code, Refused
 from .functions import Served
+from .repeats import Repeats
 from .settings import ServingOrders
 
 
@@ -78,6 +79,14 @@ class _Taken(NamedTuple):
     memory: memoryview | None
 
 
+class _Asked(NamedTuple):
+    """What a request asks: its body's name, the message without payload, and the size of the payload."""
+
+    body: str
+    message: Any
+    size: int
+
+
 class Requests:
     """The socket that requests come from, and what they lend."""
 
@@ -87,6 +96,7 @@ class Requests:
         self._connected.sendall(bytes.fromhex(orders.ticket))
         self._reader = LocalReader(frozenset({LENT}), orders.max_bytes)
         self._lent = LentBlocks()
+        self._repeats: Repeats[_Asked] = Repeats()
 
     def serve(self, evaluator: Evaluator, interruption: Interruption) -> None:
         """Answers until the connection ends."""
@@ -108,12 +118,21 @@ class Requests:
                 memory = self._lent.view(message.descriptor)
             finally:
                 os.close(message.descriptor)
-        stream, body, inner, payload, size = decode_exchange(pb.StreamRequest, message.encoded, memory is not None)
+        number, _, rest = split_stream(message.encoded)
+        found = self._repeats.find(rest, memory is not None)
+        if found is not None:
+            asked, content = found.known, memoryview(rest)[found.start :]
+        else:
+            exchange = decode_exchange(pb.StreamRequest, message.encoded, memory is not None)
+            number, content = exchange.stream.id, exchange.payload
+            asked = _Asked(exchange.body, exchange.message, exchange.size)
+            if exchange.body not in BARE:
+                self._repeats.keep(rest, memory is not None, exchange, asked)
         if memory is not None:
-            if size > len(memory):
-                raise WireError(f"a payload of {size} bytes in memory of {len(memory)}")
-            payload = memory[:size].toreadonly()
-        return _Taken(stream.id, Work(body, inner, payload), memory)
+            if asked.size > len(memory):
+                raise WireError(f"a payload of {asked.size} bytes in memory of {len(memory)}")
+            content = memory[: asked.size].toreadonly()
+        return _Taken(number, Work(asked.body, asked.message, content), memory)
 
     def _send(self, taken: _Taken, result: Result) -> None:
         stream, memory = pb.StreamResponse(id=taken.request), taken.memory

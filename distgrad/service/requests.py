@@ -10,6 +10,7 @@ from distgrad.autograd.rows import Rows
 from distgrad.errors import WireError
 from distgrad.wire import Recorded, RefName, ShardName, decode_value, pb
 from distgrad.wire.dtypes import MAX_AXES, dtype_named
+from distgrad.wire.exchanges import heading
 
 from .failures import Code, Refused, does_not_fit
 from .functions import Description
@@ -53,6 +54,49 @@ class _Header:
 
     def __getitem__(self, _: object) -> _Header:
         return self
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What was found out about a request that fits.
+
+    Attributes:
+        batch: equal for requests that can be computed as one; None for one that is computed alone.
+    """
+
+    function: Description
+    point: Point
+    batch: tuple[Any, ...] | None
+
+
+@dataclass(eq=False, slots=True)
+class Request:
+    """What a message asks, without the contents of its arrays. One stands for all messages that differ in these alone.
+
+    Attributes:
+        body: its name on a stream.
+        message: without payload.
+        size: of the payload.
+        checked: what was found out about it, outside any session; None as long as it was not checked.
+    """
+
+    body: str
+    message: Any
+    size: int
+    checked: Checked | None = None
+    _heading: bytes = b""
+
+    @property
+    def session(self) -> str:
+        """The session it belongs to; empty for none."""
+        return "" if self.body == "linearize" else self.message.session
+
+    @property
+    def heading(self) -> bytes:
+        """The request as it is passed on, once it was checked: all but its id and its payload."""
+        if not self._heading:
+            self._heading = heading(pb.StreamRequest, self.body, self.message, self.size)
+        return self._heading
 
 
 def read_headers(message: Any, payload_size: int) -> list[_Header]:

@@ -10,6 +10,8 @@ from typing import Any, NamedTuple, Protocol
 
 from distgrad.wire import pb
 
+from .requests import Request
+
 
 @dataclass(frozen=True, slots=True)
 class Client:
@@ -68,8 +70,6 @@ class Task:
 
     Attributes:
         number: its id within the server.
-        body: its name on a stream.
-        message: without payload.
         batch: equal for requests that can be computed as one; None for one that is computed alone.
         process: of the pool that must run it, as its session is there; None: any.
         done: called once with what became of it.
@@ -80,8 +80,7 @@ class Task:
     number: int
     client: Client
     function: str
-    body: str
-    message: Any
+    request: Request
     payload: Payload
     batch: Any
     process: Any

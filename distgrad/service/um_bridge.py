@@ -31,6 +31,7 @@ from .failures import Code, Refused
 from .functions import Description
 from .http_door import Answer, Head
 from .payloads import Payloads
+from .requests import Request
 from .specs import Anything, ArraySpec, Tree, leaves
 from .tasks import Client
 
@@ -191,7 +192,7 @@ class UmBridge:
         """A response and its arrays. Raises Refused and Wrong."""
         pieces, _ = lay_out(message, arrays)
         payload = self._payloads.taken(memoryview(b"".join(pieces)))
-        found = await answer(self._desk, client, body, message, payload)
+        found = await answer(self._desk, client, Request(body, message, payload.size), payload)
         if isinstance(found, pb.Failure):
             raise _translated(found.code, found.message, found.retry_after)
         response, content, _ = split_message(BODIES[pb.StreamResponse][body], found)

@@ -7,6 +7,7 @@ The body is a request or response with arrays and payload of its own, laid out a
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -99,10 +100,29 @@ def _decode_small(kind: type[S], buffer: Buffer) -> Exchange[S]:
     return Exchange(stream, name, message, memoryview(payload), len(payload))
 
 
+def heading(kind: Any, body: str, message: Any, size: int) -> bytes:
+    """What `encode_exchange` writes between id and timeout and the payload.
+
+    Arguments:
+        size: of the payload.
+    """
+    return bytes(encode_exchange(kind(), body, message, (), size, beside=True)[0])
+
+
+def split_stream(encoded: bytes) -> tuple[int, float, bytes]:
+    """The id and the timeout of a request as `encode_exchange` writes it, and what is behind them. Raises WireError."""
+    number, rest = split_id(encoded)
+    if rest[:1] != _TIMEOUT_TAG or len(rest) <= _TIMEOUT.size:
+        return number, 0.0, rest
+    return number, _TIMEOUT.unpack_from(rest, 1)[0], rest[1 + _TIMEOUT.size :]
+
+
 def split_id(encoded: bytes) -> tuple[int, bytes]:
     """The id of a response that `encode_exchange` has written, and what is behind it. Raises WireError."""
     if encoded[:1] != _ID_TAG:
         return 0, encoded
+    if len(encoded) > 1 and encoded[1] < 0x80:
+        return encoded[1], encoded[2:]
     number, position = read_varint(memoryview(encoded), 1)
     return number, encoded[position:]
 
@@ -122,8 +142,10 @@ def with_id(number: int, rest: bytes) -> bytes:
     return _ID_TAG + varint(number) + rest
 
 
-# Field 1, a varint.
+# Field 1, a varint; field 2, a double.
 _ID_TAG = b"\x08"
+_TIMEOUT_TAG = b"\x11"
+_TIMEOUT = struct.Struct("<d")
 # Bodies without arrays.
 BARE = frozenset({"cancel", "close_session", "failure"})
 

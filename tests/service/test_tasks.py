@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from distgrad.service.payloads import InlinePayload
+from distgrad.service.requests import Request
 from distgrad.service.tasks import Client, FairQueue, Task
 
 
 def task(number: int, client: str, *, process: Any = None, batch: Any = None) -> Task:
     made = Client(client, "client", client)
-    return Task(number, made, "f", "vjp", None, InlinePayload(b""), batch, process, "", lambda _: None, 0.0)
+    return Task(number, made, "f", Request("vjp", None, 0), InlinePayload(b""), batch, process, "", lambda _: None, 0.0)
 
 
 def numbers(queue: FairQueue, process: Any = "p") -> list[int]:
