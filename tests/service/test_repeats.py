@@ -14,7 +14,7 @@ from tests.service.raw import question
 
 
 def message(
-    n: int, *, number: int = 1, timeout: float = 0, beside: bool = False, fill: float = 1, **fields: Any
+    n: int, *, number: int = 1, timeout: float = 0, beside: bool = False, fill: float = 1.0, **fields: Any
 ) -> bytes:
     """A request for the vjp of sin at n numbers."""
     x = np.full(n, fill)
