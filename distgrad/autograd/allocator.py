@@ -10,7 +10,9 @@ _M_TRIM_THRESHOLD = -1
 _M_MMAP_MAX = -4
 _M_ARENA_MAX = -8
 
-_KEEP = 2**30
+# A trim threshold without bound. Any other one would be met again and again by a program whose arrays come to more: its
+# memory would be given back, and faulted in anew, in every step.
+_NEVER = -1
 
 
 def keep_freed_memory() -> bool:
@@ -29,5 +31,5 @@ def keep_freed_memory() -> bool:
     if mallopt is None:
         return False
     # All three are needed: one heap, from which large arrays come too, and which is never trimmed.
-    settings = ((_M_ARENA_MAX, 1), (_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, _KEEP))
+    settings = ((_M_ARENA_MAX, 1), (_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, _NEVER))
     return all(mallopt(parameter, value) == 1 for parameter, value in settings)

@@ -15,18 +15,49 @@ from .tape import Node
 Contributor = tuple[Node | None, int]
 
 
-class Sum:
+class Total:
+    """A sum that grows; None while nothing was added.
+
+    Once it is an array that nobody else has seen, it is added to in place: the same bits without an allocation.
+    """
+
+    __slots__ = ("_owned", "total")
+
+    def __init__(self) -> None:
+        self._owned = False
+        self.total: Any = None
+
+    def accumulate(self, gradient: Any) -> None:
+        """Adds a gradient; None adds nothing."""
+        if gradient is None:
+            return
+        if self.total is None:
+            self.total = gradient
+        elif self._owned and type(gradient) is np.ndarray:
+            np.add(self.total, gradient, out=self.total)
+        elif self._owned and type(gradient) is Sliced:
+            gradient.add_into(self.total)
+        else:
+            self.total = self.total + gradient
+            self._owned = type(self.total) is np.ndarray
+
+    def seen(self) -> Any:
+        """The sum so far, for somebody who may keep it: it stays as it is, whatever is added from now on."""
+        self._owned = False
+        return self.total
+
+
+class Sum(Total):
     """The gradient of a node with several contributors, added up in program order, latest first."""
 
-    __slots__ = ("_due", "_early", "_next", "_owned", "total")
+    __slots__ = ("_due", "_early", "_next")
 
     def __init__(self, due: list[Contributor]) -> None:
+        super().__init__()
         due.sort(key=_program_order, reverse=True)
         self._due = due
         self._next = 0
         self._early: dict[Contributor, Any] | None = None
-        self._owned = False
-        self.total: Any = None
 
     @property
     def live(self) -> bool:
@@ -41,27 +72,13 @@ class Sum:
                 self._early = {}
             self._early[contributor] = gradient
             return False
-        self._accumulate(gradient)
+        self.accumulate(gradient)
         self._next += 1
         early = self._early
         while early and due[self._next] in early:
-            self._accumulate(early.pop(due[self._next]))
+            self.accumulate(early.pop(due[self._next]))
             self._next += 1
         return self._next == len(due)
-
-    def _accumulate(self, gradient: Any) -> None:
-        if gradient is None:
-            return
-        if self.total is None:
-            self.total = gradient
-        elif self._owned and type(gradient) is np.ndarray:
-            # Our own earlier sum, seen by nobody else: adding in place gives the same bits without an allocation.
-            np.add(self.total, gradient, out=self.total)
-        elif self._owned and type(gradient) is Sliced:
-            gradient.add_into(self.total)
-        else:
-            self.total = self.total + gradient
-            self._owned = type(self.total) is np.ndarray
 
 
 def _program_order(contributor: Contributor) -> tuple[Any, ...]:

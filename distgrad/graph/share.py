@@ -9,6 +9,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from distgrad.autograd import tape
+from distgrad.autograd.sums import Total
 from distgrad.autograd.tape import Frame, Leaf, Node, Path
 from distgrad.autograd.tensor import Tensor
 from distgrad.errors import ContextClosed, ContextError, DistgradError
@@ -95,7 +96,7 @@ class Share:
         self.values: dict[Path, Promise[Any]] = {}
         self.calls: dict[Path, Called] = {}  # that have come, by path
         # What passes have accumulated, by the frame they were started in: the order of threads must not be seen.
-        self.gradients: dict[Path, dict[Node, Any]] = {}
+        self.gradients: dict[Path, dict[Node, Total]] = {}
         self.passes: dict[Path, LocalPass] = {}
         # Passes that ended, well or not: late messages of theirs are dropped.
         self.ended: set[Path] = set()
@@ -197,9 +198,9 @@ class Share:
         # Gradients of recorded passes are tensors, and so may be their sum: it is numbered by the pass, not by now.
         with self.lock, tape.entered(record=True, frame=Frame((*path, 0))):
             self.check_open()
-            total = self.gradients.setdefault(path[:-1], {})
+            totals = self.gradients.setdefault(path[:-1], {})
             for node, gradient in gradients.items():
-                total[node] = total[node] + gradient if node in total else gradient
+                totals.setdefault(node, Total()).accumulate(gradient)
 
     def end_pass(self, path: Path) -> None:
         """A pass has ended here: what comes for it from now on is late."""
@@ -210,12 +211,14 @@ class Share:
     def gradient(self, node: Node | None) -> Any:
         """What passes have accumulated for a variable: an array or rows, a tensor when a recorded pass was among them,
         None when there is nothing."""
-        total = None
-        for _, gradients in sorted(self.gradients.items()):
-            gradient = gradients.get(node) if isinstance(node, Leaf) else None
-            if gradient is not None:
-                total = gradient if total is None else total + gradient
-        return total
+        if not isinstance(node, Leaf):
+            return None
+        sums = Total()
+        with self.lock:
+            for _, totals in sorted(self.gradients.items()):
+                if node in totals:
+                    sums.accumulate(totals[node].seen())
+        return sums.total
 
     # ---- the end -----------------------------------------------------------------------------------------------------
 

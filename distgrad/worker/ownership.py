@@ -114,8 +114,9 @@ class Ownership(Holding):
         self.check_term(term)
         self.require_next(version)
         gradients: dict[str, Any] = {}
+        found = [share for share in shares if share.gradients]
         for name, parameter in self._parameters(self.shards):
-            total = _sum(share.gradient(parameter.node) for share in shares)
+            total = _sum(share.gradient(parameter.node) for share in found)
             if total is not None:
                 check_gradient(parameter, total)
                 gradients[name] = total
@@ -181,6 +182,8 @@ class Ownership(Holding):
 
     def _staged(self, share: Share) -> list[BufferChange]:
         """The changes of this owner's buffers staged in a context, in program order of the calls that made them."""
+        if not share.staged:  # the usual case; the rest asks each shard for its buffers
+            return []
         names = {id(buffer): name for name, buffer in self._buffers()}
         staged = (update for _, updates in sorted(share.staged.items()) for update in updates)
         return [

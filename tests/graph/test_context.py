@@ -503,6 +503,18 @@ def test_passes_overlap_in_one_context(world: ClusterWorld) -> None:
         np.testing.assert_array_equal(first[name], second[name])
 
 
+def test_a_gradient_that_was_read_stays_as_it_is_when_passes_add_to_it(world: ClusterWorld) -> None:
+    x = world.variable("x", X)
+    with world.context() as ctx:
+        loss = world.shard("b").loss(world.shard("a").forward(x), 1.0)
+        read = []
+        for _ in range(4):
+            ctx.backward(loss, retain_graph=True)
+            read.append(ctx.gradient(x))
+        for times, gradient in enumerate(read, 1):
+            np.testing.assert_allclose(gradient, times * np.asarray(read[0]), rtol=1e-12)
+
+
 # ---- depth -----------------------------------------------------------------------------------------------------------
 
 
