@@ -3,9 +3,7 @@ and ended here, as `supervise` does with all of them. Nothing is computed in thi
 
 from __future__ import annotations
 
-import queue
 import secrets
-import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -18,13 +16,13 @@ from distgrad.errors import DistgradError, WorkerLost
 from distgrad.transport.settings import TransportSettings
 from distgrad.worker.child import failure
 
-from .children import Child, Children, Event, how_it_ended
+from .children import Children, Event, how_it_ended
 from .directory import run_directory
-from .signals import Interrupted, ending_signals
+from .listening import Listening
+from .signals import ending_signals
 from .supervise import Training, _log_directory
 
 Report = Callable[[Event], None]
-Message = signal.Signals | DistgradError | tuple[Child, Event]
 
 TRAINER = "trainer"
 
@@ -64,9 +62,9 @@ def attached(training: Training, name: str, report: Report) -> Iterator[Attached
     Arguments:
         name: of that process.
     """
-    heard: queue.SimpleQueue[Message] = queue.SimpleQueue()
+    job = open_job(training.file, training.overrides, training.workers)
+    heard = Listening(job.limits.silence_seconds)
     with ending_signals(heard.put), run_directory() as directory:
-        job = open_job(training.file, training.overrides, training.workers)
         report({"event": "job", "text": describe(job)})
         logs = _log_directory(job, directory)
         with Children(logs, job.cluster.blas_threads, lambda child, event: heard.put((child, event))) as children:
@@ -94,7 +92,7 @@ class Attached:
         name: str,
         children: Children,
         directory: str,
-        heard: queue.SimpleQueue[Message],
+        heard: Listening,
         report: Report,
     ) -> None:
         self.job = job
@@ -148,12 +146,7 @@ class Attached:
         """
         done = False
         while True:
-            message = self._heard.get()
-            if isinstance(message, signal.Signals):
-                raise Interrupted(message.name)
-            if isinstance(message, DistgradError):
-                raise message
-            child, event = message
+            child, event = self._heard.next()
             if child is not self._child:  # of an earlier life
                 continue
             self._checkpoint = event.get("checkpoint") or self._checkpoint

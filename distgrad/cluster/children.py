@@ -52,6 +52,7 @@ class Child:
         self.begun = False
         self.ended = threading.Event()
         self.ending = ""
+        self._reason = ""  # why it was ended by this process, if it was
         self._command = [sys.executable, "-u", "-P", "-m", module, name]  # -P: nothing is imported from where we stand
         self._environment = environment
         self._heard = heard
@@ -91,6 +92,16 @@ class Child:
         with self._lock:
             if self._process is not None and self._process.returncode is None:
                 os.kill(self._process.pid, number)
+
+    def end(self, reason: str) -> None:
+        """Ends the process, which may be stopped or stuck, if it still runs.
+
+        Arguments:
+            reason: what it was: "silent for 3 s".
+        """
+        if not self.ended.is_set():
+            self._reason = self._reason or reason
+            self.signal(signal.SIGKILL)
 
     def wait(self, timeout: float) -> bool:
         """Waits for the process to have ended and been heard of; False when it has not in time."""
@@ -132,7 +143,7 @@ class Child:
         self._reap(process)
         self._close_input()
         process.stdout.close()
-        self.ending = _ending(process.returncode)
+        self.ending = f"was {self._reason}, and was ended" if self._reason else _ending(process.returncode)
         self.ended.set()
         self._heard(self, {"event": "exited", "code": process.returncode})
 

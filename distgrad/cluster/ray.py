@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from distgrad.coordinator.client import Client
+from distgrad.coordinator.membership import Member
 from distgrad.coordinator.server import Coordinator
 from distgrad.coordinator.training.job import open_job
 from distgrad.errors import DistgradError
@@ -81,6 +82,7 @@ class RayCluster(Client):
             stack.callback(self._workers.close)
             coordinator = Coordinator(settings, f"{self._workers.host}:0")
             stack.callback(coordinator.close)
+            coordinator.on_event.append(self._hear)
             bound = coordinator.start()
             self._workers.start(bound, settings, max_depth)
             self._workers.wait(timeout)
@@ -88,6 +90,10 @@ class RayCluster(Client):
             stack.callback(super().close)
             self.wait_for_workers(names, timeout)
             self._stack = stack.pop_all()
+
+    def _hear(self, member: Member) -> None:
+        if member.role == "worker" and not member.alive:
+            self._workers.replace(member.name)
 
     def close(self) -> None:
         """Ends the workers, and Ray if it was started here. Harmless when repeated."""
@@ -121,7 +127,9 @@ def train_on_ray(
         address="" if address == "local" else address,
         blas_threads=job.cluster.blas_threads,
         cpus=cpus,
+        max_restarts=-1,  # how many losses are too many is for the job to say
         timeout=job.limits.join_seconds,
+        notice=lambda text: run.hear({"event": "notice", "text": text}),
     )
     with workers, attached(training, COORDINATOR, report) as run:
         run.begin(name=COORDINATOR, listen=f"{workers.host}:0", settings=links)
@@ -130,7 +138,7 @@ def train_on_ray(
             workers.start(coordinator, links, job.limits.call_depth)
             threading.Thread(target=_watch, args=[workers, run], name="distgrad-ray", daemon=True).start()
 
-        run.follow(start_workers, workers.end_lost)
+        run.follow(start_workers, workers.replace)
 
 
 def _watch(workers: RayWorkers, run: Attached) -> None:

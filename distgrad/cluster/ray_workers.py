@@ -7,131 +7,57 @@ out by them too, since Ray takes up to a minute for that. A restarted actor is a
 from __future__ import annotations
 
 import io
+import logging
 import os
 import secrets
-import shutil
-import tempfile
 import threading
 import time
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from distgrad.autograd.allocator import keep_freed_memory
-from distgrad.errors import ConfigError, DistgradError, LinkError, Timeout, WorkerLost
+from distgrad.errors import ConfigError, DistgradError, Timeout, WorkerLost
 from distgrad.transport.settings import TransportSettings
-from distgrad.worker.member import Whereabouts
-from distgrad.worker.worker import Worker
 
 from .children import THREADS
-from .joining import await_listener, own_host_towards
 
 try:
     import ray
-    from ray.util.placement_group import placement_group, remove_placement_group
-    from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+    from ray.util.placement_group import placement_group, placement_group_table, remove_placement_group
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, PlacementGroupSchedulingStrategy
+
+    from .ray_worker import RayWarden, RayWorker
 except ImportError as error:
     raise ConfigError("workers on Ray need the package ray: pip install 'distgrad[ray]'") from error
 
+_log = logging.getLogger(__name__)
+
 # Seconds between two looks at what Ray says of actors that start.
 _LOOK_EVERY = 0.2
-# Seconds that a restarted actor waits for a coordinator that is away.
-_PATIENCE = 60.0
+# Seconds for a node to end a worker that is lost; one that does not answer is lost as well.
+_FOR_A_NODE = 2.0
+# Seconds after which it is said that a lost worker is not back.
+_UNREMARKED = 5.0
 # Seconds for workers to take their leave.
 _TO_STOP = 2.0
 # Bytes of programs that are handed to every actor.
 _MOST_BYTES = 64 * 2**20
 
+Place = tuple[str, int]
 
-class RayWorker:
-    """A worker in the process of a Ray actor. Ray calls the constructor at every start of it. When the coordinator is
-    lost the worker begins a new life as well, once a coordinator is there again.
 
-    Arguments:
-        mark: of the cluster; in the name of the folder that holds the programs on this node.
-        programs: the folder of programs, as a ZIP archive.
+@dataclass
+class _Life:
+    """A worker's actor.
+
+    Attributes:
+        place: Ray's promise of the node and process it is in, or will be in once it was started anew.
     """
 
-    def __init__(
-        self,
-        name: str,
-        mark: str,
-        coordinator: str,
-        programs: bytes,
-        settings: TransportSettings,
-        max_depth: int,
-    ) -> None:
-        keep_freed_memory()
-        # A life before this one that was killed could not remove its own.
-        self._folder = Path(tempfile.gettempdir(), f"distgrad-programs-{mark}-{name}")
-        shutil.rmtree(self._folder, ignore_errors=True)
-        self._folder.mkdir(mode=0o700)
-        with zipfile.ZipFile(io.BytesIO(programs)) as archive:
-            archive.extractall(self._folder)
-        self._name = name
-        self._coordinator = coordinator
-        self._settings = settings
-        self._max_depth = max_depth
-        self._stopped = threading.Event()
-        try:
-            self._worker = self._join()
-        except BaseException:
-            shutil.rmtree(self._folder)
-            raise
-        threading.Thread(target=self._live, name="distgrad-live", daemon=True).start()
-
-    def place(self) -> tuple[str, int]:
-        """The id of the node it runs on, and its process."""
-        return ray.get_runtime_context().get_node_id(), os.getpid()
-
-    def stop(self) -> None:
-        """The cluster ends: the worker takes its leave, and nothing of it is left on this node."""
-        self._stopped.set()
-        self._worker.close()
-        shutil.rmtree(self._folder)
-
-    def _join(self) -> Worker:
-        await_listener(self._coordinator, _PATIENCE, print)
-        listen = f"{own_host_towards(self._coordinator)}:0"
-        worker = Worker(
-            self._name,
-            self._coordinator,
-            self._folder,
-            self._settings,
-            listen,
-            max_depth=self._max_depth,
-            patience=_PATIENCE,
-            whereabouts=Whereabouts.of_this_process(),
-        )
-        try:
-            worker.start()
-        except BaseException:
-            worker.close()
-            raise
-        return worker
-
-    def _live(self) -> None:
-        """One life after the other, until it is told to stop, or a coordinator does not come back."""
-        while not self._stopped.is_set():
-            print(f"the worker ends: {self._worker.wait()}", flush=True)
-            self._worker.close()
-            try:
-                self._worker = self._join_again()
-            except DistgradError as error:
-                print(f"the worker does not come back: {error}", flush=True)
-                os._exit(1)
-
-    def _join_again(self) -> Worker:
-        """A coordinator that ends may still be seen to listen, so one failure says little."""
-        deadline = time.monotonic() + _PATIENCE
-        while True:
-            try:
-                return self._join()
-            except LinkError:
-                if time.monotonic() > deadline:
-                    raise
-            self._stopped.wait(_LOOK_EVERY)
+    actor: Any
+    place: Any
 
 
 class RayWorkers:
@@ -146,6 +72,7 @@ class RayWorkers:
         cpus: what each worker takes of Ray's.
         max_restarts: how often Ray starts a lost actor anew; -1: always.
         timeout: seconds for Ray to find room for all.
+        notice: told when a lost worker is not back soon, from any thread.
 
     Attributes:
         host: this machine, as the workers reach it: the loopback interface when all of Ray's nodes are here.
@@ -165,14 +92,21 @@ class RayWorkers:
         cpus: float = 1.0,
         max_restarts: int = 10,
         timeout: float = 60.0,
+        notice: Callable[[str], None] = _log.warning,
     ) -> None:
         self._names = list(names)
         self._blas_threads = blas_threads
         self._cpus = cpus
         self._max_restarts = max_restarts
         self._mark = secrets.token_hex(4)
+        self._notice = notice
         self._closing = threading.Event()
-        self._actors: dict[str, Any] = {}
+        self._lock = threading.Lock()  # guards what follows
+        self._lives: dict[str, _Life] = {}
+        self._wardens: dict[str, Any] = {}  # node -> its warden
+        self._lost_nodes: set[str] = set()
+        self._threads: list[threading.Thread] = []
+        self._started = 0  # actors
         self._group: Any = None
         self._programs = _pack(Path(programs))
         self._own_ray = not ray.is_initialized()
@@ -188,28 +122,45 @@ class RayWorkers:
     def _reserve(self, timeout: float) -> None:
         self._group = placement_group([{"CPU": self._cpus}] * len(self._names), strategy="SPREAD")
         if not self._group.wait(timeout):
-            has = ray.cluster_resources().get("CPU", 0)
-            free = ray.available_resources().get("CPU", 0)
             raise Timeout(
                 f"Ray found no room for {len(self._names)} workers of {self._cpus:g} CPU each within {timeout:g} s: "
-                f"{free:g} of its {has:g} CPUs are free; ask for less of them, or add nodes"
+                f"{_free_cpus()}; ask for less of them, or add nodes"
             )
 
     def start(self, coordinator: str, settings: TransportSettings, max_depth: int = 1000) -> None:
         """Has Ray start all workers, which join a coordinator. Does not wait for them."""
-        actor = ray.remote(RayWorker)
-        # What these say is read when NumPy is imported.
-        environment = {"env_vars": dict.fromkeys(THREADS, str(self._blas_threads))}
-        for index, name in enumerate(self._names):
-            self._actors[name] = actor.options(
-                name=f"distgrad-{self._mark}-{name}",
-                num_cpus=self._cpus,
-                max_restarts=self._max_restarts,
-                runtime_env=environment,
-                scheduling_strategy=PlacementGroupSchedulingStrategy(self._group, index),
-            ).remote(name, self._mark, coordinator, self._programs, settings, max_depth)
+        self._orders = (coordinator, self._programs, settings, max_depth)
+        for name in self._names:
+            self._begin(name)
+        for node in self._reserved().values():
+            self._warden(node)
 
-    def wait(self, timeout: float) -> dict[str, tuple[str, int]]:
+    def _begin(self, name: str) -> None:
+        """Has Ray start a worker: where room was reserved for it, or, when that node is lost, on any other. Ray will
+        reserve room elsewhere, too, once it knows of that loss."""
+        with self._lock:
+            index = self._names.index(name)
+            options: dict[str, Any] = {
+                "num_cpus": self._cpus,
+                "max_restarts": self._max_restarts,
+                # What these variables say is read when NumPy is imported.
+                "runtime_env": {"env_vars": dict.fromkeys(THREADS, str(self._blas_threads))},
+            }
+            if self._reserved().get(index) in self._lost_nodes:
+                options["label_selector"] = {"ray.io/node-id": f"!in({','.join(sorted(self._lost_nodes))})"}
+            else:
+                options["scheduling_strategy"] = PlacementGroupSchedulingStrategy(self._group, index)
+            self._started += 1
+            options["name"] = f"distgrad-{self._mark}-{name}-{self._started}"
+            actor = ray.remote(RayWorker).options(**options).remote(name, self._mark, *self._orders)
+            self._lives[name] = _Life(actor, _ask_place(actor))
+
+    def _reserved(self) -> dict[int, str]:
+        """Number of the worker -> the node with room for it."""
+        found: dict[int, str] = placement_group_table(self._group)["bundles_to_node_id"]
+        return found
+
+    def wait(self, timeout: float) -> dict[str, Place]:
         """The node and process of every worker, once all have started. May be called from any thread.
 
         Raises:
@@ -217,8 +168,8 @@ class RayWorkers:
             Timeout: some did not in time.
         """
         deadline = time.monotonic() + timeout
-        asked = {actor.place.remote(): name for name, actor in self._actors.items()}
-        places: dict[str, tuple[str, int]] = {}
+        asked = {life.place: name for name, life in self._lives.items()}
+        places: dict[str, Place] = {}
         while asked and not self._closing.is_set():
             ready, _ = ray.wait(list(asked), num_returns=1, timeout=_LOOK_EVERY)
             for answer in ready:
@@ -231,19 +182,87 @@ class RayWorkers:
                 raise Timeout(f"{', '.join(asked.values())} did not start on Ray within {timeout:g} s")
         return places
 
-    def end_lost(self, name: str) -> None:
-        """Has Ray end a worker that was declared lost, if it is still there, stopped or stuck, and start it anew."""
-        ray.kill(self._actors[name], no_restart=False)
+    # ---- losses ------------------------------------------------------------------------------------------------------
+
+    def replace(self, name: str) -> None:
+        """A worker was declared lost: what is left of it, stopped or stuck, is ended, and it is started anew, on
+        another node if its own is lost. Does not wait."""
+        thread = threading.Thread(target=self._replace, args=[name], name=f"distgrad-replace-{name}", daemon=True)
+        with self._lock:
+            if self._closing.is_set():
+                return
+            self._threads.append(thread)
+            thread.start()
+
+    def _replace(self, name: str) -> None:
+        life = self._lives[name]
+        place = _answer(life.place, timeout=0.0)
+        if place is None:  # lost before it has said where it is
+            ray.kill(life.actor, no_restart=False)
+        elif place[0] not in _living_nodes() or self._end(*place):
+            life.place = _ask_place(life.actor)  # of the life that Ray gives it by itself
+        elif _living_nodes() - self._lost_nodes - {place[0]}:
+            with self._lock:
+                self._lost_nodes.add(place[0])
+            ray.kill(life.actor)
+            self._begin(name)
+        else:
+            ray.kill(life.actor, no_restart=False)
+            life.place = _ask_place(life.actor)
+        self._await(name)
+
+    def _end(self, node: str, process: int) -> bool:
+        """Has a worker's process ended by its node. False when that does not answer: Ray would find out much later."""
+        done = self._warden(node).end.remote(process)
+        ready, _ = ray.wait([done], timeout=_FOR_A_NODE)
+        try:
+            ray.get(ready)
+        except ray.exceptions.RayError:  # of the warden, which has ended with its node
+            return False
+        return bool(ready)
+
+    def _warden(self, node: str) -> Any:
+        with self._lock:
+            if node not in self._wardens:
+                there = NodeAffinitySchedulingStrategy(node, soft=False)
+                self._wardens[node] = ray.remote(RayWarden).options(num_cpus=0, scheduling_strategy=there).remote()
+            return self._wardens[node]
+
+    def _await(self, name: str) -> None:
+        """Returns when a worker is back; says so when that takes long."""
+        began = time.monotonic()
+        remarked = False
+        while not self._closing.is_set():
+            try:
+                place = _answer(self._lives[name].place, _LOOK_EVERY)
+            except ray.exceptions.RayError as error:
+                self._notice(f"worker {name} does not come back on Ray: {_cause(error)}")
+                return
+            if place is not None:
+                self._warden(place[0])
+                return
+            if not remarked and time.monotonic() - began > _UNREMARKED:
+                remarked = True
+                self._notice(
+                    f"worker {name} is not back on Ray after {_UNREMARKED:g} s: it needs {self._cpus:g} CPU, and "
+                    f"{_free_cpus()}; add a node if that is too few"
+                )
+
+    # ---- the end -----------------------------------------------------------------------------------------------------
 
     def close(self) -> None:
         """Ends the workers, and Ray if it was started or joined here. Harmless when repeated."""
-        self._closing.set()
-        if self._actors:
-            stopped = [actor.stop.remote() for actor in self._actors.values()]
+        with self._lock:
+            self._closing.set()
+        for thread in self._threads:
+            thread.join()
+        stopped = [life.actor.stop.remote() for life in self._lives.values()]
+        if stopped:
             ray.wait(stopped, num_returns=len(stopped), timeout=_TO_STOP)
-        for actor in self._actors.values():
+        for actor in [*(life.actor for life in self._lives.values()), *self._wardens.values()]:
             ray.kill(actor)
-        self._actors.clear()
+        self._lives.clear()
+        self._wardens.clear()
         if self._group is not None:
             remove_placement_group(self._group)
             self._group = None
@@ -276,6 +295,27 @@ def _join_ray(address: str, cpus: float) -> None:
             ray.init(address="local", num_cpus=max(os.cpu_count() or 1, round(cpus + 0.5)), **options)
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise ConfigError(f"no Ray at {address or 'this machine'}: {error}") from error
+
+
+def _ask_place(actor: Any) -> Any:
+    """Ray's promise of where an actor is. Asked again by Ray itself, should the actor be lost and started anew."""
+    return actor.place.options(max_task_retries=-1).remote()
+
+
+def _answer(place: Any, timeout: float) -> Place | None:
+    """What was promised; None when it has not come in time. Raises RayError when it never will."""
+    ready, _ = ray.wait([place], timeout=timeout)
+    found: Place | None = ray.get(place) if ready else None
+    return found
+
+
+def _living_nodes() -> set[str]:
+    return {node["NodeID"] for node in ray.nodes() if node["Alive"]}
+
+
+def _free_cpus() -> str:
+    has, free = (resources.get("CPU", 0) for resources in (ray.cluster_resources(), ray.available_resources()))
+    return f"{free:g} of its {has:g} CPUs are free"
 
 
 def _host() -> str:

@@ -3,11 +3,7 @@ ended. Nothing is computed here, so nothing that goes wrong there can keep this 
 
 from __future__ import annotations
 
-import math
-import queue
 import secrets
-import signal
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,10 +19,8 @@ from distgrad.worker.member import COORDINATOR
 
 from .children import Child, Children, Event, how_it_ended
 from .directory import run_directory, socket_in
-from .signals import Interrupted, ending_signals
-
-# Seconds that a wait may take longer than asked for; more means that this process was stopped.
-_OWN_PAUSE = 0.5
+from .listening import Listening
+from .signals import ending_signals
 
 
 @dataclass(frozen=True)
@@ -59,9 +53,9 @@ def train(training: Training, report: Callable[[Event], None]) -> None:
         Interrupted: Ctrl-C, or another signal to end.
         DistgradError: the job cannot be trained, for example ConfigError or RemoteError.
     """
-    heard: queue.SimpleQueue[Message] = queue.SimpleQueue()
+    job = open_job(training.file, training.overrides, training.workers)
+    heard = Listening(job.limits.silence_seconds)
     with ending_signals(heard.put), run_directory() as directory:
-        job = open_job(training.file, training.overrides, training.workers)
         report({"event": "job", "text": describe(job)})
         logs = _log_directory(job, directory)
         children = Children(logs, job.cluster.blas_threads, lambda child, event: heard.put((child, event)))
@@ -72,9 +66,6 @@ def train(training: Training, report: Callable[[Event], None]) -> None:
         finally:
             if job.checkpoint is not None and run.listening:
                 remove_leftovers(job.checkpoint.directory)
-
-
-Message = signal.Signals | tuple[Child, Event]
 
 
 class _Run:
@@ -90,7 +81,7 @@ class _Run:
         job: Job,
         directory: Path,
         children: Children,
-        heard: queue.SimpleQueue[Message],
+        heard: Listening,
         report: Callable[[Event], None],
     ) -> None:
         self._training = training
@@ -101,9 +92,7 @@ class _Run:
         self._report = report
         self.listening = False
         self._address = ""  # of the coordinator, while there is one
-        self._last_beat = math.inf
         self._incarnations: dict[Child, int] = {}  # of workers that have become ready
-        self._reasons: dict[Child, str] = {}  # why this process has ended, or is about to end, a child
         self._last_lost: Child | None = None
         self._failures = 0
         self._checkpoint = ""
@@ -120,7 +109,8 @@ class _Run:
         self._start()
         done = False
         while True:
-            child, event = self._next()
+            child, event = self._heard.next()
+            self._checkpoint = event.get("checkpoint") or self._checkpoint
             kind = event["event"]
             if child is not self._children.get(child.name) or kind == "alive":
                 continue
@@ -211,12 +201,12 @@ class _Run:
         """A process has ended that should not have: starts its successor."""
         self._last_lost = child
         if child.name == COORDINATOR:
-            self._address, self._last_beat = "", math.inf
+            self._address = ""
             self._count(self._describe(child))
             self._start_coordinator()
             return
         if child in self._incarnations:
-            lost = {"name": child.name, "incarnation": self._incarnations[child], "reason": self._ending(child)}
+            lost = {"name": child.name, "incarnation": self._incarnations[child], "reason": how_it_ended(child)}
             coordinator = self._children.get(COORDINATOR)
             assert coordinator is not None
             coordinator.say({"lost": lost})
@@ -229,16 +219,8 @@ class _Run:
     def _end_lost(self, event: Event) -> None:
         """The coordinator has declared a worker lost. If its process is still there, stopped or stuck, it is ended."""
         child = self._children.get(event["worker"])
-        if child is not None and self._incarnations.get(child) == event["incarnation"] and not child.ended.is_set():
-            self._reasons.setdefault(child, event["reason"])
-            child.signal(signal.SIGKILL)
-
-    def _end_silent_coordinator(self) -> None:
-        child = self._children.get(COORDINATOR)
-        assert child is not None
-        self._last_beat = math.inf
-        self._reasons[child] = f"silent for {self._job.limits.silence_seconds:g} s"
-        child.signal(signal.SIGKILL)
+        if child is not None and self._incarnations.get(child) == event["incarnation"]:
+            child.end(event["reason"])
 
     def _count(self, reason: str) -> None:
         """Counts a failure, and gives up when there are too many."""
@@ -247,29 +229,6 @@ class _Run:
         if self._failures > limit:
             raise WorkerLost("\n".join([reason, *self._advice()]))
         self._report({"event": "failure", "reason": reason, "failures": self._failures, "max_failures": limit})
-
-    # ---- listening ---------------------------------------------------------------------------------------------------
-
-    def _next(self) -> tuple[Child, Event]:
-        """What is heard next. Meanwhile a coordinator that is silent for too long is ended."""
-        while True:
-            began = time.monotonic()
-            patience = self._last_beat + self._job.limits.silence_seconds - began
-            try:
-                message = self._heard.get(timeout=None if patience == math.inf else max(patience, 0.0))
-            except queue.Empty:
-                if time.monotonic() > began + patience + _OWN_PAUSE:  # this process itself was stopped
-                    self._last_beat = time.monotonic()
-                else:
-                    self._end_silent_coordinator()
-                continue
-            if isinstance(message, signal.Signals):
-                raise Interrupted(message.name)
-            child, event = message
-            if child is self._children.get(COORDINATOR) and event["event"] != "exited":
-                self._last_beat = time.monotonic()
-            self._checkpoint = event.get("checkpoint") or self._checkpoint
-            return message
 
     # ---- what is said of it ------------------------------------------------------------------------------------------
 
@@ -284,14 +243,10 @@ class _Run:
     def _describe(self, child: Child) -> str:
         """A lost process, why it was lost, and the end of its log."""
         what = child.name if child.name == COORDINATOR else f"worker {child.name}"
-        lines = [f"{what} is lost: {self._ending(child)}"]
+        lines = [f"{what} is lost: {how_it_ended(child)}"]
         if tail := child.tail():
             lines.append(f"the end of its log, {child.log}:\n{tail}")
         return "\n".join(lines)
-
-    def _ending(self, child: Child) -> str:
-        reason = self._reasons.get(child)
-        return how_it_ended(child) if reason is None else f"process {child.pid} was {reason}, and was ended"
 
     def _advice(self) -> list[str]:
         return [f"the newest checkpoint is {self._checkpoint}: continue with --resume"] if self._checkpoint else []

@@ -1,7 +1,9 @@
-"""What surviving costs, and how long it takes: `python -m tests.benchmarks.recovery [losses] [overhead] [checkpoint]`.
+"""What surviving costs, and how long it takes: `python -m tests.benchmarks.recovery [losses] [ray] [overhead]
+[checkpoint]`.
 
 losses       seconds from a fault in the middle of a job on three workers until it is noticed, and until the next step
              has been committed, under both policies; what is left behind
+ray          the same on a Ray of two nodes, whose second is removed in the end; with copies
 overhead     seconds and CPU seconds a step of the gpt job: as it is, with copies, with a checkpoint every ten steps,
              in turns. To reach: at most 5 % more
 checkpoint   bytes and seconds of a checkpoint of 500 MB, and how long it holds up steps
@@ -20,7 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,24 +70,28 @@ Event = dict[str, Any]
 class Training:
     """`distgrad train` of a job, and its events with the time each came."""
 
-    def __init__(self, folder: Path, job: Path, *settings: str) -> None:
+    def __init__(self, folder: Path, job: Path, *settings: str, options: Sequence[str] = ()) -> None:
         self.hold = folder / "hold"
+        self.places: dict[str, Event] = {}  # worker -> what was said of it when it was ready
         self._folder = folder
         self._environment = {"TMPDIR": str(folder / "tmp"), "DISTGRAD_HOLD": str(self.hold)}
         (folder / "tmp").mkdir()
-        options = [option for setting in settings for option in ("--set", setting)]
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "distgrad", "train", str(job), "--json", *options],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            env=os.environ | self._environment,
-        )
+        self.errors = folder / "errors"
+        given = [option for setting in settings for option in ("--set", setting)]
+        with open(self.errors, "wb") as errors:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "distgrad", "train", str(job), "--json", *given, *options],
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+                env=os.environ | self._environment,
+            )
 
     def events(self) -> Iterator[tuple[float, Event]]:
         assert self.process.stdout is not None
         for line in self.process.stdout:
-            yield time.monotonic(), json.loads(line)
+            if line.startswith("{"):  # Ray itself prints words about what is lost
+                yield time.monotonic(), json.loads(line)
 
     def child(self, name: str) -> int:
         found = with_environment(f"TMPDIR={self._environment['TMPDIR']}")
@@ -119,24 +125,35 @@ FAULTS: dict[str, tuple[str, Callable[..., None]]] = {
 }
 
 
+HEAD = f"{'fault':>26}  {'policy':>11}  noticed  next step  lost steps  left behind"
+
+
 def losses() -> None:
-    print(f"{'fault':>26}  {'policy':>11}  noticed  next step  lost steps  left behind")
+    print(HEAD)
     for name, (victim, fault) in FAULTS.items():
         for replicate in (False, True):
-            with tempfile.TemporaryDirectory(dir="/tmp") as folder:
-                noticed, went_on, lost, left = _loss(Path(folder), functools.partial(fault, victim=victim), replicate)
-            policy = "copies" if replicate else "checkpoints"
-            print(f"{name:>26}  {policy:>11}  {noticed:5.2f} s    {went_on:5.2f} s  {lost:10}  {left or 'nothing'}")
+            _show(name, functools.partial(fault, victim=victim), replicate)
 
 
-def _loss(folder: Path, fault: Callable[[Training], None], replicate: bool) -> tuple[float, float, int, list[object]]:
+def _show(name: str, fault: Callable[[Training], None], replicate: bool, *options: str) -> None:
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        noticed, went_on, lost, left = _loss(Path(folder), fault, replicate, options)
+    policy = "copies" if replicate else "checkpoints"
+    print(f"{name:>26}  {policy:>11}  {noticed:5.2f} s    {went_on:5.2f} s  {lost:10}  {left or 'nothing'}", flush=True)
+
+
+def _loss(
+    folder: Path, fault: Callable[[Training], None], replicate: bool, options: Sequence[str]
+) -> tuple[float, float, int, list[object]]:
     job = folder / "job.toml"
     job.write_text(JOB)
-    run = Training(folder, job, f"recovery.replicate={str(replicate).lower()}")
+    run = Training(folder, job, f"recovery.replicate={str(replicate).lower()}", options=options)
     struck = noticed = 0.0
     taken = 0
     recovered: Event | None = None
     for now, event in run.events():
+        if event["event"] == "ready":
+            run.places[event["worker"]] = event
         if event["event"] == "step" and recovered is not None:
             return noticed - struck, now - struck, taken - recovered["step"], run.left_behind()
         if event["event"] == "step":
@@ -144,11 +161,38 @@ def _loss(folder: Path, fault: Callable[[Training], None], replicate: bool) -> t
             if not struck and taken >= 75:
                 struck = time.monotonic()
                 fault(run)
-        elif event["event"] == "failure":
+        elif event["event"] == "failure" and not noticed:
             noticed = now
         elif event["event"] == "recovered":
             recovered = event
-    raise AssertionError("the run ended")
+    raise AssertionError(f"the run ended:\n{run.errors.read_text()}")
+
+
+# ---- on Ray ----------------------------------------------------------------------------------------------------------
+
+
+def on_ray() -> None:
+    os.environ["RAY_AUTH_MODE"] = "disabled"
+    os.environ["DISTGRAD_HOLD"] = os.devnull  # what programs on its nodes see
+    from ray.cluster_utils import Cluster
+
+    nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 3, "include_dashboard": False})
+    second = nodes.add_node(num_cpus=1)
+
+    def actor(number: signal.Signals) -> Callable[[Training], None]:
+        return lambda run: os.kill(run.places["w1"]["process"], number)
+
+    faults: dict[str, Callable[[Training], None]] = {
+        "Ray's actor killed": actor(signal.SIGKILL),
+        "Ray's actor stopped": actor(signal.SIGSTOP),
+        "Ray's coordinator killed": functools.partial(strike(signal.SIGKILL), victim="coordinator"),
+        "Ray's coordinator stopped": functools.partial(strike(signal.SIGSTOP), victim="coordinator"),
+        "Ray's node killed": lambda run: nodes.remove_node(second, allow_graceful=False),
+    }
+    print(HEAD)
+    for name, fault in faults.items():
+        _show(name, fault, True, "--ray", nodes.address)
+    nodes.shutdown()
 
 
 # ---- overhead --------------------------------------------------------------------------------------------------------
@@ -238,7 +282,7 @@ def checkpoint() -> None:
         )
 
 
-PARTS = {"losses": losses, "overhead": overhead, "checkpoint": checkpoint}
+PARTS = {"losses": losses, "ray": on_ray, "overhead": overhead, "checkpoint": checkpoint}
 
 if __name__ == "__main__":
     print(f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")

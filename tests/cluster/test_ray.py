@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import queue
+import re
 import signal
 import subprocess
 import sys
@@ -16,7 +18,9 @@ import numpy as np
 import pytest
 
 import distgrad as dg
+from distgrad.coordinator.server import Coordinator
 from distgrad.errors import ConfigError, Timeout, WorkerLost
+from distgrad.transport.settings import TransportSettings
 from tests.processes import DEADLINE, eventually, with_environment
 
 pytestmark = [
@@ -33,7 +37,7 @@ PROGRAMS = ROOT / "workers"
 
 
 @pytest.fixture(scope="module")
-def address() -> Iterator[str]:
+def nodes() -> Iterator[Any]:
     """A Ray of two nodes with two CPUs each, which this process has joined."""
     from ray.cluster_utils import Cluster
 
@@ -42,10 +46,15 @@ def address() -> Iterator[str]:
         nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
         nodes.add_node(num_cpus=2)
         ray.init(address=nodes.address, log_to_driver=False, logging_level="ERROR")
-        yield nodes.address
+        yield nodes
         assert not list(Path(tempfile.gettempdir()).glob("distgrad*")), "workers on Ray leave nothing on their nodes"
         ray.shutdown()
         nodes.shutdown()
+
+
+@pytest.fixture(scope="module")
+def address(nodes: Any) -> str:
+    return nodes.address
 
 
 @pytest.fixture(scope="module")
@@ -91,17 +100,43 @@ def test_what_ray_has_no_room_for_is_said(address: str) -> None:
         dg.RayCluster(workers=2, programs=PROGRAMS, cpus=100, timeout=0.5)
 
 
+RIGHT, WRONG = TransportSettings(token="right"), TransportSettings(token="wrong")
+
+
 def test_a_worker_that_cannot_start_says_why(address: str, tmp_path: Path) -> None:
     from distgrad.cluster.ray_workers import RayWorkers
-    from distgrad.coordinator.server import Coordinator
-    from distgrad.transport.settings import TransportSettings
 
-    coordinator = Coordinator(TransportSettings(token="right"), "127.0.0.1:0")
-    with coordinator, RayWorkers(["w0"], tmp_path) as workers:
-        bound = coordinator.process.identity.address
-        workers.start(bound, TransportSettings(token="wrong"))
+    with Coordinator(RIGHT, "127.0.0.1:0") as coordinator, RayWorkers(["w0"], tmp_path) as workers:
+        workers.start(coordinator.process.identity.address, WRONG)
         with pytest.raises(WorkerLost, match=r"worker w0 did not start on Ray: .*the token is not accepted there"):
             workers.wait(DEADLINE)
+
+
+def test_a_worker_whose_node_is_lost_waits_for_room_elsewhere_and_says_so(
+    nodes: Any, cluster: dg.RayCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The workers of `cluster` have left one CPU on each of the other nodes."""
+    from distgrad.cluster import ray_workers
+
+    monkeypatch.setattr(ray_workers, "_UNREMARKED", 0.1)
+    node = nodes.add_node(num_cpus=2)
+    notices: queue.SimpleQueue[str] = queue.SimpleQueue()
+    with (
+        Coordinator(RIGHT, "127.0.0.1:0") as coordinator,
+        ray_workers.RayWorkers(["w0"], tmp_path, cpus=2, notice=notices.put) as workers,
+    ):
+        coordinator.on_event.append(lambda member: workers.replace("w0") if not member.alive else None)
+        workers.start(coordinator.process.identity.address, RIGHT)
+        assert workers.wait(DEADLINE)["w0"][0] == node.node_id
+        nodes.remove_node(node, allow_graceful=False)
+        assert re.fullmatch(
+            r"worker w0 is not back on Ray after 0.1 s: it needs 2 CPU, and \S+ of its \d CPUs are free; add a node if "
+            "that is too few",
+            notices.get(timeout=DEADLINE),
+        )
+        new = nodes.add_node(num_cpus=2)
+        assert eventually(lambda: len(coordinator.workers()) == 1)
+    nodes.remove_node(new)
 
 
 @pytest.mark.parametrize(
@@ -148,23 +183,30 @@ class Run:
         return {path.name: path.read_bytes() for path in (self._directory / "step-00000060").iterdir()}
 
 
-def test_a_job_comes_to_the_same_bits_on_ray_as_on_this_machine_whoever_is_killed(address: str, tmp_path: Path) -> None:
-    """First an actor is killed, then the coordinator."""
+def test_a_job_comes_to_the_same_bits_on_ray_as_on_this_machine_whatever_is_lost(nodes: Any, tmp_path: Path) -> None:
+    """First an actor is killed, then a node without a word to Ray, then the coordinator."""
+    node = nodes.add_node(num_cpus=1)
     here = Run(tmp_path / "here")
     assert [event["event"] for event in here.events()][-1] == "done"
-    run = Run(tmp_path / "ray", "--ray", address, "--ray-cpus", "0.5")
-    processes: dict[str, int] = {}
+    run = Run(tmp_path / "ray", "--ray", nodes.address, "--ray-cpus", "0.5")
+    places: dict[str, str] = {}
+    elsewhere: list[int] = []  # processes of workers on other nodes
     recovered: list[str] = []
     for event in run.events():
         if event["event"] == "ready":
-            processes[event["worker"]] = event["process"]
+            places[event["worker"]] = event["address"]
+            if event["address"] != f"Ray's node {node.node_id[:8]}":
+                elsewhere.append(event["process"])
         elif event["event"] == "recovered":
             recovered.append(event["source"])
-        elif event["event"] == "step" and event["step"] == 25 and not recovered and len(processes) == 3:
-            os.kill(processes["w1"], signal.SIGKILL)
-        elif event["event"] == "step" and event["step"] == 45 and len(recovered) == 1:
+        elif event["event"] == "step" and event["step"] == 25 and not recovered:
+            os.kill(elsewhere[0], signal.SIGKILL)
+        elif event["event"] == "step" and event["step"] == 35 and len(recovered) == 1:
+            nodes.remove_node(node, allow_graceful=False)
+        elif event["event"] == "step" and event["step"] == 45 and len(recovered) == 2:
             os.kill(run.coordinator(), signal.SIGKILL)
     assert event["event"] == "done"
-    assert set(processes) == {"w0", "w1", "w2"}
-    assert recovered == ["a checkpoint", "what the workers hold"]
+    assert set(places) == {"w0", "w1", "w2"}
+    assert f"Ray's node {node.node_id[:8]}" in places.values()
+    assert recovered == ["a checkpoint", "a checkpoint", "what the workers hold"]
     assert run.checkpoint() == here.checkpoint()
