@@ -38,8 +38,8 @@ _log = logging.getLogger(__name__)
 _LOOK_EVERY = 0.2
 # Seconds for a node to end a worker that is lost; one that does not answer is lost as well.
 _FOR_A_NODE = 2.0
-# Seconds after which it is said that a lost worker is not back.
-_UNREMARKED = 5.0
+# Seconds for a lost worker to be back, before its node is asked again.
+_TO_BE_BACK = 5.0
 # Seconds for workers to take their leave.
 _TO_STOP = 2.0
 # Bytes of programs that are handed to every actor.
@@ -199,17 +199,39 @@ class RayWorkers:
         place = _answer(life.place, timeout=0.0)
         if place is None:  # lost before it has said where it is
             ray.kill(life.actor, no_restart=False)
-        elif place[0] not in _living_nodes() or self._end(*place):
-            life.place = _ask_place(life.actor)  # of the life that Ray gives it by itself
-        elif _living_nodes() - self._lost_nodes - {place[0]}:
+        remarked = False
+        while not self._closing.is_set():
+            if place is not None and life is self._lives[name]:
+                self._renew(name, *place)
+            try:
+                if self._is_back(name):
+                    return
+            except ray.exceptions.RayError as error:
+                self._notice(f"worker {name} does not come back on Ray: {_cause(error)}")
+                return
+            if not remarked:
+                self._notice(
+                    f"worker {name} is not back on Ray: it needs {self._cpus:g} CPU, and {_free_cpus()}; add a node if "
+                    "that is too few"
+                )
+            remarked = True
+
+    def _renew(self, name: str, node: str, process: int) -> None:
+        """Has a worker started anew, where it was if that node is there."""
+        life = self._lives[name]
+        living = _living_nodes()
+        there = node not in living or self._end(node, process)  # a node that is gone is for Ray to replace
+        elsewhere = living - self._lost_nodes - {node}
+        if there:
+            life.place = _ask_place(life.actor)
+        elif elsewhere:
             with self._lock:
-                self._lost_nodes.add(place[0])
+                self._lost_nodes.add(node)
             ray.kill(life.actor)
             self._begin(name)
         else:
             ray.kill(life.actor, no_restart=False)
             life.place = _ask_place(life.actor)
-        self._await(name)
 
     def _end(self, node: str, process: int) -> bool:
         """Has a worker's process ended by its node. False when that does not answer: Ray would find out much later."""
@@ -228,25 +250,15 @@ class RayWorkers:
                 self._wardens[node] = ray.remote(RayWarden).options(num_cpus=0, scheduling_strategy=there).remote()
             return self._wardens[node]
 
-    def _await(self, name: str) -> None:
-        """Returns when a worker is back; says so when that takes long."""
-        began = time.monotonic()
-        remarked = False
-        while not self._closing.is_set():
-            try:
-                place = _answer(self._lives[name].place, _LOOK_EVERY)
-            except ray.exceptions.RayError as error:
-                self._notice(f"worker {name} does not come back on Ray: {_cause(error)}")
-                return
-            if place is not None:
-                self._warden(place[0])
-                return
-            if not remarked and time.monotonic() - began > _UNREMARKED:
-                remarked = True
-                self._notice(
-                    f"worker {name} is not back on Ray after {_UNREMARKED:g} s: it needs {self._cpus:g} CPU, and "
-                    f"{_free_cpus()}; add a node if that is too few"
-                )
+    def _is_back(self, name: str) -> bool:
+        """Whether a worker has come back, within some seconds. Raises RayError when it never will."""
+        deadline = time.monotonic() + _TO_BE_BACK
+        place = None
+        while place is None and time.monotonic() < deadline and not self._closing.is_set():
+            place = _answer(self._lives[name].place, _LOOK_EVERY)
+        if place is not None:
+            self._warden(place[0])  # is there before it is needed
+        return place is not None
 
     # ---- the end -----------------------------------------------------------------------------------------------------
 
