@@ -5,6 +5,7 @@ no thread. The others do:
 
 server   the coordinator                                        <- start here
 client   a process that has joined a cluster to use it
+news     what changes among the members, told to all of them
 running  the job that a client trains; what it has made goes with it
 shards   built on workers, found by name, built anew when their worker was
 update   a step of an optimizer: on every owner, or on none; `optimizer` is what asks for it

@@ -111,14 +111,20 @@ class Membership:
         """Notes that the process said goodbye."""
         return self._end(name, incarnation, "left", reason, now)
 
-    def forget(self, before: float) -> None:
-        """Drops who ended before that time, so that short-lived clients do not pile up."""
-        self._members = {
-            name: member for name, member in self._members.items() if member.alive or member.since >= before
-        }
+    def forget(self, before: float) -> list[str]:
+        """Drops who ended before that time, so that short-lived clients do not pile up; returns their names."""
+        old = [name for name, member in self._members.items() if not member.alive and member.since < before]
+        for name in old:
+            del self._members[name]
+        return old
 
     def get(self, name: str) -> Member | None:
         return self._members.get(name)
+
+    def living(self) -> list[Member]:
+        """Who is alive: the workers, then all others."""
+        alive = [member for member in self._members.values() if member.alive]
+        return sorted(alive, key=lambda member: member.role != "worker")
 
     def workers(self) -> list[Member]:
         """The living workers, w2 before w10."""

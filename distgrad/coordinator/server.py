@@ -26,6 +26,7 @@ from .checkpoint import (
 )
 from .journal import Decision, Journal
 from .membership import Member, Membership
+from .news import News
 from .recovery import Recovery
 from .rounds import Rounds
 from .running import RunningJob
@@ -67,12 +68,14 @@ class Coordinator:
         self._checkpoints = checkpoints
         self._trusts_clients = not settings.client_tokens
         self._closing = False
-        self._lock = threading.RLock()  # guards the tables of members and shards; events are sent in its order
+        self._lock = threading.RLock()  # guards the tables of members and shards
         self._membership = Membership()
+        self._described: dict[str, pb.Member] = {}  # the members, as others are told of them
         self.on_event: list[Callable[[Member], None]] = []
         self.journal = Journal.open(journal) if journal is not None else None
         self.term = self.journal.term if self.journal is not None else 1
         self.process = Process(Identity.new(COORDINATOR, "coordinator"), settings, lanes=lanes)
+        self._news = News(self._lock, lambda: [member.name for member in self._membership.living()], self.process.send)
         self.shards = Shards(self.process, self._membership, self._lock)
         self.updates = Updates(self.process, self.term, self.journal)
         self.rounds = Rounds(self.process, self._take_step)
@@ -155,18 +158,20 @@ class Coordinator:
         )
         with self._lock:
             now = time.monotonic()
-            self._membership.forget(before=now - _REMEMBERED)
+            for name in self._membership.forget(before=now - _REMEMBERED):
+                del self._described[name]
             joined = self._membership.join(newcomer, now)
-            members = [_describe(member) for member in self._membership if member.name != peer.name]
-            reply(pb.Joined(name=peer.name, term=self.term, members=members))
-            self._announce(joined)
+            reply(pb.Joined(name=peer.name, term=self.term, members=self._described.values()))
+            self._note(joined)
+        self._news.tell()
 
     def _lost(self, peer: Identity, error: DistgradError) -> None:
         reason = str(error).removeprefix(f"{peer.name} is lost: ")
         with self._lock:
             end = self._membership.leave if reason.startswith(_GOODBYE) else self._membership.lose
             changed = end(peer.name, peer.incarnation, reason.removeprefix(_GOODBYE), time.monotonic())
-            self._announce(changed)
+            self._note(changed)
+        self._news.tell()
         if changed is not None:  # it was a member, and never will be again
             self.process.gone(peer, error)
         self.running.lost(peer)
@@ -176,21 +181,21 @@ class Coordinator:
         identity = Identity(name, incarnation, "worker")
         self.process.gone(identity, WorkerLost(f"{name} is lost: {reason}"))
 
-    def _announce(self, changed: Member | None) -> None:
-        """Tells every other living member, and the listeners here. Called with the lock held, so that all hear all
-        changes in one order."""
-        if changed is None or self._closing:
+    def _note(self, changed: Member | None) -> None:
+        """A change that members are to be told of; the listeners here are told at once. Called with the lock held, so
+        that all hear all changes in one order."""
+        if changed is None:
             return
-        event = pb.MemberEvent(member=_describe(changed))
-        for other in self._membership:
-            if other.alive and other.name != changed.name:
-                self.process.send(other.name, event)
+        self._described[changed.name] = _describe(changed)
+        if self._closing:
+            return
+        self._news.add(self._described[changed.name])
         for listener in self.on_event:
             listener(changed)
 
     def _list(self, link: Link, body: pb.ListMembers, arrays: list[Any], reply: Reply) -> None:
         with self._lock:
-            members = [_describe(member) for member in self._membership]
+            members = [self._described[member.name] for member in self._membership]
         reply(pb.Members(members=members, job=self.running.status()))
 
     def _begin_job(self, link: Link, body: pb.BeginJob, arrays: list[Any], reply: Reply) -> None:
@@ -200,6 +205,7 @@ class Coordinator:
 
     def _place(self, body: pb.Place, arrays: list[Any]) -> tuple[Any, list[Any]]:
         self.running.makes(body.job, shard=body.name)
+        self._news.settle()  # whoever calls the shard must know its worker
         config = decode_value(body.config, arrays)
         return self.shards.place(body.name, body.program, config, body.seed, body.worker, fresh=bool(body.job)), []
 
@@ -282,6 +288,7 @@ class Coordinator:
     def _recover(self, body: pb.Recover, arrays: list[Any]) -> tuple[Any, list[Any]]:
         directory = self._allowed(body.directory) if body.directory else None
         self.rounds.abandon()
+        self._news.settle()
         done = self.recovery.recover(directory, body.job, body.patience, body.standby_after, max(body.round, 1))
         out: list[Any] = []
         extra = encode_value(dict(done.extra), out, "extra")

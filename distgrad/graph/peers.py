@@ -48,12 +48,13 @@ class Peers:
 
     # ---- who is there ------------------------------------------------------------------------------------------------
 
-    def introduce(self, identity: Identity) -> None:
-        """From now on `identity.name` means this incarnation at this address."""
+    def introduce(self, *identities: Identity) -> None:
+        """From now on the names of these mean these incarnations at these addresses."""
         with self._lock:
-            self._known[identity.name] = identity
-            self._greeted.discard(identity.incarnation)
-            self._gone.pop(identity.name, None)
+            for identity in identities:
+                self._known[identity.name] = identity
+                self._greeted.discard(identity.incarnation)
+                self._gone.pop(identity.name, None)
 
     def greet(self, identity: Identity) -> None:
         """A process has introduced itself, by making a link. Unless others introduce it too, it is known as long as the

@@ -7,8 +7,9 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 from distgrad.errors import ConfigError, DistgradError, PermissionDenied, WorkerLost
@@ -99,8 +100,8 @@ class Membership:
         self._shards: dict[str, Promise[tuple[str, dict[str, int]]]] = {}
         self._lock = threading.Lock()
         self._changed = threading.Condition()
-        process.messages[pb.MemberEvent] = self._event
-        process.accept({"coordinator"}, [pb.MemberEvent])
+        process.messages[pb.MemberEvents] = self._events
+        process.accept({"coordinator"}, [pb.MemberEvents])
         process.endpoint.explain = self._explain
         process.on_lost.append(self._lost)
         process.find_shard = self.find_shard
@@ -128,8 +129,7 @@ class Membership:
         if reply.term < self.term:
             raise PermissionDenied(f"the coordinator at {address} is of term {reply.term}, after one of {self.term}")
         self.term = reply.term
-        for member in reply.members:
-            self._meet(member, listed=True)
+        self._meet(reply.members, listed=True)
 
     def _seek(self, lost: Identity, error: DistgradError) -> None:
         """In a thread of its own: joins the next coordinator at the same address, or gives up. What this process holds
@@ -161,27 +161,29 @@ class Membership:
 
     # ---- who is there ------------------------------------------------------------------------------------------------
 
-    def _event(self, link: Link, body: pb.MemberEvent, arrays: list[Any]) -> None:
-        self._meet(body.member)
+    def _events(self, link: Link, body: pb.MemberEvents, arrays: list[Any]) -> None:
+        self._meet(body.members)
 
-    def _meet(self, member: pb.Member, listed: bool = False) -> None:
-        """Takes note of a member's state. `listed`: on joining, when an event may have told newer things already."""
-        name, alive = member.name, member.state == "alive"
-        identity = Identity(name, member.incarnation, member.role, member.address, member.pid)
-        with self._changed:
-            if name == self.process.name or (listed and name in self.members):
-                return
-            self.members[name] = member
-            self._changed.notify_all()
-            if alive:
-                self.process.peers.introduce(identity)
-        with self._lock:
-            self._shards.clear()
-        if not alive:
-            how = "has left" if member.state == "left" else "is lost"
-            self.process.gone(identity, WorkerLost(f"{name} {how}: {member.reason}"))
-        if self._on_event is not None:
-            self._on_event(member)
+    def _meet(self, members: Iterable[pb.Member], listed: bool = False) -> None:
+        """Takes note of the states of others, in this order; of those that are alive, of many at once. `listed`: on
+        joining, when events may have told newer things of some already."""
+        others = [member for member in members if member.name != self.process.name]
+        for alive, some in groupby(others, key=lambda member: member.state == "alive"):
+            with self._changed:
+                group = [member for member in some if not (listed and member.name in self.members)]
+                identities = [Identity(it.name, it.incarnation, it.role, it.address, it.pid) for it in group]
+                self.members.update((member.name, member) for member in group)
+                self._changed.notify_all()
+                if alive:
+                    self.process.peers.introduce(*identities)
+            with self._lock:
+                self._shards.clear()
+            for member, identity in zip(group, identities, strict=True):
+                if not alive:
+                    how = "has left" if member.state == "left" else "is lost"
+                    self.process.gone(identity, WorkerLost(f"{member.name} {how}: {member.reason}"))
+                if self._on_event is not None:
+                    self._on_event(member)
 
     def _lost(self, peer: Identity, error: DistgradError) -> None:
         if peer.name != COORDINATOR:

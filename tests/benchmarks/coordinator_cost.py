@@ -73,14 +73,17 @@ def measure(count: int) -> None:
         coordinator = Coordinator(SETTINGS, f"unix:{folder}/coordinator", Path(folder, "journal"))
         stack.callback(coordinator.close)
         address = coordinator.start()
-        began = time.perf_counter()
+        began, began_cpu = time.perf_counter(), time.process_time()
+        children = []
         for number in range(min(PROCESSES, count)):
             command = [sys.executable, "-m", MODULE, "--serve", address, *names[number::PROCESSES]]
             child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
             stack.callback(child.communicate)
+            children.append(child)
+        for child in children:
             assert child.stdout is not None
             child.stdout.readline()
-        joined = time.perf_counter() - began
+        joined, joining = time.perf_counter() - began, time.process_time() - began_cpu
         client = stack.enter_context(Client(address, SETTINGS, timeout=60.0))
         shards = [client.place(f"s{number}", "layer.py:Layer", name) for number, name in enumerate(names)]
         optimizer = client.optimizer(dg.optim.SGD(0.1), shards)
@@ -96,7 +99,7 @@ def measure(count: int) -> None:
         print(
             f"{count:6} workers: a step {1e3 * processor:8.2f} ms of processor time, {1e6 * processor / count:.0f} µs "
             f"a worker, and {1e3 * statistics.median(wall):8.2f} ms in all; {threading.active_count()} threads, "
-            f"{memory:.0f} MiB; joined in {joined:.1f} s",
+            f"{memory:.0f} MiB; joined in {joined:.1f} s, {joining:.1f} s of processor time",
             flush=True,
         )
 

@@ -35,7 +35,7 @@ def test_a_name_that_was_chosen_for_one_is_kept_from_others_for_a_while() -> Non
 def test_joining_is_the_event_that_tells_name_state_and_time() -> None:
     guest = newcomer("trainer", "client", programs=("mlp.py",), state="lost", reason="an old story")
     event = Membership().join(guest, now=5.0)
-    assert event == Member("trainer", guest.incarnation, "client", "127.0.0.1:7400", 12, ("mlp.py",), "alive", "", 5.0)
+    assert event == Member("trainer", guest.incarnation, "client", "127.0.0.1:7400", 12, ("mlp.py",), since=5.0)
 
 
 def test_a_repeated_join_changes_nothing() -> None:

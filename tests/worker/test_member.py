@@ -77,10 +77,10 @@ def test_the_list_of_members_brings_nobody_back_of_whose_end_an_event_has_told(p
     """Events may overtake the answer to a Join."""
     _, client = pair
     membership = client.membership
-    membership._meet(member("w7", 7, "lost"))
-    membership._meet(member("w7", 7, "alive"), listed=True)
+    membership._meet([member("w7", 7, "lost")])
+    membership._meet([member("w7", 7, "alive")], listed=True)
     assert membership.members["w7"].state == "lost"
-    membership._meet(member("w7", 8, "alive"))
+    membership._meet([member("w7", 8, "alive")])
     assert (membership.members["w7"].state, membership.process.peers.incarnation("w7")) == ("alive", 8)
 
 

@@ -266,7 +266,7 @@ def test_nobody_but_the_coordinator_can_say_that_a_member_is_lost(pair: tuple[Cl
     made, _ = pair
     guest = made.client("guest", CLIENT_TOKEN)
     lie = pb.Member(name="w1", incarnation=1, role="worker", state="lost", reason="a lie")
-    guest.process.send("w0", pb.MemberEvent(member=lie))
+    guest.process.send("w0", pb.MemberEvents(members=[lie]))
     guest.counts("w0")  # w0 has received what came before
     assert made.workers["w0"].membership.members["w1"].state == "alive"
 

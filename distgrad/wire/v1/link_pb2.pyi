@@ -43,7 +43,7 @@ REASON_BAD_FRAME: Reason
 REASON_RESOURCE_EXHAUSTED: Reason
 
 class Frame(_message.Message):
-    __slots__ = ("sequence", "acknowledged", "hello", "welcome", "goodbye", "heartbeat", "chunk", "request", "reply", "call", "done", "start", "gradients", "pass_ack", "mark", "resume", "finish", "abort", "member_event", "drop", "arrays", "padding", "payload")
+    __slots__ = ("sequence", "acknowledged", "hello", "welcome", "goodbye", "heartbeat", "chunk", "request", "reply", "call", "done", "start", "gradients", "pass_ack", "mark", "resume", "finish", "abort", "member_events", "drop", "arrays", "padding", "payload")
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     ACKNOWLEDGED_FIELD_NUMBER: _ClassVar[int]
     HELLO_FIELD_NUMBER: _ClassVar[int]
@@ -62,7 +62,7 @@ class Frame(_message.Message):
     RESUME_FIELD_NUMBER: _ClassVar[int]
     FINISH_FIELD_NUMBER: _ClassVar[int]
     ABORT_FIELD_NUMBER: _ClassVar[int]
-    MEMBER_EVENT_FIELD_NUMBER: _ClassVar[int]
+    MEMBER_EVENTS_FIELD_NUMBER: _ClassVar[int]
     DROP_FIELD_NUMBER: _ClassVar[int]
     ARRAYS_FIELD_NUMBER: _ClassVar[int]
     PADDING_FIELD_NUMBER: _ClassVar[int]
@@ -85,12 +85,12 @@ class Frame(_message.Message):
     resume: _worker_pb2.Resume
     finish: _worker_pb2.Finish
     abort: _worker_pb2.Abort
-    member_event: _coordinator_pb2.MemberEvent
+    member_events: _coordinator_pb2.MemberEvents
     drop: _worker_pb2.Drop
     arrays: _containers.RepeatedCompositeFieldContainer[_tensor_pb2.Array]
     padding: bytes
     payload: bytes
-    def __init__(self, sequence: _Optional[int] = ..., acknowledged: _Optional[int] = ..., hello: _Optional[_Union[Hello, _Mapping]] = ..., welcome: _Optional[_Union[Welcome, _Mapping]] = ..., goodbye: _Optional[_Union[Goodbye, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., chunk: _Optional[_Union[_tensor_pb2.Chunk, _Mapping]] = ..., request: _Optional[_Union[Request, _Mapping]] = ..., reply: _Optional[_Union[Reply, _Mapping]] = ..., call: _Optional[_Union[_worker_pb2.Call, _Mapping]] = ..., done: _Optional[_Union[_worker_pb2.Done, _Mapping]] = ..., start: _Optional[_Union[_worker_pb2.Start, _Mapping]] = ..., gradients: _Optional[_Union[_worker_pb2.Gradients, _Mapping]] = ..., pass_ack: _Optional[_Union[_worker_pb2.PassAck, _Mapping]] = ..., mark: _Optional[_Union[_worker_pb2.Mark, _Mapping]] = ..., resume: _Optional[_Union[_worker_pb2.Resume, _Mapping]] = ..., finish: _Optional[_Union[_worker_pb2.Finish, _Mapping]] = ..., abort: _Optional[_Union[_worker_pb2.Abort, _Mapping]] = ..., member_event: _Optional[_Union[_coordinator_pb2.MemberEvent, _Mapping]] = ..., drop: _Optional[_Union[_worker_pb2.Drop, _Mapping]] = ..., arrays: _Optional[_Iterable[_Union[_tensor_pb2.Array, _Mapping]]] = ..., padding: _Optional[bytes] = ..., payload: _Optional[bytes] = ...) -> None: ...
+    def __init__(self, sequence: _Optional[int] = ..., acknowledged: _Optional[int] = ..., hello: _Optional[_Union[Hello, _Mapping]] = ..., welcome: _Optional[_Union[Welcome, _Mapping]] = ..., goodbye: _Optional[_Union[Goodbye, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., chunk: _Optional[_Union[_tensor_pb2.Chunk, _Mapping]] = ..., request: _Optional[_Union[Request, _Mapping]] = ..., reply: _Optional[_Union[Reply, _Mapping]] = ..., call: _Optional[_Union[_worker_pb2.Call, _Mapping]] = ..., done: _Optional[_Union[_worker_pb2.Done, _Mapping]] = ..., start: _Optional[_Union[_worker_pb2.Start, _Mapping]] = ..., gradients: _Optional[_Union[_worker_pb2.Gradients, _Mapping]] = ..., pass_ack: _Optional[_Union[_worker_pb2.PassAck, _Mapping]] = ..., mark: _Optional[_Union[_worker_pb2.Mark, _Mapping]] = ..., resume: _Optional[_Union[_worker_pb2.Resume, _Mapping]] = ..., finish: _Optional[_Union[_worker_pb2.Finish, _Mapping]] = ..., abort: _Optional[_Union[_worker_pb2.Abort, _Mapping]] = ..., member_events: _Optional[_Union[_coordinator_pb2.MemberEvents, _Mapping]] = ..., drop: _Optional[_Union[_worker_pb2.Drop, _Mapping]] = ..., arrays: _Optional[_Iterable[_Union[_tensor_pb2.Array, _Mapping]]] = ..., padding: _Optional[bytes] = ..., payload: _Optional[bytes] = ...) -> None: ...
 
 class Hello(_message.Message):
     __slots__ = ("protocol", "cluster", "token", "identity", "expected_incarnation", "session", "received")
