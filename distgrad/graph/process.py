@@ -7,7 +7,7 @@ import itertools
 import logging
 import time
 import weakref
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -300,19 +300,29 @@ class Process:
     # ---- the end of a context, and small requests --------------------------------------------------------------------
 
     def _release(self, link: Link, body: pb.Release, arrays: list[Any], reply: Reply) -> None:
-        released = self.release(body.context, told={link.peer.name, *body.told})
+        released = self.release(body.contexts, told={link.peer.name, *body.told})
         released.add_callback(lambda _: reply(pb.Empty()))
 
-    def release(self, context: str, told: Collection[str] = (), reason: DistgradError | None = None) -> Promise[None]:
-        """Closes a context here and at all processes it was met with; done when they have. `told`: who need not be."""
+    def release(
+        self, contexts: Iterable[str], told: Collection[str] = (), reason: DistgradError | None = None
+    ) -> Promise[None]:
+        """Closes contexts here and at all processes they were met with; done when they have. `told`: who need not be.
+
+        Those that were met with the same processes end together, by one message to each of these."""
         done: Promise[None] = Promise()
-        share = self.shares.release(context, reason)
-        peers = sorted(share.peers.difference(told, (self.name,))) if share is not None else []
-        if share is not None:
-            self.caller.forget(share, share.closed or ContextClosed(context))
+        together: defaultdict[tuple[str, ...], list[str]] = defaultdict(list)
+        for context in contexts:
+            share = self.shares.release(context, reason)
+            if share is not None:
+                self.caller.forget(share, share.closed or ContextClosed(context))
+                together[tuple(sorted(share.peers.difference(told, (self.name,))))].append(context)
         # A peer that is lost has released everything; its error is none of ours.
-        release = pb.Release(context=context, told=[self.name, *peers, *told])
-        all_done([settled(self.request(peer, release)) for peer in peers], done)
+        answers = [
+            settled(self.request(peer, pb.Release(contexts=ended, told=[self.name, *peers, *told])))
+            for peers, ended in together.items()
+            for peer in peers
+        ]
+        all_done(answers, done)
         return done
 
     def _enlist(self, share: Share) -> None:
@@ -326,7 +336,7 @@ class Process:
         enlisted.add_callback(lambda answer: self._orphaned(share) if answer.error is not None else None)
 
     def _orphaned(self, share: Share) -> None:
-        self.release(share.id, reason=ContextClosed(f"context {share.id} has no owner that can be reached"))
+        self.release([share.id], reason=ContextClosed(f"context {share.id} has no owner that can be reached"))
 
     def _enlist_peer(self, link: Link, body: pb.Enlist, arrays: list[Any], reply: Reply) -> None:
         share = self.shares.require(body.context)

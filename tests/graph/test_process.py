@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
+from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
 
 from distgrad.wire import RefName, pb
-from tests.graph.memory_cluster import memory_cluster
+from tests.graph.memory_cluster import MemoryCluster, memory_cluster
 
 
 class Raced(deque[Any]):
@@ -32,22 +33,43 @@ class Echo:
         return x
 
 
+def releases_of(cluster: MemoryCluster) -> list[str]:
+    """Grows by who asks whom to release how many contexts: "driver -> w0: 1"."""
+    asked: list[str] = []
+    for name, worker in cluster.workers.items():
+        answer = worker.requests[pb.Release]
+
+        def note(link: Any, body: Any, arrays: Any, reply: Any, name: str = name, answer: Any = answer) -> None:
+            asked.append(f"{link.peer.name} -> {name}: {len(body.contexts)}")
+            answer(link, body, arrays, reply)
+
+        worker.requests[pb.Release] = note
+    return asked
+
+
 def test_who_is_told_of_a_release_by_the_owner_is_told_by_nobody_else() -> None:
     with memory_cluster(3) as cluster:
-        asked: list[str] = []
-        for name, worker in cluster.workers.items():
-            answer = worker.requests[pb.Release]
-
-            def note(link: Any, body: Any, arrays: Any, reply: Any, name: str = name, answer: Any = answer) -> None:
-                asked.append(f"{link.peer.name} -> {name}")
-                answer(link, body, arrays, reply)
-
-            worker.requests[pb.Release] = note
+        asked = releases_of(cluster)
         shards = [cluster.place(f"on-{name}", Echo(), name) for name in cluster.workers]
         with cluster.context():
             value: Any = np.ones(2)
             for shard in shards:  # each value goes from worker to worker
                 value = shard.same(value)
             value.get()
-        assert sorted(asked) == ["driver -> w0", "driver -> w1", "driver -> w2"]
+        assert sorted(asked) == ["driver -> w0: 1", "driver -> w1: 1", "driver -> w2: 1"]
+        assert all(not worker.counts()["contexts"] for worker in cluster.workers.values())
+
+
+def test_contexts_that_reached_the_same_processes_are_released_by_one_message_to_each() -> None:
+    with memory_cluster(3) as cluster, ExitStack() as stack:
+        asked = releases_of(cluster)
+        near, far = (cluster.place(f"on-{name}", Echo(), name) for name in ("w0", "w2"))
+        contexts = [stack.enter_context(cluster.context()) for _ in range(5)]
+        for number, context in enumerate(contexts):
+            with context:
+                value = near.same(np.ones(2))
+                (far.same(value) if number % 2 else value).get()
+        released = cluster.driver.release([context.id for context in contexts])
+        assert released.wait(10)
+        assert sorted(asked) == ["driver -> w0: 2", "driver -> w0: 3", "driver -> w2: 2"]
         assert all(not worker.counts()["contexts"] for worker in cluster.workers.values())

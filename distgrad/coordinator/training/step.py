@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import ExitStack
-from functools import partial
 from types import TracebackType
 from typing import Any
 
@@ -51,7 +50,6 @@ class Steps:
         self._client = client
         self._job = job
         self._optimizer = optimizer
-        self._schedule = SCHEDULES[job.pipeline.schedule]
         self._replicas = [_Replica(client, job, shards, number) for number in range(job.replicas)]
         self.shape = self._replicas[0].shape
         self.update_seconds = 0.0
@@ -111,10 +109,10 @@ class Steps:
 
     def _microbatch(self, replica: _Replica, number: int, context: Context, piece: Microbatch) -> float:
         """Forward and backward of one microbatch, whose loss counts as its share of the step's. Returns that loss."""
-        urgencies = partial(self._schedule.urgencies, replica.shape, microbatch=number)
-        with context, urgent(urgencies(0)):
+        urgencies = replica.urgencies[number]
+        with context, urgent(urgencies[0]):
             inputs, targets = piece.values(replica.shards)
-            loss = run_stages(replica.shards, self._job.pipeline.forward, inputs, targets, urgencies)
+            loss = run_stages(replica.shards, self._job.pipeline.forward, inputs, targets, urgencies.__getitem__)
             context.backward(loss, gradient=np.asarray(piece.share))
             value = float(loss.item())
         return value
@@ -122,8 +120,8 @@ class Steps:
     def _release(self, contexts: Sequence[Context]) -> None:
         """Ends contexts all at once: leaving their blocks one after the other takes a round trip each."""
         process = self._client.process
-        for released in [process.release(context.id) for context in contexts]:
-            process.executor.wait(released, what="the release of a step's contexts")
+        released = process.release([context.id for context in contexts])
+        process.executor.wait(released, what="the release of a step's contexts")
 
     def __enter__(self) -> Steps:
         return self
@@ -140,6 +138,7 @@ class _Replica:
 
     Attributes:
         shards: the twins that are part of it, by the names of their originals.
+        urgencies: of each microbatch's work, by stage.
         threads: one for each microbatch that may be alive; the others wait in line.
     """
 
@@ -149,8 +148,12 @@ class _Replica:
         self.shards = {name: _Recomputed(it) if name in recomputed else it for name, it in own.items()}
         workers = tuple(client.worker_of(own[stage.shard].shard_name) for stage in job.pipeline.forward)
         self.shape = Shape(workers, job.microbatches, job.pipeline.warm_up)
-        window = SCHEDULES[job.pipeline.schedule].window(self.shape)
-        self.threads = ThreadPoolExecutor(window, thread_name_prefix="microbatch")
+        schedule = SCHEDULES[job.pipeline.schedule]
+        self.urgencies = [
+            [schedule.urgencies(self.shape, stage, microbatch) for stage in range(len(workers))]
+            for microbatch in range(job.microbatches)
+        ]
+        self.threads = ThreadPoolExecutor(schedule.window(self.shape), thread_name_prefix="microbatch")
 
 
 class _Recomputed:

@@ -309,12 +309,12 @@ class Abort(_message.Message):
     def __init__(self, context: _Optional[str] = ..., path: _Optional[_Iterable[int]] = ..., error: _Optional[_Union[Error, _Mapping]] = ...) -> None: ...
 
 class Release(_message.Message):
-    __slots__ = ("context", "told")
-    CONTEXT_FIELD_NUMBER: _ClassVar[int]
+    __slots__ = ("contexts", "told")
+    CONTEXTS_FIELD_NUMBER: _ClassVar[int]
     TOLD_FIELD_NUMBER: _ClassVar[int]
-    context: str
+    contexts: _containers.RepeatedScalarFieldContainer[str]
     told: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, context: _Optional[str] = ..., told: _Optional[_Iterable[str]] = ...) -> None: ...
+    def __init__(self, contexts: _Optional[_Iterable[str]] = ..., told: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Enlist(_message.Message):
     __slots__ = ("context",)
