@@ -55,7 +55,8 @@ class Reverse:
                 inside[k] = as_array(x, f"result{self.outputs.paths()[k]} of {name_of(f)}")
         self.results = inside
         self.value = tree.unflatten(self.outputs, inside)
-        self.aux = tree.map(lambda x: self._seen_from_outside(x, level), self.aux)
+        if has_aux:
+            self.aux = tree.map(lambda x: self._seen_from_outside(x, level), self.aux)
 
     def _variable(self, x: Any, level: int) -> Tensor:
         if self._lifted:
@@ -84,10 +85,11 @@ class Reverse:
     def pull(self, cotangent: Any, *, retain: bool = True) -> tuple[Any, ...]:
         """The gradient of each primal, given a tree of cotangents of the results."""
         cotangents = tree.flatten_like(self.outputs, cotangent, "the cotangent")
-        for path, ct, result in zip(self.outputs.paths(), cotangents, self.results, strict=True):
+        for k, (ct, result) in enumerate(zip(cotangents, self.results, strict=True)):
             if np.shape(ct) != result.shape:
                 raise GradientError(
-                    f"the cotangent{path} has shape {np.shape(ct)}, but the result has shape {result.shape}"
+                    f"the cotangent{self.outputs.paths()[k]} has shape {np.shape(ct)}, but the result has shape "
+                    f"{result.shape}"
                 )
         linked = self._linked or any(isinstance(ct, Tensor) for ct in cotangents)
         # Rules of a lifted tape run on tensors anyhow. Others do so when what they compute is to be seen by someone.
@@ -187,7 +189,11 @@ def as_array(x: Any, what: str = "the argument") -> Any:
 
 def arrived(result: Any) -> Any:
     """A function's result with the values, in place of references to values that other processes have."""
-    return tree.map(_arrived, result)
+    return result if type(result) in _HERE else tree.map(_arrived, result)
+
+
+# Results that surely hold none.
+_HERE = frozenset({Tensor, np.ndarray, np.float64, float})
 
 
 def _arrived(leaf: Any) -> Any:

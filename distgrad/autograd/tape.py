@@ -85,23 +85,31 @@ class Mode:
 
     def but(self, **changes: Any) -> Mode:
         """The same mode with some fields changed."""
-        fields = {name: getattr(self, name) for name in self.__slots__}
-        return Mode(**(fields | changes))
+        changed = Mode(self.record, self.frame, self.level, self.boxes, self.anomaly, self.recomputed)
+        for name, value in changes.items():
+            setattr(changed, name, value)
+        return changed
 
 
 # Threads start with an empty context, so they all begin with this mode and, unless they enter another, share its frame.
 mode: ContextVar[Mode] = ContextVar("distgrad_mode", default=Mode(True, Frame()))  # noqa: B039
 
 
-@contextmanager
-def entered(**changes: Any) -> Iterator[Mode]:
+class entered:  # noqa: N801  (reads as the function it stands for; every transform enters, so mind its cost)
     """Runs its block with some fields of the mode changed."""
-    changed = mode.get().but(**changes)
-    token = mode.set(changed)
-    try:
-        yield changed
-    finally:
-        mode.reset(token)
+
+    __slots__ = ("_changes", "_token")
+
+    def __init__(self, **changes: Any) -> None:
+        self._changes = changes
+
+    def __enter__(self) -> Mode:
+        changed = mode.get().but(**self._changes)
+        self._token = mode.set(changed)
+        return changed
+
+    def __exit__(self, *_: object) -> None:
+        mode.reset(self._token)
 
 
 class Endings(ExitStack):

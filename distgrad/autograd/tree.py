@@ -11,6 +11,8 @@ import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from distgrad.errors import GradientError
 
 # A container's type, its children, and what is needed to build it again: the children's names.
@@ -42,7 +44,9 @@ def _positions(tree: Sequence[Any]) -> tuple[int, ...]:
     return tuple(range(len(tree)))
 
 
-_CONTAINERS: dict[type, Container] = {
+# None: a leaf; what is not here is looked at.
+_CONTAINERS: dict[type, Container | None] = {
+    **dict.fromkeys((np.ndarray, np.float64, np.float32, float, int, complex, bool, str)),
     dict: Container(
         _sorted_keys, lambda t, k: t[k], lambda _, names, children: dict(zip(names, children, strict=True)), "[{!r}]"
     ),
@@ -70,9 +74,8 @@ def register(
 
 def _container(tree: Any) -> Container | None:
     cls = type(tree)
-    known = _CONTAINERS.get(cls)
-    if known is not None:
-        return known
+    if cls in _CONTAINERS:
+        return _CONTAINERS[cls]
     if isinstance(tree, tuple) and hasattr(cls, "_fields"):
         return _NAMEDTUPLE
     if dataclasses.is_dataclass(cls):

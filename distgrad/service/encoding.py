@@ -14,16 +14,20 @@ from distgrad.wire.frames import Buffer, lay_out, view_arrays
 from .products import Answer, Question
 
 _RESPONSES: dict[str, Any] = BODIES[pb.StreamResponse]
+# By the name of a request's body, its fields of cotangents, tangents and vectors.
+_DIRECTIONS = {
+    body: [
+        name
+        for name in ("cotangents", "tangents", "second_tangents", "vectors")
+        if name in kind.DESCRIPTOR.fields_by_name
+    ]
+    for body, kind in BODIES[pb.StreamRequest].items()
+}
 
 
 def question_from(body: str, message: Any, arrays: list[Array]) -> Question:
     """What a request asks, but for the point. Raises WireError."""
-    fields = message.DESCRIPTOR.fields_by_name
-    directions = {
-        name: [decode_value(value, arrays) for value in getattr(message, name)]
-        for name in ("cotangents", "tangents", "second_tangents", "vectors")
-        if name in fields
-    }
+    directions = {name: [decode_value(value, arrays) for value in getattr(message, name)] for name in _DIRECTIONS[body]}
     return Question(body, with_value=getattr(message, "with_value", False), **directions)
 
 
