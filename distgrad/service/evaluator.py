@@ -55,8 +55,10 @@ class _Asked(NamedTuple):
 
 def alike(works: Sequence[Work]) -> bool:
     """Whether several requests may be computed as one: all ask the same of one function, outside any session."""
+    if len(works) < 2:
+        return False
     first = works[0]
-    if len(works) == 1 or first.body in ("linearize", "close_session") or first.message.session:
+    if first.body in ("linearize", "close_session") or first.message.session:
         return False
     return all(
         work.body == first.body

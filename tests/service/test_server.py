@@ -150,6 +150,12 @@ def test_trees_defaults_and_conversions(client: Any, rng: np.random.Generator) -
     np.testing.assert_allclose(gradient["model"]["scale"], np.sum(w @ x + b))
 
 
+def test_a_message_that_is_read_in_several_pieces_is_answered(client: Any) -> None:
+    x = np.arange(3.0)
+    found = client.ask("evaluate", function="promises", arguments={"x": x, "fault": "-" * 300_000})
+    np.testing.assert_array_equal(found["value"]["y"], x * x)
+
+
 def test_complex_numbers(client: Any, rng: np.random.Generator) -> None:
     z = rng.normal(size=3) + 1j * rng.normal(size=3)
     found = client.ask("vjp", function="square", arguments={"z": z}, cotangents=[np.ones(3, complex)])
