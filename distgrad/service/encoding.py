@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from distgrad.errors import WireError
-from distgrad.wire import decode_value, encode_value, pb
+from distgrad.wire import decode_value, pb
 from distgrad.wire.dtypes import Array
 from distgrad.wire.exchanges import BODIES
 from distgrad.wire.frames import Buffer, lay_out, view_arrays
+from distgrad.wire.values import encode_into
 
 from .products import Answer, Question
 
@@ -50,10 +51,10 @@ def response(body: str, answer: Answer, plain: Mapping[str, Any]) -> tuple[Any, 
     for field, found in answer.items():
         target = getattr(message, field)
         if isinstance(target, pb.Value):
-            target.CopyFrom(encode_value(found, arrays, field))
+            encode_into(target, found, arrays, field)
         else:
             for k, item in enumerate(found):
-                target.append(encode_value(item, arrays, f"{field}[{k}]"))
+                encode_into(target.add(), item, arrays, f"{field}[{k}]")
     return message, *lay_out(message, arrays)
 
 

@@ -32,6 +32,8 @@ class RemoteFunction:
         self.name = name
         self._client = client
         self._signature = Signature(name, self.argument_names)
+        self._described: Any = None
+        self._names: list[str] = []
 
     def at(self, *args: Any, **kwargs: Any) -> Point:
         """The function at these arguments. Asks nothing."""
@@ -160,7 +162,10 @@ class RemoteFunction:
 
     def argument_names(self) -> list[str]:
         """In the order of the function's own parameters."""
-        return [argument.name for argument in self.describe().arguments]
+        described = self.describe()
+        if described is not self._described:
+            self._described, self._names = described, [argument.name for argument in described.arguments]
+        return self._names
 
     def by_name(self, args: Sequence[Any], kwargs: dict[str, Any]) -> dict[str, Any]:
         """Arguments as a dict. Raises TypeError when there is one too many, or twice."""

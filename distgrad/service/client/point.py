@@ -11,8 +11,9 @@ import numpy as np
 from distgrad.autograd import tree
 from distgrad.autograd.tensor import Tensor
 from distgrad.errors import ConfigError
-from distgrad.wire import decode_value, encode_value, pb
+from distgrad.wire import decode_value, pb
 from distgrad.wire.dtypes import Array
+from distgrad.wire.values import encode_into
 
 from .question import Asker, Question, asked
 
@@ -38,7 +39,7 @@ class Signature:
 
     def chosen(self, wrt: Wrt) -> list[str]:
         """The names of the arguments that `wrt` chooses."""
-        many = wrt if isinstance(wrt, Sequence) and not isinstance(wrt, str) else [wrt]
+        many = [wrt] if isinstance(wrt, int | str) else wrt
         return [self.name(argument) for argument in many]
 
     def by_name(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
@@ -236,7 +237,7 @@ class Point:
     def _place(self, body: Any, arrays: list[Array]) -> None:
         """Writes into a request where the function is to be taken."""
         body.function = self.function
-        body.arguments.CopyFrom(encode_value(plain(self.arguments), arrays, "arguments"))
+        encode_into(body.arguments, plain(self.arguments), arrays, "arguments")
 
     def _named_arguments(self) -> dict[str, Any]:
         if isinstance(self.arguments, dict):
@@ -335,7 +336,7 @@ def plain(value: Any) -> Any:
 
 def _encode_all(field: Any, trees: Sequence[Any], arrays: list[Array], name: str) -> None:
     for index, one in enumerate(trees):
-        field.append(encode_value(plain(one), arrays, f"{name}[{index}]"))
+        encode_into(field.add(), plain(one), arrays, f"{name}[{index}]")
 
 
 def _only(question: Question[list[Any]]) -> Question[Any]:

@@ -31,23 +31,24 @@ class Turns:
     def wait(self, future: Future[Any], timeout: float | None) -> None:
         """Returns when the future is settled, or so many seconds are over."""
         until = None if timeout is None else time.monotonic() + timeout
-        ready = threading.Event()
-        future.add_done_callback(lambda _: ready.set())
+        ready: threading.Event | None = None
         try:
             while not future.done() and (until is None or time.monotonic() < until):
                 if self._begin(ready):
                     self._read_until(future, until)
+                elif ready is None:  # most who wait are alone, and need none
+                    ready = _set_when_done(future)
                 else:
                     ready.wait(None if until is None else max(until - time.monotonic(), 0))
                     ready.clear()
         finally:
             self._leave(ready)
 
-    def _begin(self, ready: threading.Event) -> bool:
+    def _begin(self, ready: threading.Event | None) -> bool:
         """Whether it is this thread's turn to read. Otherwise `ready` is set when it may be."""
         with self._lock:
             if self._reading:
-                if ready not in self._waiting:
+                if ready is not None and ready not in self._waiting:
                     self._waiting.append(ready)
                 return False
             self._reading = True
@@ -64,10 +65,10 @@ class Turns:
             with self._lock:
                 self._reading = False
 
-    def _leave(self, ready: threading.Event) -> None:
+    def _leave(self, ready: threading.Event | None) -> None:
         """Another thread reads on."""
         with self._lock:
-            if ready in self._waiting:
+            if ready is not None and ready in self._waiting:
                 self._waiting.remove(ready)
             if not self._reading and self._waiting:
                 self._waiting.popleft().set()
@@ -93,3 +94,9 @@ class Turns:
         self._unattended.put(None)
         if attendant is not None and attendant is not threading.current_thread():
             attendant.join()
+
+
+def _set_when_done(future: Future[Any]) -> threading.Event:
+    done = threading.Event()
+    future.add_done_callback(lambda _: done.set())
+    return done
