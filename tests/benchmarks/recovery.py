@@ -27,42 +27,21 @@ from pathlib import Path
 from typing import Any
 
 import distgrad as dg
+from tests.cli.points import JOB
 from tests.processes import with_environment
 
 PROGRAMS = Path(__file__).parent / "programs"
 GPT = Path(__file__).parents[2] / "deploy" / "jobs" / "gpt.toml"
 
-JOB = f"""
-name = "recovery"
-steps = 100000
-[cluster]
-workers = 3
-programs = "{PROGRAMS}"
-[[shard]]
-name = "stem"
-program = "stuck.py:Stage"
-worker = "w0"
-config = {{ inputs = 2, outputs = 8 }}
-[[shard]]
-name = "middle"
-program = "stuck.py:Stage"
-worker = "w1"
-config = {{ inputs = 8, outputs = 8 }}
-[[shard]]
-name = "head"
-program = "stuck.py:Head"
-worker = "w2"
-config = {{ inputs = 8, outputs = 2 }}
-[pipeline]
-forward = ["stem.forward", "middle.forward", "head.loss"]
-[optimizer]
-kind = "Adam"
-[data]
-program = "stuck.py:Points"
-[checkpoint]
-directory = "run"
-every = 50
-"""
+# What differs from the job of the command line's tests.
+OF_THE_JOB = (
+    "steps=100000",
+    "data.config.batch=64",
+    "checkpoint.every=50",
+    "evaluation.every=100000",
+    "shard.stem.program='stuck.py:Stage'",
+    "shard.middle.program='stuck.py:Stage'",
+)
 
 Event = dict[str, Any]
 
@@ -147,7 +126,7 @@ def _loss(
 ) -> tuple[float, float, int, list[object]]:
     job = folder / "job.toml"
     job.write_text(JOB)
-    run = Training(folder, job, f"recovery.replicate={str(replicate).lower()}", options=options)
+    run = Training(folder, job, *OF_THE_JOB, f"recovery.replicate={str(replicate).lower()}", options=options)
     struck = noticed = 0.0
     taken = 0
     recovered: Event | None = None

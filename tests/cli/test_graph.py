@@ -8,7 +8,7 @@ import pytest
 
 from distgrad.cli import main
 
-from .conftest import JOB
+from .points import JOB
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from distgrad.transport.settings import TransportSettings
 from distgrad.worker.worker import Worker
 from tests.processes import eventually
 
-from .conftest import JOB, PROGRAMS
+from .points import JOB, PROGRAMS
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[object, str, str]:

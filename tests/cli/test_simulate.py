@@ -9,7 +9,7 @@ import pytest
 
 from distgrad.cli import main
 
-from .conftest import JOB
+from .points import JOB
 
 
 def test_each_schedule_is_predicted_and_one_is_picked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

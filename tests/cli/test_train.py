@@ -14,7 +14,8 @@ from _pytest.mark.structures import ParameterSet
 
 from tests.processes import is_gone
 
-from .conftest import PROGRAMS, Run, Start
+from .conftest import Run, Start
+from .points import PROGRAMS
 
 # For tests that are not about several workers.
 ALONE = ("--workers", "1")

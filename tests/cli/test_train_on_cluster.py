@@ -21,7 +21,8 @@ from distgrad.worker.worker import Worker
 from tests.faults.namespaces import needs_root
 from tests.processes import eventually
 
-from .conftest import PROGRAMS, Start
+from .conftest import Start
+from .points import PROGRAMS
 
 TOKEN = {"DISTGRAD_TOKEN": "of the cluster"}
 FOR_EVER = ("--json", "--set", "steps=100000")
