@@ -8,7 +8,8 @@ PYTHON is the interpreter of an environment of the peer's own; what is not given
     python -m venv tesseract && tesseract/bin/pip install "tesseract-core[runtime]==1.15"
     python -m venv pytensor && pytensor/bin/pip install pytensor-federated==1.0.2
 
-What each does is in `sin/by_NAME.py`. The last is licensed under the AGPL: nothing of ours imports it.
+What each does is in `sin/by_NAME.py`; Tesseract takes part twice, with base64 and with shared
+memory. The last is licensed under the AGPL: nothing of ours imports it.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from pathlib import Path
 
 FOLDER = Path(__file__).parent / "sin"
 ROOT = Path(__file__).parents[2]
+SHARED_MEMORY = Path("/dev/shm")
 # Size -> requests of a client in a turn; UM-Bridge's are fewer where one takes seconds.
 COUNTS = {10: 200, 10_000: 60, 1_000_000: 4}
 FEW = {("umbridge", 10_000): 5, ("umbridge", 1_000_000): 1}
@@ -41,6 +43,7 @@ class Contestant:
 
     Attributes:
         server, asks: name of the file of its server, and how its clients are told to ask.
+        folder: where both run; Tesseract writes files there for every request.
         times: milliseconds of each request, by size and number of clients.
         rates: requests a second in each turn.
     """
@@ -50,6 +53,7 @@ class Contestant:
     python: str
     asks: str = "ask"
     port: int = 0
+    folder: str = ""
     times: dict[tuple[int, int], list[float]] = field(default_factory=dict)
     rates: dict[tuple[int, int], list[float]] = field(default_factory=dict)
 
@@ -69,11 +73,11 @@ def server(contestant: Contestant) -> Iterator[subprocess.Popen[bytes]]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         contestant.port = probe.getsockname()[1]
-    # Tesseract writes a folder for every request where it runs.
-    folder = tempfile.TemporaryDirectory()
+    folder = tempfile.TemporaryDirectory(dir=SHARED_MEMORY if SHARED_MEMORY.exists() else None)
+    contestant.folder = folder.name
     process = subprocess.Popen(
         contestant.command("serve", str(contestant.port)),
-        cwd=folder.name,
+        cwd=contestant.folder,
         env=contestant.environment(),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -104,7 +108,12 @@ def clients(contestant: Contestant, count: int) -> Iterator[list[subprocess.Pope
         yield [
             stack.enter_context(
                 subprocess.Popen(
-                    command, env=contestant.environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+                    command,
+                    cwd=contestant.folder,
+                    env=contestant.environment(),
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    text=True,
                 )
             )
             for _ in range(count)
@@ -182,6 +191,8 @@ def main() -> None:
     for peer in options.peer:
         name, _, python = peer.partition("=")
         contestants.append(Contestant(name, name, python))
+        if name == "tesseract":
+            contestants.append(Contestant("tesseract by memory", "tesseract_shared", python))
     with ExitStack() as stack:
         servers = {contestant.name: stack.enter_context(server(contestant)) for contestant in contestants}
         for count in options.clients or [1, 8]:
