@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import Any, Protocol
 
 from distgrad.errors import DistgradError, LinkError, WorkerLost
@@ -108,7 +109,12 @@ class Peers:
     def send(self, name: str, body: Any, arrays: Sequence[Any] = ()) -> None:
         """Sends a message. One that cannot be delivered is dropped: whoever waits for its effect learns that the peer
         is lost."""
-        self._give(name, _Message(body, arrays))
+        link = self._open_link(name)
+        if link is None:
+            self._give(name, _Message(body, arrays))
+            return
+        with suppress(LinkError):
+            link.send(body, arrays)
 
     def request(self, name: str, body: Any, arrays: Sequence[Any] = ()) -> Promise[tuple[Any, list[Any]]]:
         """Sends a request; the promise of the reply and its arrays fails with what the peer answered, or WorkerLost."""
@@ -120,6 +126,14 @@ class Peers:
     def close(self, error: DistgradError) -> None:
         """From now on nothing is sent: requests fail with `error`."""
         self._closed = error
+
+    def _open_link(self, name: str) -> Link | None:
+        """The link to the process that `name` means now, if messages can go over it at once. Needs no lock: who is
+        being reached ceases to be so when all that waited for the link has gone over it."""
+        if self._closed is not None or name in self._opening:
+            return None
+        link, known = self._opener.link(name), self._known.get(name)
+        return link if link is not None and known is not None and known.incarnation == link.peer.incarnation else None
 
     def _give(self, name: str, message: _Message) -> None:
         if self._closed is not None:

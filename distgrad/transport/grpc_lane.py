@@ -56,8 +56,9 @@ class GrpcLane:
         while not self._closed.is_set():
             self._signals.get()
             self._signalled = False
-            while not self._closed.is_set() and (pieces := self._port.take()) is not None:
-                yield bytes(pieces[0]) if len(pieces) == 1 else b"".join(pieces)
+            while not self._closed.is_set() and (frames := self._port.take()):
+                for pieces in frames:
+                    yield bytes(pieces[0]) if len(pieces) == 1 else b"".join(pieces)
             if self._port.finished:
                 return
 

@@ -114,9 +114,9 @@ class Port(Protocol):
     def plugged(self, lane: Lane) -> None:
         """Comes first: the lane this port belongs to."""
 
-    def take(self) -> list[Buffer] | None:
-        """The next frame to write, in pieces, of which the first is all but the payload; None when there is none for
-        now."""
+    def take(self, room: int = 1) -> list[list[Buffer]]:
+        """The next frames to write, at least one, until they are `room` bytes or more; fewer or none when there are no
+        others for now. Each is in pieces, of which the first is all but the payload."""
 
     @property
     def finished(self) -> bool:

@@ -107,6 +107,7 @@ class ProcessLink:
         self._receiving = threading.RLock()
         self._lock = threading.Lock()
         self._room = threading.Condition(self._lock)
+        self._waiting_for_room = 0  # threads
         self._plug: LinkPlug | None = None
         self._session: Session[list[Buffer]] = Session(acknowledge_after=max(settings.window_bytes // 4, 1))
         # The other half is for the arrays that are not chunked, with the gaps between them.
@@ -216,31 +217,45 @@ class ProcessLink:
         with self._lock:
             if waits and size and not getattr(self._owner.readers, "serving", False):
                 while self._in_flight >= self._settings.window_bytes and not self._ended:
-                    leave_reading()
-                    self._room.wait()
-            self._require_alive()
+                    self._wait_for_room()
+            if self._ended:
+                self._require_alive()
             self._in_flight += size
             self._outbox.put(body, arrays, size, reply)
             plug = self._plug
         if plug is not None:
             plug.wake()
 
-    def take(self, plug: LinkPlug) -> list[Buffer] | None:
-        """The next frame for the lane behind `plug`; None when there is none, or another lane serves the link now."""
+    def _wait_for_room(self) -> None:
+        """Until some of what is in flight has arrived. Called with the lock held."""
+        leave_reading()
+        self._waiting_for_room += 1
+        try:
+            self._room.wait()
+        finally:
+            self._waiting_for_room -= 1
+
+    def take(self, plug: LinkPlug, room: int = 1) -> list[list[Buffer]]:
+        """The next frames for the lane behind `plug`, as `Port.take`; none when another lane serves the link now."""
+        frames: list[list[Buffer]] = []
         with self._lock:
             if plug is not self._plug:
-                return None
-            pieces = self._session.take_again() or self._take_new()
-            if pieces is None:
-                if self._goodbye is None:
-                    return None
-                pieces = [pb.Frame(goodbye=self._goodbye).SerializeToString()]
+                return frames
+            while room > 0:
+                pieces = self._session.take_again() or self._take_unsequenced() or self._take_new()
+                if pieces is None:
+                    break
+                size = len(pieces[0]) if len(pieces) == 1 else sum(map(len, pieces))
+                frames.append(pieces)
+                room -= size
+                self._counts["frames_sent"] += 1
+                self._counts["bytes_sent"] += size
+            if room > 0 and self._goodbye is not None:
+                frames.append([pb.Frame(goodbye=self._goodbye).SerializeToString()])
                 plug.finish()
-            self._counts["frames_sent"] += 1
-            self._counts["bytes_sent"] += sum(map(len, pieces))
-            return pieces
+        return frames
 
-    def _take_new(self) -> list[Buffer] | None:
+    def _take_unsequenced(self) -> list[Buffer] | None:
         if self._heartbeat is not None:
             heartbeat, self._heartbeat = self._heartbeat, None
             return [pb.Frame(acknowledged=self._session.tell(), heartbeat=heartbeat).SerializeToString()]
@@ -248,14 +263,17 @@ class ProcessLink:
             self._acknowledge_now = False
             if self._session.owes_acknowledgement:
                 return [pb.Frame(acknowledged=self._session.tell()).SerializeToString()]
+        return None
+
+    def _take_new(self) -> list[Buffer] | None:
         outgoing = self._outbox.next()
         if outgoing is None:
             return None
-        head = frame_head(self._session.next_sequence, self._session.tell(), outgoing.rest)
-        pieces = append_payload(head, outgoing.pieces, outgoing.size)
-        if outgoing.size <= SMALL:
+        rest, payload, size, weight = outgoing
+        pieces = append_payload(frame_head(self._session.sent + 1, self._session.tell(), rest), payload, size)
+        if size <= SMALL and len(pieces) > 1:
             pieces = [b"".join(pieces)]
-        self._session.keep(pieces, outgoing.weight)
+        self._session.keep(pieces, weight)
         return pieces
 
     # ---- receiving ---------------------------------------------------------------------------------------------------
@@ -266,11 +284,12 @@ class ProcessLink:
         Arguments:
             beside: memory that begins with the payload, when it is not in `buffer`; only valid during the call.
         """
-        self._owner.readers.serving = True
+        readers = self._owner.readers
+        readers.serving = True
         try:
             self._receive(plug, buffer, beside)
         finally:
-            self._owner.readers.serving = False
+            readers.serving = False
 
     def _receive(self, plug: LinkPlug, buffer: Buffer, beside: memoryview | None) -> None:
         with self._receiving:
@@ -313,7 +332,8 @@ class ProcessLink:
     def _let_go(self, weight: int) -> None:
         if weight:
             self._in_flight -= weight
-            self._room.notify_all()
+            if self._waiting_for_room:
+                self._room.notify_all()
 
     def _serve_greeting(self, body: Any, frame: pb.Frame, payload: memoryview) -> None:
         raise WireError("a second handshake arrived on one lane")

@@ -195,10 +195,9 @@ class MemoryNetwork:
 
     def _leave(self, lane: MemoryLane) -> None:
         lane.ready = False
-        pieces = lane.port.take()
-        if pieces is not None:
-            lane.under_way.append(b"".join(pieces))
-        if pieces is not None or (lane.port.finished and lane.under_way):
+        frames = lane.port.take()
+        lane.under_way += [b"".join(pieces) for pieces in frames]
+        if frames or (lane.port.finished and lane.under_way):
             self.woken(lane)
         elif lane.port.finished:
             self.cut(lane, "the lane ended")

@@ -135,12 +135,11 @@ class Plug:
         elif self._greetings:
             lane.wake()
 
-    def take(self) -> list[Buffer] | None:
-        if self._greetings:
-            return [self._greetings.popleft().SerializeToString()]
-        if self.link is None or self._last_words:
-            return None
-        return self.link.take(self)
+    def take(self, room: int = 1) -> list[list[Buffer]]:
+        if not self._greetings:
+            return [] if self.link is None or self._last_words else self.link.take(self, room)
+        greeting = self._greetings.popleft().SerializeToString()
+        return [[greeting], *self.take(room - len(greeting))]
 
     @property
     def finished(self) -> bool:

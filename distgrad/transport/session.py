@@ -48,10 +48,6 @@ class Session(Generic[T]):
         self._next_again = len(self._kept)
 
     @property
-    def next_sequence(self) -> int:
-        return self.sent + 1
-
-    @property
     def kept(self) -> int:
         """Frames not yet acknowledged."""
         return len(self._kept)

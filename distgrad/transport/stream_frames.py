@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import struct
 import time
+from collections import deque
 from collections.abc import Iterator
 
 from distgrad.errors import WireError
@@ -42,9 +43,9 @@ class FrameWriter:
         self._port = port
         self._stream = stream
         self._slots = slots
-        self._waiting: list[Buffer] | None = None  # a frame taken from the port that has no slot yet
+        self._taken: deque[list[Buffer]] = deque()  # frames of the port that are not yet packed
         self._bytes: list[Buffer] = []  # packed, but not yet taken by the system
-        self._emptied = False  # the port had no other frame when these were packed
+        self._emptied = False  # the port had no other frame when it was last asked
 
     def write(self, passing: bool) -> bool:
         """Writes until the port has no frame. False when something is left: the system takes no more now, or it is too
@@ -56,13 +57,14 @@ class FrameWriter:
         """
         room = IN_PASSING if passing else math.inf
         try:
-            while self._bytes or not self._emptied:
+            while self._bytes or self._taken or not self._emptied:
                 if not self._bytes:
                     if room <= 0:
                         return False
                     room -= self._pack(passing)
-                else:
-                    self._bytes = _without(self._bytes, self._stream.send(self._bytes))
+                    if not self._bytes:
+                        continue
+                self._bytes = _without(self._bytes, self._stream.send(self._bytes))
         except BlockingIOError:
             return False
         self._emptied = False
@@ -72,35 +74,31 @@ class FrameWriter:
 
     def _pack(self, passing: bool) -> int:
         """Packs a frame whose payload goes into a slot, or some others. Returns their size."""
+        if not self._taken:
+            self._taken.extend(self._port.take(GATHERED))
+            self._emptied = not self._taken or sum(sum(map(len, frame)) for frame in self._taken) < GATHERED
         packed: list[Buffer] = []
         size = 0
-        while size < GATHERED:
-            frame = self._next()
-            if frame is None:
-                self._emptied = True
-                break
+        while self._taken and size < GATHERED:
+            frame = self._taken[0]
             length = sum(map(len, frame))
             payload = length - len(frame[0])
             if self._slots is not None and WORTH_A_SLOT < payload <= self._slots.slot_bytes:
                 if packed:  # let those go first
-                    self._waiting = frame
                     break
                 if self._slot_is_free(self._slots, passing):
                     slot = self._slots.put(frame[1:])
                     self._bytes = [HEADER.pack(len(frame[0]), slot) + frame[0]]
+                    self._taken.popleft()
                     return payload
                 if passing:
-                    self._waiting = frame
                     raise BlockingIOError("all slots are taken")
             packed.append(HEADER.pack(length, 0))
             packed += frame
             size += HEADER.size + length
+            self._taken.popleft()
         self._bytes = packed if size > GATHERED else [b"".join(packed)] if packed else []
         return size
-
-    def _next(self) -> list[Buffer] | None:
-        frame, self._waiting = self._waiting, None
-        return frame or self._port.take()
 
     def _slot_is_free(self, slots: SlotWriter, passing: bool) -> bool:
         """Gives the other side, which is busy reading, a moment when no slot is free."""

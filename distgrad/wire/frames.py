@@ -176,9 +176,9 @@ def split_frame(buffer: Buffer, beside: memoryview | None = None) -> tuple[pb.Fr
     Raises:
         WireError: the bytes are not a frame.
     """
-    frame, payload, missing = split_message(pb.Frame, buffer, beside is not None)
     if beside is None:
-        return frame, payload
+        return split_message(pb.Frame, buffer)[:2]
+    frame, payload, missing = split_message(pb.Frame, buffer, beside=True)
     if payload or missing > len(beside):
         raise WireError(
             f"a payload of {missing} bytes beside its frame, which has room for {len(beside)}, was announced"

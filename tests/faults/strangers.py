@@ -314,8 +314,9 @@ class Stranger:
     def plugged(self, lane: Lane) -> None:
         lane.wake()
 
-    def take(self) -> list[bytes] | None:
-        return [self._frames.pop(0)] if self._frames else None
+    def take(self, room: int = 1) -> list[list[bytes]]:
+        frames, self._frames = self._frames, []
+        return [[frame] for frame in frames]
 
     def received(self, frame: Any, payload: memoryview | None = None) -> None:
         self._answers.put(pb.Frame.FromString(bytes(frame)))

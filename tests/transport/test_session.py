@@ -24,7 +24,7 @@ class Side:
         if again is not None:
             self.wire.append((*again, self.session.tell()))
         elif self.made < limit:
-            frame = (self.session.next_sequence, self.made)
+            frame = (self.session.sent + 1, self.made)
             self.made += 1
             self.wire.append((*frame, self.session.tell()))
             self.session.keep(frame, 10)

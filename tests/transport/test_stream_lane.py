@@ -36,11 +36,11 @@ class Box:
     def plugged(self, lane: Any) -> None:
         self.lane = lane
 
-    def take(self) -> list[bytes] | None:
-        try:
-            return self.outgoing.popleft()
-        except IndexError:
-            return None
+    def take(self, room: int = 1) -> list[list[bytes]]:
+        frames: list[list[bytes]] = []
+        while self.outgoing and sum(len(piece) for frame in frames for piece in frame) < room:
+            frames.append(self.outgoing.popleft())
+        return frames
 
     def received(self, frame: Any, payload: Any = None) -> None:
         self.on_received()
