@@ -109,7 +109,8 @@ class Baton:
         with self._lock:
             self._conclude(task)
             unstarted = self._hand_on()
-        self._start(unstarted)
+        if unstarted is not None:
+            self._start(unstarted)
 
     def cancel(self, task: Task) -> bool:
         """Takes a queued task out (True: the caller drops it), or tells one that has begun to stop."""
@@ -185,7 +186,8 @@ class Baton:
         task = self._turns.leave()
         if task is not None:
             return self._give(task)
-        self._note_end()
+        if self.closed:
+            self._note_end()
         return None
 
     def _give(self, task: Task) -> _Runner | None:

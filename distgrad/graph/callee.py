@@ -5,8 +5,9 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from inspect import iscoroutine
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -71,7 +72,7 @@ class Callee:
             return
         arrived = _Arrived(link, call, path, arrays, share, called)
         if call.depth > self.max_depth:
-            arrived.ready.set_error(
+            arrived.fail(
                 ResourceExhausted(
                     f"calls are nested {call.depth} deep, more than max_depth={self.max_depth}: does a method call "
                     "itself without end?"
@@ -79,15 +80,15 @@ class Callee:
             )
         else:
             arrived.gather(self._process, self._resolve)
+        ready = arrived.ready
         caller = (share.id, path[:-1], call.shard)
         with self._lock:
-            at_once = caller not in self._lines and arrived.ready.done and arrived.ready.error is None
-            if at_once:
+            if ready is None and caller not in self._lines:
                 self._submit(arrived)
-            else:
-                self._lines.setdefault(caller, deque()).append(arrived)
-        if not at_once:
-            arrived.ready.add_callback(lambda _: self._advance(caller))
+                return
+            self._lines.setdefault(caller, deque()).append(arrived)
+        if ready is not None:  # else it goes after those that stood in line before
+            ready.add_callback(lambda _: self._advance(caller))
 
     def _advance(self, caller: tuple[str, Path, str]) -> None:
         """Submits the calls of one caller to one shard, from the head of the line as far as their arguments are
@@ -95,9 +96,9 @@ class Callee:
         failed: list[tuple[_Arrived, BaseException]] = []
         with self._lock:
             line = self._lines.get(caller, deque())
-            while line and line[0].ready.done:
+            while line and (line[0].ready is None or line[0].ready.done):
                 head = line.popleft()
-                error = head.ready.error
+                error = head.ready.error if head.ready is not None else None
                 if error is not None:
                     failed.append((head, error))
                 else:
@@ -157,7 +158,7 @@ class Callee:
     def _completed(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """What a method returns, or its coroutine."""
         value = function(*args, **kwargs)
-        if isinstance(value, Coroutine):
+        if iscoroutine(value):
             from .coroutines import run
 
             value = run(value, self._process.executor)
@@ -254,7 +255,8 @@ class _Arrived:
         self.share = share
         self.called = called
         self.value = share.value(path)
-        self.ready: Promise[None] = Promise()
+        # Of what it waits for before it can run; None when it can.
+        self.ready: Promise[None] | None = None
         self.frame = Frame(path)
         self.function: Callable[..., Any] = _not_resolved
         self.urgency = USUAL.call
@@ -262,8 +264,13 @@ class _Arrived:
         self._trees: tuple[Any, Any] = ((), {})
         self._fetched: dict[int, Any] = {}
 
-    def gather(self, process: Process, resolve: Resolve) -> Promise[None]:
-        """Fetches the references among the arguments and finds the function. Done when the call can run, or cannot."""
+    def fail(self, error: Exception) -> None:
+        """It will not run."""
+        self.ready = Promise()
+        self.ready.set_error(error)
+
+    def gather(self, process: Process, resolve: Resolve) -> None:
+        """Fetches the references among the arguments and finds the function."""
         call = self.call
         try:
             arguments = decode_value(call.arguments, self._arrays)
@@ -274,12 +281,13 @@ class _Arrived:
                     f"{type(keywords).__name__}"
                 )
             self._trees = arguments, keywords
-            self.urgency = urgency_from_wire(call.urgency, USUAL.call)
+            if call.urgency:
+                self.urgency = urgency_from_wire(call.urgency, USUAL.call)
             found = resolve(call)
-            names = references(self._trees)
+            names = references(self._trees if keywords else arguments)
         except Exception as error:
-            self.ready.set_error(error)
-            return self.ready
+            self.fail(error)
+            return
         finally:
             self._arrays = []
         waits: list[Promise[Any]] = []
@@ -294,10 +302,8 @@ class _Arrived:
             promise.add_callback(partial(self._keep, number))
             waits.append(promise)
         if waits:
+            self.ready = Promise()
             all_done(waits, self.ready)
-        else:
-            self.ready.set_result(None)
-        return self.ready
 
     def _keep_function(self, found: Promise[Callable[..., Any]]) -> None:
         if found.error is None:
@@ -311,9 +317,9 @@ class _Arrived:
         """The arguments as the method gets them."""
         edge = partial(EdgeId, self.frame.path, pb.DIRECTION_ARGUMENT)
         inward = Inward(process, self.share, self.link.peer.name, edge, self.frame, fetched=self._fetched)
-        args, kwargs = inward.unpack(self._trees)
+        arguments, keywords = self._trees
         self._trees, self._fetched = ((), {}), {}
-        return args, kwargs
+        return inward.unpack(arguments), inward.unpack(keywords) if keywords else {}
 
 
 def _not_resolved(*args: Any, **kwargs: Any) -> Any:

@@ -17,7 +17,7 @@ from distgrad.wire import RefName, decode_value, encode_into, error_from_pb, pb,
 
 from .edges import EdgeId, Recv
 from .functional import next_path, opened
-from .refs import Issued, Outcome, Ref
+from .refs import Issued, Outcome, Ref, Steps
 from .share import Share, active
 from .urgency import USUAL, urgencies, urgency_to_wire
 from .values import Outward, leaves_of
@@ -62,7 +62,7 @@ class Caller:
             ContextClosed, WorkerLost: its context has been released, or has lost that worker.
             WireError: an argument cannot travel.
         """
-        leaves = leaves_of((args, kwargs))
+        leaves = leaves_of((args, kwargs) if kwargs else args)
         share = self._share_of(leaves)
         share.check_open()
         mode = tape.mode.get()
@@ -74,7 +74,9 @@ class Caller:
         )
         if record and mode.recomputed is not None:
             call.recompute = mode.recomputed.calls_shards = True
-        call.urgency.extend(urgency_to_wire(urgencies.get().call, USUAL.call))
+        urgency = urgencies.get().call
+        if urgency is not USUAL.call:
+            call.urgency.extend(urgency_to_wire(urgency, USUAL.call))
         arrays: list[Any] = []
         outward = Outward(share, worker, partial(EdgeId, path, pb.DIRECTION_ARGUMENT) if record else None)
         encode_into(call.arguments, outward.pack(args), arrays, f"arguments of {label}")
@@ -105,7 +107,7 @@ class Caller:
         current = active.get()
         found = current if current is not None and current.records else None
         for leaf in leaves:
-            share = _recorded_in(leaf)
+            share = _recorded_in(leaf) if isinstance(leaf, (Ref, Tensor)) else None
             if share is None or share is found:
                 continue
             if found is not None:
@@ -145,8 +147,7 @@ class Caller:
         if done.going_on:
             outcome.returned.set_result(None)
         else:
-            forwards = {ref_from_pb(forward.part).steps: ref_from_pb(forward.origin) for forward in done.forwards}
-            outcome.succeed(forwards)
+            outcome.succeed(_forwards(done) if done.forwards else {})
 
     def _take_value(self, outcome: Outcome, done: pb.Done, arrays: list[Any]) -> None:
         """Keeps a value that came with the news, and learns whether such values do."""
@@ -196,11 +197,15 @@ class Caller:
         return len(self._pending)
 
 
-def _recorded_in(leaf: Any) -> Share | None:
+def _forwards(done: pb.Done) -> dict[Steps, RefName]:
+    return {ref_from_pb(forward.part).steps: ref_from_pb(forward.origin) for forward in done.forwards}
+
+
+def _recorded_in(leaf: Ref | Tensor) -> Share | None:
     """The context that an argument belongs to."""
     if isinstance(leaf, Ref):
         return leaf.share if leaf.share.records else None
-    return leaf.node.share if isinstance(leaf, Tensor) and isinstance(leaf.node, Recv) else None
+    return leaf.node.share if isinstance(leaf.node, Recv) else None
 
 
 def _moves(leaf: Any) -> bool:

@@ -6,7 +6,10 @@ from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from distgrad.autograd.tape import Frame
+from distgrad.autograd.tensor import Tensor
 from distgrad.errors import DistgradError, PermissionDenied, WorkerLost
 from distgrad.transport.interfaces import Link
 from distgrad.wire import Recorded, RefName, decode_value, edge_to_pb, encode_value, pb, ref_from_pb, ref_to_pb
@@ -97,6 +100,8 @@ class Fetcher:
 
     def plain(self, tree: Any) -> Any:
         """A received value without references or edges, as the program gets it."""
+        if type(tree) is np.ndarray:  # the usual case
+            return Tensor(tree)
         return Inward(self._process, self._process.inference, "", _no_edge, self._process.outside).unpack(tree)
 
     def brought(self, share: Share, name: RefName, frame: Frame | None, tree: Any, result: Promise[Any]) -> None:

@@ -120,7 +120,8 @@ class Share:
             ContextClosed: the context has been released, and nobody would release what is made there.
             WorkerLost: that process is gone, and with it its part of the context; another of its name has none.
         """
-        self.check_open()
+        if self.closed is not None:
+            raise self.closed
         if name in self.lost:
             raise self.lost[name]
         self.peers.add(name)

@@ -8,7 +8,7 @@ the same order and number its arrays alike; that number names the edge.
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,35 +26,39 @@ if TYPE_CHECKING:
     from .process import Process
 
 
+# What is walked through; all else is a leaf.
+_CONTAINERS = frozenset((tuple, list, dict))
+
+
 def map_leaves(tree: Any, change: Callable[[Any], Any]) -> Any:
     """The tree of lists, tuples and dicts with `change` applied to everything else, in order."""
     kind = type(tree)
     if kind is tuple:
-        return tuple([map_leaves(item, change) for item in tree])
+        return tuple(_map_items(tree, change))
     if kind is list:
-        return [map_leaves(item, change) for item in tree]
+        return _map_items(tree, change)
     if kind is dict:
-        return {key: map_leaves(item, change) for key, item in tree.items()}
+        return dict(zip(tree, _map_items(tree.values(), change), strict=True))
     return change(tree)
+
+
+def _map_items(items: Iterable[Any], change: Callable[[Any], Any]) -> list[Any]:
+    return [map_leaves(item, change) if type(item) in _CONTAINERS else change(item) for item in items]
 
 
 def leaves_of(tree: Any) -> list[Any]:
     """What `map_leaves` changes, in order."""
     found: list[Any] = []
-    _add_leaves(tree, found)
+    _add_leaves((tree,), found)
     return found
 
 
-def _add_leaves(tree: Any, found: list[Any]) -> None:
-    kind = type(tree)
-    if kind is tuple or kind is list:
-        for item in tree:
-            _add_leaves(item, found)
-    elif kind is dict:
-        for item in tree.values():
-            _add_leaves(item, found)
-    else:
-        found.append(tree)
+def _add_leaves(items: Iterable[Any], found: list[Any]) -> None:
+    for item in items:
+        if type(item) not in _CONTAINERS:
+            found.append(item)
+        else:
+            _add_leaves(item.values() if type(item) is dict else item, found)
 
 
 def references_in(tree: Any) -> list[tuple[tuple[int | str, ...], Ref]]:
@@ -172,7 +176,7 @@ class Inward:
         return map_leaves(tree, self._leaf)
 
     def _leaf(self, leaf: Any) -> Any:
-        if isinstance(leaf, Recorded | np.ndarray | RefName):
+        if isinstance(leaf, (Recorded, np.ndarray, RefName)):
             number = self._next
             self._next += 1
             if isinstance(leaf, Recorded):
@@ -183,17 +187,8 @@ class Inward:
 
 def references(tree: Any, first: int = 0) -> dict[int, RefName]:
     """The references in a received tree, by array number."""
-    found: dict[int, RefName] = {}
-    number = first
-
-    def note(leaf: Any) -> None:
-        nonlocal number
-        if isinstance(leaf, RefName):
-            found[number] = leaf
-        number += isinstance(leaf, Recorded | np.ndarray | RefName)
-
-    map_leaves(tree, note)
-    return found
+    numbered = [leaf for leaf in leaves_of(tree) if isinstance(leaf, (Recorded, np.ndarray, RefName))]
+    return {number: leaf for number, leaf in enumerate(numbered, first) if isinstance(leaf, RefName)}
 
 
 def select(tree: Any, steps: tuple[int | str, ...], what: str) -> tuple[Any, int]:
@@ -223,21 +218,12 @@ def select(tree: Any, steps: tuple[int | str, ...], what: str) -> tuple[Any, int
 
 def count_arrays(tree: Any) -> int:
     """How many numbers the arrays and references of a value take."""
-    count = 0
-
-    def note(leaf: Any) -> None:
-        nonlocal count
-        count += isinstance(leaf, Tensor | np.ndarray | Ref)
-
-    map_leaves(tree, note)
-    return count
+    return len(arrays_of(tree))
 
 
 def arrays_of(tree: Any) -> list[Any]:
     """The tensors, arrays and references of a value, in order: number n is the n-th."""
-    found: list[Any] = []
-    map_leaves(tree, lambda leaf: found.append(leaf) if isinstance(leaf, Tensor | np.ndarray | Ref) else None)
-    return found
+    return [leaf for leaf in leaves_of(tree) if isinstance(leaf, (Tensor, np.ndarray, Ref))]
 
 
 def part_path(path: Path, number: int) -> Path:

@@ -55,7 +55,8 @@ class Promise(Generic[T]):
                 return False
             self._value = value
             self._done = True
-        self._announce()
+        if self._callbacks:
+            self._announce()
         return True
 
     def set_error(self, error: BaseException) -> bool:
@@ -65,7 +66,8 @@ class Promise(Generic[T]):
                 return False
             self._error, self._traceback = error, error.__traceback__
             self._done = True
-        self._announce()
+        if self._callbacks:
+            self._announce()
         return True
 
     def add_callback(self, callback: Callable[[Promise[T]], object]) -> None:
@@ -145,10 +147,9 @@ class Promise(Generic[T]):
 
     def _announce(self) -> None:
         # Needs no lock: once done, nobody else touches the list.
-        if self._callbacks:
-            callbacks, self._callbacks = self._callbacks, []
-            for callback in callbacks:
-                self._call(callback)
+        callbacks, self._callbacks = self._callbacks, []
+        for callback in callbacks:
+            self._call(callback)
 
     def _call(self, callback: Callable[[Promise[T]], object]) -> None:
         try:

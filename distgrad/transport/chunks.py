@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
 
 from distgrad.errors import ResourceExhausted, WireError
 from distgrad.wire import pb
@@ -18,29 +17,13 @@ from distgrad.wire.frames import ALIGNMENT, Buffer, lay_out_arrays
 
 from .buffers import aligned, copy_into
 
-
-class Outgoing(NamedTuple):
-    """A frame ready to be numbered.
-
-    Attributes:
-        rest: the bytes of its fields but numbers, padding and payload.
-        pieces: of its payload.
-        size: of the payload in bytes.
-        weight: bytes of arrays in it, which counts for the window.
-    """
-
-    rest: bytes
-    pieces: Sequence[Buffer]
-    size: int
-    weight: int
+# A frame ready to be numbered: the bytes of its fields but numbers, padding and payload; the pieces of its payload, and
+# their size in bytes; and the bytes of arrays in it, which count for the window.
+Outgoing = tuple[bytes, Sequence[Buffer], int, int]
 
 
-class _Message(NamedTuple):
-    """A message that has not left: its body, as a field of a frame, and its arrays, `size` bytes together."""
-
-    body: bytes
-    arrays: Sequence[Array]
-    size: int
+# A message that has not left: its body, as a field of a frame, its arrays, and how many bytes these are together.
+_Message = tuple[bytes, Sequence[Array], int]
 
 
 class Outbox:
@@ -64,7 +47,7 @@ class Outbox:
             size: of all arrays in bytes.
             reply: it may leave before others that were put earlier.
         """
-        message = _Message(body, arrays, size)
+        message = body, arrays, size
         fits = size + ALIGNMENT * len(arrays) <= self._chunk_bytes
         if fits and not self._streams:
             self._whole.append(message)
@@ -81,9 +64,9 @@ class Outbox:
         if self._whole:
             body, arrays, weight = self._whole.popleft()
             if not arrays:
-                return Outgoing(body, (), 0, 0)
+                return body, (), 0, 0
             headers, pieces, size = lay_out_arrays(arrays)
-            return Outgoing(body + headers, pieces, size, weight)
+            return body + headers, pieces, size, weight
         while self._streams:
             stream = self._streams.popleft()
             outgoing = next(stream, None)
@@ -106,13 +89,13 @@ class Outbox:
             weight -= arrays[index].nbytes
             yield from self._chunks(self._transfers, raw_bytes(arrays[index]))
         headers, pieces, size = lay_out_arrays(arrays, transfers)
-        yield Outgoing(body + headers, pieces, size, weight)
+        yield body + headers, pieces, size, weight
 
     def _chunks(self, transfer: int, raw: memoryview) -> Iterator[Outgoing]:
         for offset in range(0, len(raw), self._chunk_bytes):
             piece = raw[offset : offset + self._chunk_bytes]
             chunk = pb.Frame(chunk=pb.Chunk(transfer=transfer, total=len(raw), offset=offset))
-            yield Outgoing(chunk.SerializeToString(), [piece], len(piece), len(piece))
+            yield chunk.SerializeToString(), [piece], len(piece), len(piece)
 
 
 def too_large(arrays: Sequence[Array], chunk_bytes: int) -> list[int]:

@@ -242,7 +242,7 @@ class ProcessLink:
             if plug is not self._plug:
                 return frames
             while room > 0:
-                pieces = self._session.take_again() or self._take_unsequenced() or self._take_new()
+                pieces = self._session.take_again() if self._session.behind else self._take_new()
                 if pieces is None:
                     break
                 size = len(pieces[0]) if len(pieces) == 1 else sum(map(len, pieces))
@@ -259,13 +259,16 @@ class ProcessLink:
         if self._heartbeat is not None:
             heartbeat, self._heartbeat = self._heartbeat, None
             return [pb.Frame(acknowledged=self._session.tell(), heartbeat=heartbeat).SerializeToString()]
-        if self._acknowledge_now:
-            self._acknowledge_now = False
-            if self._session.owes_acknowledgement:
-                return [pb.Frame(acknowledged=self._session.tell()).SerializeToString()]
+        self._acknowledge_now = False
+        if self._session.owes_acknowledgement:
+            return [pb.Frame(acknowledged=self._session.tell()).SerializeToString()]
         return None
 
     def _take_new(self) -> list[Buffer] | None:
+        if self._heartbeat is not None or self._acknowledge_now:
+            pieces = self._take_unsequenced()
+            if pieces is not None:
+                return pieces
         outgoing = self._outbox.next()
         if outgoing is None:
             return None

@@ -77,10 +77,11 @@ class Reading:
     def _do_work(self) -> None:
         work, self._work = self._work, None
         assert work is not None
+        me = self._reader
         self._working_since = time.monotonic()
         work()
         with self._lock:
-            if self.mine:
+            if self._reader == me:
                 self._working_since = 0.0
 
     def leave(self) -> None:

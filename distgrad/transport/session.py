@@ -21,7 +21,13 @@ MAX_KEPT = 1_000_000
 
 
 class Session(Generic[T]):
-    """The state of one side. `T` is a frame as its sender keeps it."""
+    """The state of one side. `T` is a frame as its sender keeps it.
+
+    Attributes:
+        sent, received, acknowledged: the highest numbers of frames that were.
+        behind: how many of those kept are yet to be sent again, after a reconnect.
+        duplicates, sent_again: counts of frames.
+    """
 
     def __init__(self, acknowledge_after: int) -> None:
         """
@@ -33,9 +39,9 @@ class Session(Generic[T]):
         self.acknowledged = 0
         self.duplicates = 0
         self.sent_again = 0
+        self.behind = 0
         self._acknowledge_after = acknowledge_after
         self._kept: deque[tuple[T, int]] = deque()
-        self._next_again = 0  # index into _kept of the next frame to send again; its length when there is none
         self._told = 0
         self._bytes_since_told = 0
 
@@ -45,7 +51,6 @@ class Session(Generic[T]):
         """A frame was given number `sent + 1` and leaves now. `weight` comes back when it is acknowledged."""
         self.sent += 1
         self._kept.append((frame, weight))
-        self._next_again = len(self._kept)
 
     @property
     def kept(self) -> int:
@@ -54,10 +59,10 @@ class Session(Generic[T]):
 
     def take_again(self) -> T | None:
         """The next frame to send again after a reconnect; these go before new ones."""
-        if self._next_again == len(self._kept):
+        if not self.behind:
             return None
-        frame = self._kept[self._next_again][0]
-        self._next_again += 1
+        frame = self._kept[-self.behind][0]
+        self.behind -= 1
         self.sent_again += 1
         return frame
 
@@ -69,7 +74,7 @@ class Session(Generic[T]):
         while self.acknowledged < number:
             weight += self._kept.popleft()[1]
             self.acknowledged += 1
-            self._next_again = max(self._next_again - 1, 0)
+        self.behind = min(self.behind, len(self._kept))
         return weight
 
     def resume(self, received: int) -> int:
@@ -79,7 +84,7 @@ class Session(Generic[T]):
         Returns the weight let go. Raises WireError for a number never sent.
         """
         weight = self.acknowledge(max(received, self.acknowledged))
-        self._next_again = 0
+        self.behind = len(self._kept)
         return weight
 
     # ---- receiving

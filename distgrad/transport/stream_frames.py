@@ -64,7 +64,9 @@ class FrameWriter:
                     room -= self._pack(passing)
                     if not self._bytes:
                         continue
-                self._bytes = _without(self._bytes, self._stream.send(self._bytes))
+                sent = self._stream.send(self._bytes)
+                whole = len(self._bytes) == 1 and sent == len(self._bytes[0])
+                self._bytes = [] if whole else _without(self._bytes, sent)
         except BlockingIOError:
             return False
         self._emptied = False
@@ -74,14 +76,14 @@ class FrameWriter:
 
     def _pack(self, passing: bool) -> int:
         """Packs a frame whose payload goes into a slot, or some others. Returns their size."""
-        if not self._taken:
+        fresh = not self._taken
+        if fresh:
             self._taken.extend(self._port.take(GATHERED))
-            self._emptied = not self._taken or sum(sum(map(len, frame)) for frame in self._taken) < GATHERED
         packed: list[Buffer] = []
         size = 0
         while self._taken and size < GATHERED:
             frame = self._taken[0]
-            length = sum(map(len, frame))
+            length = len(frame[0]) if len(frame) == 1 else sum(map(len, frame))
             payload = length - len(frame[0])
             if self._slots is not None and WORTH_A_SLOT < payload <= self._slots.slot_bytes:
                 if packed:  # let those go first
@@ -97,6 +99,7 @@ class FrameWriter:
             packed += frame
             size += HEADER.size + length
             self._taken.popleft()
+        self._emptied = fresh and not self._taken and size < GATHERED
         self._bytes = packed if size > GATHERED else [b"".join(packed)] if packed else []
         return size
 

@@ -15,6 +15,7 @@ from distgrad.errors import WireError
 Array = np.ndarray[Any, Any]
 
 MAX_AXES = 64
+_LITTLE = sys.byteorder == "little"
 
 _NAMES = (
     "bool",
@@ -34,6 +35,9 @@ _NAMES = (
 )
 _BY_NAME: dict[str, np.dtype[Any]] = {name: np.dtype(name) for name in _NAMES}
 _BY_DTYPE: dict[np.dtype[Any], str] = {dtype: name for name, dtype in _BY_NAME.items()}
+
+# Whether elements of this type travel as they are. Others may, in another byte order: see `dtype_name`.
+travels = _BY_DTYPE.__contains__
 
 
 def dtype_name(dtype: np.dtype[Any]) -> str:
@@ -95,9 +99,10 @@ def normalise(array: Array) -> Array:
 
 def in_c_order(array: Array) -> Array:
     """The array itself when its elements lie as `normalise` says; else a copy that does. Raises WireError."""
-    name = dtype_name(array.dtype)
-    if not array.dtype.isnative:
-        return array.astype(dtype_named(name), order="C")
+    if not travels(array.dtype):
+        name = dtype_name(array.dtype)
+        if not array.dtype.isnative:
+            return array.astype(dtype_named(name), order="C")
     flags = array.flags
     if not (flags.c_contiguous and flags.aligned):
         return np.array(array, order="C", subok=False)
@@ -114,7 +119,7 @@ def raw_bytes(array: Array) -> memoryview:
 
 def copied_bytes(array: Array) -> bytes:
     """A copy of what `raw_bytes` gives: for small arrays that is cheaper."""
-    if array.dtype.isnative and sys.byteorder == "little":
+    if _LITTLE and array.dtype.isnative:
         return array.tobytes()
     return raw_bytes(array).tobytes()
 

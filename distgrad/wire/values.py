@@ -12,7 +12,7 @@ from distgrad.autograd.rows import Rows
 from distgrad.errors import WireError
 
 from . import pb
-from .dtypes import Array, dtype_name, dtype_named
+from .dtypes import Array, dtype_name, dtype_named, travels
 from .encodings import Encoded, decode
 
 # Protobuf parsers refuse messages nested deeper than 100; one level of a tree takes up to three, and calls wrap trees.
@@ -106,16 +106,17 @@ def ref_to_pb(ref: RefName) -> pb.RefId:
 
 
 def _encode(value: pb.Value, tree: Any, arrays: list[Array], depth: int) -> None:
-    encoder = _ENCODERS.get(type(tree))
-    if encoder is None:
-        if not isinstance(tree, np.generic):
-            kind = type(tree)
-            raise _Refusal(
-                f"a {kind.__module__}.{kind.__qualname__} cannot travel: pass None, numbers, str, bytes, arrays, "
-                "references, shard handles, or lists, tuples and dicts of these"
-            )
-        encoder = _encode_scalar
-    encoder(value, tree, arrays, depth)
+    _ENCODERS.get(type(tree), _encode_other)(value, tree, arrays, depth)
+
+
+def _encode_other(value: pb.Value, tree: Any, arrays: list[Array], depth: int) -> None:
+    if not isinstance(tree, np.generic):
+        kind = type(tree)
+        raise _Refusal(
+            f"a {kind.__module__}.{kind.__qualname__} cannot travel: pass None, numbers, str, bytes, arrays, "
+            "references, shard handles, or lists, tuples and dicts of these"
+        )
+    _encode_scalar(value, tree, arrays, depth)
 
 
 def _deeper(depth: int) -> int:
@@ -164,10 +165,11 @@ def _encode_blob(value: pb.Value, tree: bytes, arrays: list[Array], depth: int) 
 
 
 def _append(array: Array, arrays: list[Array]) -> int:
-    try:
-        dtype_name(array.dtype)
-    except WireError as error:
-        raise _Refusal(str(error)) from None
+    if not travels(array.dtype):
+        try:
+            dtype_name(array.dtype)
+        except WireError as error:
+            raise _Refusal(str(error)) from None
     arrays.append(array)
     return len(arrays) - 1
 
@@ -227,10 +229,11 @@ def _encode_tuple(value: pb.Value, tree: tuple[Any, ...], arrays: list[Array], d
 
 def _encode_items(values: pb.Values, items: Sequence[Any], arrays: list[Array], depth: int) -> None:
     values.SetInParent()
+    add = values.items.add
     index = 0
     try:
         for item in items:
-            _encode(values.items.add(), item, arrays, depth)
+            _ENCODERS.get(type(item), _encode_other)(add(), item, arrays, depth)
             index += 1
     except _Refusal as refusal:
         refusal.steps.append(f"[{index}]")

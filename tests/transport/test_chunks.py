@@ -27,15 +27,15 @@ def put_reply(outbox: Outbox, number: int, *arrays: np.ndarray) -> None:
 
 
 def next_frame(outbox: Outbox) -> pb.Frame:
-    return pb.Frame.FromString(outbox.next().rest)
+    return pb.Frame.FromString(outbox.next()[0])
 
 
 def drain(outbox: Outbox) -> list[tuple[pb.Frame, memoryview, int]]:
     """Every frame that leaves, as it arrives, with its weight."""
     frames = []
     while (outgoing := outbox.next()) is not None:
-        encoded = b"".join(append_payload(outgoing.rest, outgoing.pieces, outgoing.size))
-        frames.append((*split_frame(encoded), outgoing.weight))
+        rest, pieces, size, weight = outgoing
+        frames.append((*split_frame(b"".join(append_payload(rest, pieces, size))), weight))
     return frames
 
 

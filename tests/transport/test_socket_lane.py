@@ -25,6 +25,8 @@ from .recorder import DEADLINE, Recorder
 from .strangers import AFTER_A_HELLO, STRANGE, WITHOUT_CERTIFICATES, hello, tls
 
 NO_SLOTS = struct.pack("<II", 0, 0)
+# A name outside the file system, of this run of the tests alone.
+ABSTRACT = f"distgrad-test-{os.getpid()}"
 
 
 def endpoint(name: str, **changes: Any) -> Endpoint:
@@ -188,10 +190,10 @@ def test_more_connections_than_reasonable_are_ended_at_once(address: str) -> Non
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 def test_a_process_of_another_user_is_refused_at_a_unix_socket() -> None:
     with endpoint("x") as here:
-        here.listen("socket:@distgrad-test")
+        here.listen(f"socket:@{ABSTRACT}")
         code = (
             "import os, socket; os.setuid(65534); s = socket.socket(socket.AF_UNIX); "
-            r"s.connect('\0distgrad-test'); print(s.recv(100))"
+            rf"s.connect('\0{ABSTRACT}'); print(s.recv(100))"
         )
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=DEADLINE)
         assert done.stdout == "b''\n", done.stderr
@@ -213,12 +215,12 @@ def test_a_socket_file_that_a_killed_process_left_is_taken_over_and_removed_at_t
 
 def test_an_abstract_name_is_no_file() -> None:
     with endpoint("x") as here:
-        here.listen("socket:@distgrad-test")
+        here.listen(f"socket:@{ABSTRACT}")
         assert_serves_as(here, "x")
-        with endpoint("y") as late, pytest.raises(LinkError, match="cannot listen at socket:@distgrad-test"):
-            late.listen("socket:@distgrad-test")
+        with endpoint("y") as late, pytest.raises(LinkError, match=f"cannot listen at socket:@{ABSTRACT}"):
+            late.listen(f"socket:@{ABSTRACT}")
     with endpoint("y") as again:
-        again.listen("socket:@distgrad-test")
+        again.listen(f"socket:@{ABSTRACT}")
 
 
 def test_a_path_too_long_for_a_socket_is_refused() -> None:
