@@ -97,6 +97,7 @@ class Attached:
     ) -> None:
         self.job = job
         self.listening = False
+        self._set_out = False  # checkpoints are this run's
         self._training = training
         self._name = name
         self._children = children
@@ -158,6 +159,7 @@ class Attached:
                 case "exited":
                     return
                 case "listening":
+                    self._set_out = True
                     if event["address"]:
                         if not self.listening:
                             listening(event["address"])
@@ -175,14 +177,14 @@ class Attached:
                     done = kind == "done"
 
     def _continue(self) -> None:
-        """The process is lost. One that coordinates is started again, with its journal: workers wait for it. What the
-        trainer of another cluster has made there is gone with it.
+        """The process is lost, and is started again. One that coordinates has its journal; workers wait for it. What
+        a guest of another cluster has made there is gone with it: it goes on from the newest checkpoint.
 
         Raises:
             WorkerLost: there were too many losses, or this one is not survived.
         """
         limit = self.job.recovery.max_failures
-        if not self.listening or self._failures >= limit:
+        if not self._set_out or self._failures >= limit:
             raise self._lost()
         self._failures += 1
         reason = f"the {self._child.name} is lost: {how_it_ended(self._child)}"

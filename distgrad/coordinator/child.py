@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from distgrad.errors import ConfigError
 from distgrad.transport.interfaces import Identity
 from distgrad.worker.child import Orders, Parent
 
@@ -18,7 +17,9 @@ from .checkpoint import latest_checkpoint, remove_checkpoints
 from .client import Client
 from .membership import Member
 from .server import Coordinator
-from .training.job import Job, on_members, open_job
+from .training.guest import Guest
+from .training.job import Job, open_job
+from .training.resuming import in_the_way
 from .training.trainer import Trainer
 
 # Seconds between two signs of life.
@@ -37,7 +38,7 @@ class TrainingOrders(Orders):
         resume: continue from the newest checkpoint.
         fresh: begin anew even where an earlier run has left checkpoints, and remove them.
         coordinator: address of a cluster that runs elsewhere, to train on; empty: this process coordinates one.
-        failures: when an earlier coordinator of this very run was lost: how many losses it has survived so far.
+        failures: when an earlier process that trained this very run was lost: how many losses it has survived so far.
     """
 
     job: str
@@ -118,35 +119,25 @@ def _tell_of_loss(parent: Parent, member: Member) -> None:
 
 def _train_elsewhere(parent: Parent, orders: TrainingOrders, job: Job) -> None:
     """Trains as a client of a cluster that was there before and stays."""
-
     parent.attend(lambda reason: os._exit(0))
-    with Client(orders.coordinator, orders.settings, orders.name) as client, parent.reporting("training"):
-        client.begin_job(job.name, job.steps)
-        if job.checkpoint and not orders.resume:
-            directory = str(job.checkpoint.directory)
-            if not orders.fresh and (earlier := client.find_checkpoint(directory).path):
-                raise _in_the_way(earlier)
-            client.remove_checkpoints(directory)
-        parent.tell("listening", address="")
-        members = client.assign_workers(job.cluster.workers, job.limits.join_seconds)
-        for name, member in members.items():
-            place = {"member": member.name, "address": member.address, "process": member.pid}
-            parent.tell("ready", worker=name, **place)
-        moved = on_members(job, {name: member.name for name, member in members.items()})
-        result = Trainer(client, moved, report=lambda event: parent.tell(**event), resume=orders.resume).run()
-        parent.tell("done", **asdict(result))
+    parent.beat(BEAT)
+    with parent.reporting("training"):
+        guest = Guest(
+            job,
+            orders.coordinator,
+            orders.settings,
+            orders.name,
+            lambda event: parent.tell(**event),
+            resume=orders.resume,
+            fresh=orders.fresh,
+            failures=orders.failures,
+        )
+        parent.tell("done", **asdict(guest.train()))
 
 
 def _begin_anew(directory: Path, fresh: bool) -> None:
     """Makes sure that nothing of an earlier run is taken for this one's. No other run is under way here."""
     earlier = latest_checkpoint(directory)
     if earlier is not None and not fresh:
-        raise _in_the_way(str(earlier))
+        raise in_the_way(str(earlier))
     remove_checkpoints(directory)
-
-
-def _in_the_way(checkpoint: str) -> ConfigError:
-    return ConfigError(
-        f"there are checkpoints of an earlier run, the newest {checkpoint}. Continue it with --resume, remove it and "
-        "begin anew with --fresh, or keep it and use --set checkpoint.directory=..."
-    )

@@ -23,7 +23,7 @@ from distgrad.optim import Optimizer
 from distgrad.transport.interfaces import Identity, Lanes
 from distgrad.transport.settings import TransportSettings
 from distgrad.wire import decode_value, encode_value, pb
-from distgrad.worker.member import COORDINATOR, Membership
+from distgrad.worker.member import COORDINATOR, FOR_THE_REASON, Membership
 
 from .assignment import assign_workers
 from .coroutines import in_thread
@@ -189,7 +189,7 @@ class Client:
             assigned = assign_workers(names, self._living())
             return [name for name in names if name not in assigned]
 
-        self._wait_until_none(missing, timeout, self._check_coordinator)
+        self._wait_until_none(missing, timeout, self.check_coordinator)
         living = self._living()
         return {name: living[member] for name, member in assign_workers(names, living).items()}
 
@@ -197,7 +197,16 @@ class Client:
         members = dict(self.membership.members)
         return {name: it for name, it in members.items() if it.state == "alive" and it.role == "worker"}
 
-    def _check_coordinator(self) -> None:
+    @property
+    def present(self) -> list[str]:
+        """The workers that are there, as far as this client has heard; w2 before w10."""
+        return sorted(self._living(), key=natural_order)
+
+    def check_coordinator(self) -> None:
+        """Raises WorkerLost when the coordinator is gone, and this client with it."""
+        link = self.process.endpoint.link(COORDINATOR)
+        if link is None or not link.connected:  # lost, or about to be; or connected again in a moment
+            self.membership.ended.wait(FOR_THE_REASON)
         if (error := self.membership.ended.error) is not None:
             raise error
 
@@ -208,7 +217,7 @@ class Client:
                 check()
                 left = deadline - time.monotonic()
                 if left <= 0:
-                    here = ", ".join(sorted(self._living(), key=natural_order)) or "none"
+                    here = ", ".join(self.present) or "none"
                     raise Timeout(
                         f"{', '.join(absent)} did not join within {timeout:g} s; workers that are here: {here}"
                     )
@@ -271,14 +280,18 @@ class Client:
 
     # ---- training ----------------------------------------------------------------------------------------------------
 
-    def begin_job(self, name: str, steps: int) -> None:
+    def begin_job(self, name: str, steps: int, continues: bool = False) -> None:
         """From now on this client trains a job, the only one on the cluster; what it places and optimizes goes when it
         does.
+
+        Arguments:
+            continues: it was trained when the coordinator before this one was lost, and goes on with the shards that
+                workers have kept.
 
         Raises:
             ConfigError: another client trains a job.
         """
-        self.process.ask(COORDINATOR, pb.BeginJob(name=name, steps=steps))
+        self.process.ask(COORDINATOR, pb.BeginJob(name=name, steps=steps, continues=continues))
         self._job = name
 
     def optimizer(

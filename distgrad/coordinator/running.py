@@ -27,6 +27,7 @@ class _Job:
 
     Attributes:
         trainer: the client that trains it.
+        continues: whether it may go on with what workers hold of it from under an earlier coordinator.
         shards, optimizers: names of what it has made, or is about to.
         gone: kept when nothing is left of it.
     """
@@ -34,6 +35,7 @@ class _Job:
     name: str
     steps: int
     trainer: Identity
+    continues: bool
     began: float
     shards: set[str] = field(default_factory=set)
     optimizers: set[str] = field(default_factory=set)
@@ -63,13 +65,13 @@ class RunningJob:
         with self._lock:
             held = self._job
             if held is None:
-                self._job = _Job(body.name, body.steps, trainer, time.monotonic())
+                self._job = _Job(body.name, body.steps, trainer, body.continues, time.monotonic())
             elif held.trainer != trainer and not self._ending and self._is_connected(held.trainer):
                 raise ConfigError(
                     f"job {held.name!r} is being trained here by {held.trainer.name}, since "
                     f"{time.monotonic() - held.began:.0f} s: wait for its end, or use another cluster"
                 )
-        if held is None:
+        if held is None and not body.continues:
             self._shards.remove_strays()
         if held is None or held.trainer == trainer:
             reply(pb.Empty())
@@ -87,15 +89,16 @@ class RunningJob:
         except ConfigError as error:  # another one that waited was faster
             reply(error)
 
-    def makes(self, job: str, *, shard: str = "", optimizer: str = "") -> None:
-        """Notes that a job is about to make something; nothing, when `job` is empty.
+    def makes(self, job: str, *, shard: str = "", optimizer: str = "") -> bool:
+        """Notes that a job is about to make something; nothing, when `job` is empty. Returns whether it is to be made
+        anew, and not taken from what workers hold from under an earlier coordinator.
 
         Raises:
             ContextError: the job has ended.
             ConfigError: there is a shard of that name that is not the job's.
         """
         if not job:
-            return
+            return False
         placed = shard in self._shards
         with self._lock:
             if self._job is None or self._ending or self._job.name != job:
@@ -106,6 +109,7 @@ class RunningJob:
                 )
             self._job.shards.update({shard} - {""})
             self._job.optimizers.update({optimizer} - {""})
+            return not self._job.continues
 
     def lost(self, peer: Identity) -> None:
         """That process is gone: if it trained the job, what the job has made goes too."""

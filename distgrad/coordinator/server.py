@@ -204,10 +204,10 @@ class Coordinator:
     # ---- shards ------------------------------------------------------------------------------------------------------
 
     def _place(self, body: pb.Place, arrays: list[Any]) -> tuple[Any, list[Any]]:
-        self.running.makes(body.job, shard=body.name)
+        fresh = self.running.makes(body.job, shard=body.name)
         self._news.settle()  # whoever calls the shard must know its worker
         config = decode_value(body.config, arrays)
-        return self.shards.place(body.name, body.program, config, body.seed, body.worker, fresh=bool(body.job)), []
+        return self.shards.place(body.name, body.program, config, body.seed, body.worker, fresh=fresh), []
 
     def _find(self, link: Link, body: pb.FindShard, arrays: list[Any], reply: Reply) -> None:
         found = self.shards.find(body.name)

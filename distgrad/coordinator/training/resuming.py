@@ -60,3 +60,11 @@ def _is_one_of(path: str, patterns: Sequence[str]) -> bool:
 
 def _told(paths: Sequence[str], before: Mapping[str, str], now: Mapping[str, str]) -> str:
     return "; ".join(f"{path} was {before.get(path, 'absent')} and is {now.get(path, 'absent')}" for path in paths)
+
+
+def in_the_way(checkpoint: str) -> ConfigError:
+    """What is said of a run that is to begin where another one has left checkpoints, the newest of this path."""
+    return ConfigError(
+        f"there are checkpoints of an earlier run, the newest {checkpoint}. Continue it with --resume, remove it and "
+        "begin anew with --fresh, or keep it and use --set checkpoint.directory=..."
+    )

@@ -192,7 +192,8 @@ class RecoverySpec:
     Attributes:
         max_failures: how many losses of processes are survived; one more ends the run.
         replicate: every worker's state is kept by another worker as well, so that no step is taken again.
-        patience_seconds: for a lost worker, or one that takes its place, to come.
+        patience_seconds: for a lost worker, or one that takes its place, to come; and for the next coordinator of a
+            cluster that others have started.
     """
 
     max_failures: Count = 10

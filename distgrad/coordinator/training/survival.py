@@ -45,7 +45,9 @@ class Survival:
         self._alive = self._living()
 
     def note(self, error: DistgradError) -> None:
-        """Counts a failure. Raises `error` again when no loss of a process explains it, or there were too many."""
+        """Counts a failure. Raises `error` again when no loss of a process explains it, or there were too many; and
+        WorkerLost when the coordinator is gone, without whom nobody recovers."""
+        self._client.check_coordinator()
         lost = self._alive - self._living()
         of_a_loss = bool(lost) or isinstance(error, LinkError | ContextClosed)
         if isinstance(error, RemoteError):

@@ -95,12 +95,14 @@ class Members(_message.Message):
     def __init__(self, members: _Optional[_Iterable[_Union[Member, _Mapping]]] = ..., job: _Optional[_Union[JobStatus, _Mapping]] = ...) -> None: ...
 
 class BeginJob(_message.Message):
-    __slots__ = ("name", "steps")
+    __slots__ = ("name", "steps", "continues")
     NAME_FIELD_NUMBER: _ClassVar[int]
     STEPS_FIELD_NUMBER: _ClassVar[int]
+    CONTINUES_FIELD_NUMBER: _ClassVar[int]
     name: str
     steps: int
-    def __init__(self, name: _Optional[str] = ..., steps: _Optional[int] = ...) -> None: ...
+    continues: bool
+    def __init__(self, name: _Optional[str] = ..., steps: _Optional[int] = ..., continues: bool = ...) -> None: ...
 
 class JobStatus(_message.Message):
     __slots__ = ("name", "trainer", "step", "steps", "seconds", "shards")
