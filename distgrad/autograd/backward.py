@@ -15,7 +15,7 @@ from .engine import Pass, Sink
 from .primitive import namespace
 from .rows import Rows
 from .tape import Leaf, Node
-from .tensor import Tensor
+from .tensor import TENSOR_TYPES, Tensor
 
 
 def backward(
@@ -141,4 +141,4 @@ def seed_for(root: Tensor, gradient: Any, record: bool) -> Any:
             raise GradientError(f"gradient= has shape {data.shape}, but the root has shape {root.shape}")
     if record:
         return data if isinstance(data, Tensor) else Tensor(data)
-    return data.data if type(data) is Tensor else data
+    return data.data if type(data) in TENSOR_TYPES else data

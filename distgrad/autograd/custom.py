@@ -20,7 +20,7 @@ from distgrad.errors import GradientError
 from . import tape, tree
 from .primitive import Primitive, differentiable, ops
 from .reverse import name_of, vjp
-from .tensor import Boxed, Tensor
+from .tensor import TENSOR_TYPES, Boxed, Tensor
 
 Function = Callable[..., Any]
 
@@ -145,7 +145,9 @@ class custom_vjp(_Custom):  # noqa: N801  (a decorator)
         def evaluate(xp: Any, *operands: Any) -> Any:
             with self._called_plainly():
                 value, residual = _pair(on_tree(forward, operands), forward)
-            return _outputs(value, shapes, self._f), tree.map(lambda x: x.data if type(x) is Tensor else x, residual)
+            return _outputs(value, shapes, self._f), tree.map(
+                lambda x: x.data if type(x) in TENSOR_TYPES else x, residual
+            )
 
         def pulled(xp: Any, g: Any, ans: Any, *operands: Any, residual: Any) -> list[Any]:
             if residual is None:
@@ -196,7 +198,7 @@ def _same_kind(gradient: Any, xp: Any) -> Any:
         return gradient if isinstance(gradient, Tensor) else Tensor(np.asarray(gradient))
     return (
         gradient.data
-        if type(gradient) is Tensor
+        if type(gradient) in TENSOR_TYPES
         else np.asarray(gradient)
         if not hasattr(gradient, "dtype")
         else gradient

@@ -31,6 +31,7 @@ import numpy as np
 from distgrad.errors import FreedGraphError, GradientError
 
 from . import tape
+from .deferred import Deferred
 from .tape import Frame, Node, Output, Places
 from .tape import clock as _clock
 from .tape import mode as _mode
@@ -72,6 +73,7 @@ class Primitive:
 
     __slots__ = (
         "accepts",
+        "defers",
         "doc",
         "forward",
         "jvp",
@@ -110,6 +112,8 @@ class Primitive:
         self.saves_inputs = save in ("all", "inputs")
         self.saves_output = save in ("all", "output")
         self.outputs = outputs
+        # Whether its value has the shape of its one operand, and is not needed by its own vjp: it may be deferred.
+        self.defers = False
         self.residual = residual
         self.doc = doc
         # The forward rule's signature says what is an operand and what a parameter: (xp, *operands, *, **parameters).
@@ -155,6 +159,11 @@ class Primitive:
                 return self._on_others(args, params)
             raw.append(a)
             nodes.append(node)
+        if live and self.defers and not params and (mode := _mode.get()).deferring and mode.record:
+            dtype = raw[0].dtype
+            if dtype is _FLOAT64 or dtype is _FLOAT32:
+                node = OpNode(self, nodes, raw, params, raw[0], None, np, mode)
+                return Deferred(self.forward, raw[0], node)
         value = self.forward(np, *raw, **params)
         residual = None
         if self.residual:
@@ -277,9 +286,11 @@ def elementwise(
     Complex gradients follow the conjugate convention (that of steepest ascent): the vjp multiplies by the conjugate
     of a holomorphic function's derivative, the jvp by the derivative itself.
     """
-    return primitive(
+    made = primitive(
         name, forward, vjps=[d and _vjp_from(d) for d in derivatives], jvp=_jvp_from(derivatives), save=save, doc=doc
     )
+    made.defers = save == "inputs" and len(derivatives) == 1 and derivatives[0] is not None
+    return made
 
 
 def _vjp_from(derivative: Rule) -> Rule:

@@ -21,7 +21,7 @@ from .lifted import Lifted
 from .primitive import differentiable, namespace, ops
 from .rows import Rows
 from .tape import Alias, Leaf, Node
-from .tensor import Boxed, Tensor
+from .tensor import TENSOR_TYPES, Boxed, Tensor
 
 Function = Callable[..., Any]
 
@@ -34,7 +34,11 @@ class Reverse:
         aux: what else the function returned, under `has_aux`.
     """
 
-    def __init__(self, f: Function, primals: Sequence[Any], has_aux: bool) -> None:
+    def __init__(self, f: Function, primals: Sequence[Any], has_aux: bool, deferring: bool = False) -> None:
+        """
+        Arguments:
+            deferring: nobody wants the value, so its tensors may stay, some of them uncomputed.
+        """
         leaves, self._inputs = tree.flatten(tuple(primals))
         check_differentiable(leaves, self._inputs)
         outside = tape.mode.get()
@@ -42,8 +46,9 @@ class Reverse:
         self._lifted = outside.boxes or any(isinstance(x, Boxed) for x in leaves)
         self._linked = self._lifted or outside.level > 0 or any(isinstance(x, Tensor) for x in leaves)
         self._primals = [x if isinstance(x, Tensor) else as_array(x) for x in leaves]
+        self._deferring = deferring and not self._linked
         level = tape.next_level()
-        with tape.entered(record=True, level=level, boxes=self._lifted):
+        with tape.entered(record=True, level=level, boxes=self._lifted, deferring=self._deferring):
             self._variables = [self._variable(x, level) for x in self._primals]
             result = arrived(f(*tree.unflatten(self._inputs, self._variables)))
         result, self.aux = split_aux(f, result, has_aux)
@@ -77,6 +82,8 @@ class Reverse:
             return x.data if type(x) is Lifted and x.level == level else x
         refuse_escaped(x)
         if not isinstance(x, Tensor):
+            return x
+        if self._deferring:
             return x
         if not self._linked:
             return x.data
@@ -134,6 +141,14 @@ def vjp(f: Function, *primals: Any, has_aux: bool = False) -> tuple[Any, ...]:
     return (applied.value, applied.pull, applied.aux) if has_aux else (applied.value, applied.pull)
 
 
+def pullback_of(f: Function, *primals: Any) -> tuple[Any, Callable[..., Any]]:
+    """The pullback of `f`, as `vjp` gives it, for who does not want the value: what no derivative needs may be left
+    uncomputed. In the place of the value come tensors like it, for their shapes and dtypes.
+    """
+    applied = Reverse(f, primals, has_aux=False, deferring=True)
+    return applied.value, applied.pull
+
+
 def _seed(cotangent: Any, record: bool) -> Any:
     if isinstance(cotangent, Tensor):
         return cotangent
@@ -144,7 +159,7 @@ def _seed(cotangent: Any, record: bool) -> Any:
 def _gradient(gradient: Any, primal: Any, linked: bool) -> Any:
     """What a primal's gradient is to the caller: dense, zeros where there is none, a tensor when tensors are about."""
     if gradient is None:
-        data = primal.data if type(primal) is Tensor else primal
+        data = primal.data if type(primal) in TENSOR_TYPES else primal
         gradient = ops().zeros_like(data) if isinstance(data, Tensor) else namespace(data).zeros_like(data)
     if isinstance(gradient, Rows):
         gradient = gradient.dense()
@@ -154,7 +169,7 @@ def _gradient(gradient: Any, primal: Any, linked: bool) -> Any:
 
 
 def _detached(x: Any) -> Any:
-    return x.detach() if type(x) is Tensor else x
+    return x.detach() if type(x) in TENSOR_TYPES else x
 
 
 def check_differentiable(leaves: Sequence[Any], structure: tree.Structure) -> None:

@@ -61,7 +61,7 @@ class Recomputed:
 class Mode:
     """How operations are treated here and now: recorded or not, in which frame, inside how many transforms."""
 
-    __slots__ = ("anomaly", "boxes", "frame", "level", "recomputed", "record")
+    __slots__ = ("anomaly", "boxes", "deferring", "frame", "level", "recomputed", "record")
 
     def __init__(
         self,
@@ -71,6 +71,7 @@ class Mode:
         boxes: bool = False,
         anomaly: bool = False,
         recomputed: Recomputed | None = None,
+        deferring: bool = False,
     ) -> None:
         self.record = record
         self.frame = frame
@@ -82,10 +83,12 @@ class Mode:
         self.anomaly = anomaly
         # The innermost checkpointed function we are inside of.
         self.recomputed = recomputed
+        # Whether values that may never be needed are computed only when somebody looks at them; see deferred.py.
+        self.deferring = deferring
 
     def but(self, **changes: Any) -> Mode:
         """The same mode with some fields changed."""
-        changed = Mode(self.record, self.frame, self.level, self.boxes, self.anomaly, self.recomputed)
+        changed = Mode(self.record, self.frame, self.level, self.boxes, self.anomaly, self.recomputed, self.deferring)
         for name, value in changes.items():
             setattr(changed, name, value)
         return changed

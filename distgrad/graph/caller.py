@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from distgrad.autograd import tape
+from distgrad.autograd.deferred import Deferred
 from distgrad.autograd.tape import Path
 from distgrad.autograd.tensor import Tensor
 from distgrad.errors import ContextError, DistgradError, WireError
@@ -210,4 +211,4 @@ def _recorded_in(leaf: Ref | Tensor) -> Share | None:
 
 def _moves(leaf: Any) -> bool:
     """Whether a value may depend on the variables of a transform that is going on."""
-    return type(leaf) is Tensor and leaf.requires_grad
+    return type(leaf) in (Tensor, Deferred) and leaf.requires_grad

@@ -16,7 +16,7 @@ import numpy as np
 import distgrad.autograd.ops as ops
 from distgrad.autograd import jacobians, tape, tree
 from distgrad.autograd.modes import no_grad
-from distgrad.autograd.reverse import arrived, vjp
+from distgrad.autograd.reverse import arrived, pullback_of, vjp
 from distgrad.autograd.tensor import Tensor
 from distgrad.autograd.transforms import grad, jvp, linearize, value_and_grad
 from distgrad.errors import GradientError
@@ -81,6 +81,11 @@ class Evaluation:
         """Value and pullback."""
         return vjp(self._of, self._chosen)
 
+    @property
+    def _pulled_alone(self) -> tuple[Value, Callable[..., Any]]:
+        """The pullback, and what has the shapes and dtypes of a value that nobody wants."""
+        return pullback_of(self._of, self._chosen)
+
     @cached_property
     def _pushed(self) -> Callable[..., Value]:
         """The linear map of tangents: the transpose of the pullback."""
@@ -107,7 +112,7 @@ class Evaluation:
         return {"value": value, "gradient": gradient}
 
     def vjp(self, question: Question) -> Answer:
-        value, pullback = self._pulled
+        value, pullback = self._pulled if question.with_value else self._pulled_alone
         _check_cotangents(value, question.cotangents)
         gradients = [pullback(cotangent)[0] for cotangent in question.cotangents]
         return {"gradients": gradients, **_with(question, value=value)}
@@ -217,6 +222,10 @@ class Linearisation(Evaluation):
             self._by_fewer[key] = Linearisation(self.call, self.arguments, names)
         return self._by_fewer[key]
 
+    @property
+    def _pulled_alone(self) -> tuple[Value, Callable[..., Any]]:
+        return self._pulled
+
     def value(self, question: Question) -> Answer:
         return {"value": self._pulled[0]}
 
@@ -291,7 +300,8 @@ def _check_cotangents(value: Value, cotangents: Sequence[Value]) -> None:
 def _alike(value: Value, cotangent: Value) -> bool:
     """Whether both are arrays of one kind: the usual case, told quickly."""
     return (
-        type(value) is type(cotangent) is np.ndarray
+        type(cotangent) is np.ndarray
+        and isinstance(value, np.ndarray | Tensor)
         and value.dtype == cotangent.dtype
         and value.shape == cotangent.shape
     )
