@@ -19,7 +19,8 @@ class InPlaceError(GradientError):
 
 
 class CannotTravel(GradientError):
-    """A value that `dg.jvp` or `dg.vmap` looks into was to leave for another process."""
+    """A value that `dg.vmap`, or `dg.grad` inside a `dg.jvp`, looks into was to leave for another
+    process; or tangents would have been lost in a backward pass over several."""
 
 
 class FreedGraphError(GradientError):

@@ -16,7 +16,7 @@ from . import tape, tree
 from .primitive import ops
 from .reverse import Function, bind, check_differentiable, check_function, name_of, vjp
 from .tensor import Tensor
-from .transforms import grad, jvp, jvp_forward
+from .transforms import grad, jvp_forward
 from .vmap import vmap
 
 Mode = Literal["auto", "forward", "reverse"]
@@ -63,12 +63,14 @@ def jacobian(f: Function, argnums: int | Sequence[int] = 0, mode: Mode = "auto",
             return _by_rows(pullback, outputs, shape, vectorize, isinstance(argnums, int))
 
         with tape.outermost():
-            try:
-                return whole(mode, vectorize)
-            except CannotTravel:  # it calls other processes, where neither tangents go nor a whole batch
-                if tape.mode.get().boxes:
-                    raise
-                return whole("reverse", vectorize=False)
+            # What calls other processes may have to do without a whole batch, and without forward mode.
+            for way in dict.fromkeys([(mode, vectorize), (mode, False)]):
+                try:
+                    return whole(*way)
+                except CannotTravel:
+                    if tape.mode.get().boxes:
+                        raise
+            return whole("reverse", vectorize=False)
 
     return matrix
 
@@ -120,7 +122,8 @@ def _by_columns(f: Function, inputs: list[Any], structure: tree.Structure, vecto
     shapes: list[tree.Structure] = []
 
     def column(*tangents: Any) -> list[Any]:
-        _, tangent = jvp(f, tree.unflatten(structure, inputs), tree.unflatten(structure, tangents))
+        arguments, directions = tree.unflatten(structure, inputs), tree.unflatten(structure, tangents)
+        _, tangent = jvp_forward(f, arguments, directions, has_aux=False)
         leaves, shape = tree.flatten(tangent)
         shapes[:] = [shape]
         _check_real(leaves, f)

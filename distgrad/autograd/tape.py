@@ -61,7 +61,7 @@ class Recomputed:
 class Mode:
     """How operations are treated here and now: recorded or not, in which frame, inside how many transforms."""
 
-    __slots__ = ("anomaly", "boxes", "deferring", "frame", "level", "recomputed", "record")
+    __slots__ = ("anomaly", "boxes", "deferring", "frame", "jvps", "level", "recomputed", "record")
 
     def __init__(
         self,
@@ -72,6 +72,7 @@ class Mode:
         anomaly: bool = False,
         recomputed: Recomputed | None = None,
         deferring: bool = False,
+        jvps: tuple[int, ...] = (),
     ) -> None:
         self.record = record
         self.frame = frame
@@ -85,10 +86,14 @@ class Mode:
         self.recomputed = recomputed
         # Whether values that may never be needed are computed only when somebody looks at them; see deferred.py.
         self.deferring = deferring
+        # Levels of the jvps we are inside of, the outermost first. Calls to other processes take them along.
+        self.jvps = jvps
 
     def but(self, **changes: Any) -> Mode:
         """The same mode with some fields changed."""
-        changed = Mode(self.record, self.frame, self.level, self.boxes, self.anomaly, self.recomputed, self.deferring)
+        changed = Mode(
+            self.record, self.frame, self.level, self.boxes, self.anomaly, self.recomputed, self.deferring, self.jvps
+        )
         for name, value in changes.items():
             setattr(changed, name, value)
         return changed

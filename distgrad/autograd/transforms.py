@@ -120,6 +120,11 @@ def jvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any], has_aux: b
     Arguments:
         primals, tangents: tuples of trees, one for each argument of `f`, of equal structure and shapes.
 
+    Where `f` calls shards, tangents travel with their primals, and `f` runs once. Where they cannot, `f` runs again and
+    the result is found by reverse mode: two passes, which record what they do. That is so when, inside `f` or a method
+    it calls, a shard is called within `dg.grad`, `dg.vjp`, `dg.linearize`, `dg.hessian` or `dg.hvp` of the value (or
+    within a pullback of them, as a rule of `dg.custom_vjp` may), and when `ctx.backward` or `ctx.grad` is.
+
     Returns:
         (value, tangent), trees alike; with `has_aux` (value, tangent, aux).
 
@@ -154,7 +159,7 @@ def jvp_forward(f: Function, primals: Sequence[Any], tangents: Sequence[Any], ha
     outside = tape.mode.get()
     linked = outside.level > 0 or any(isinstance(x, Tensor) for x in (*values, *directions))
     level = tape.next_level()
-    with tape.entered(record=True, level=level, boxes=True):
+    with tape.entered(record=True, level=level, boxes=True, jvps=(*outside.jvps, level)):
         boxes = [Dual(_tensor(x), _tangent(t, x), level) for x, t in zip(values, directions, strict=True)]
         result = arrived(f(*tree.unflatten(structure, boxes)))
     result, aux = split_aux(f, result, has_aux)
@@ -182,7 +187,7 @@ def jvp_forward(f: Function, primals: Sequence[Any], tangents: Sequence[Any], ha
 
 
 def _forward_in_reverse(f: Function, primals: Sequence[Any], tangents: Sequence[Any], has_aux: bool) -> tuple[Any, ...]:
-    """`jvp` of a function that calls other processes, where tangents do not go: the pullback is linear in its
+    """`jvp` of a function that calls other processes in ways that tangents cannot follow: the pullback is linear in its
     cotangent, and its own pullback is the jvp. The function runs once more."""
     aux: list[Any] = []
 

@@ -2,6 +2,7 @@
 
 edges      send and recv nodes, and the ids both ends derive for an edge
 share      what one process holds of a context: its edges, values and gradients
+tangents   forward mode: what a jvp takes along to other processes
 values     trees of tensors, references and handles, on their way out and in
 refs       the promise of a value on a worker
 caller     issuing calls

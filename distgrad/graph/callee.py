@@ -18,7 +18,17 @@ from distgrad.autograd.tape import Frame, Path
 from distgrad.autograd.tensor import Tensor
 from distgrad.errors import DistgradError, ResourceExhausted, WireError
 from distgrad.transport.interfaces import Link
-from distgrad.wire import RefName, decode_value, encode_into, error_from_pb, error_to_pb, normalise, pb, ref_to_pb
+from distgrad.wire import (
+    RefName,
+    decode_value,
+    encode_into,
+    error_from_pb,
+    error_to_pb,
+    jvp_from_pb,
+    normalise,
+    pb,
+    ref_to_pb,
+)
 
 from .caller import depth, issued
 from .edges import EdgeId, result_edge
@@ -119,7 +129,7 @@ class Callee:
     def _run(self, arrived: _Arrived) -> None:
         call, share = arrived.call, arrived.share
         made = Issued()
-        tape.mode.set(tape.Mode(call.record, arrived.frame))
+        tape.mode.set(arrived.mode)
         active.set(share)
         depth.set(call.depth)
         issued.set(made)
@@ -167,15 +177,14 @@ class Callee:
     def _bring(self, value: Any, arrived: _Arrived, done: pb.Done, arrays: list[Any]) -> None:
         """Adds a value to the news of its call's end, with its edges, unless it is large."""
         share, link = arrived.share, arrived.link
-        arrays_within = [leaf.data if isinstance(leaf, Tensor) else leaf for leaf in arrays_of(value)]
-        if sum(array.nbytes for array in arrays_within) > BROUGHT_BYTES:
+        if sum(_array_of(leaf).nbytes for leaf in arrays_of(value)) > BROUGHT_BYTES:
             return
-        edge = result_edge(arrived.frame.path)
+        edge = result_edge(arrived.mode.frame.path)
         outward = Outward(share, link.peer.name, lambda item: edge._replace(item=item))
         try:
             encode_into(done.value, outward.pack(value), arrays, "value")
             done.brought = True
-        except WireError:  # it cannot travel: so will hear who asks for it
+        except DistgradError:  # it cannot travel: so will hear who asks for it
             done.ClearField("value")
 
     def _add_small(self, value: Any, arrived: _Arrived, done: pb.Done, arrays: list[Any]) -> None:
@@ -240,9 +249,9 @@ class _Arrived:
         "_trees",
         "call",
         "called",
-        "frame",
         "function",
         "link",
+        "mode",
         "ready",
         "share",
         "urgency",
@@ -257,7 +266,7 @@ class _Arrived:
         self.value = share.value(path)
         # Of what it waits for before it can run; None when it can.
         self.ready: Promise[None] | None = None
-        self.frame = Frame(path)
+        self.mode = _mode_of(call, path, share)
         self.function: Callable[..., Any] = _not_resolved
         self.urgency = USUAL.call
         self._arrays = arrays
@@ -297,8 +306,8 @@ class _Arrived:
         else:
             self.function = found
         for number, name in names.items():
-            edge = EdgeId(self.frame.path, pb.DIRECTION_ARGUMENT, number) if call.record else None
-            promise = process.fetch(self.share, name, edge, self.frame)
+            edge = EdgeId(self.mode.frame.path, pb.DIRECTION_ARGUMENT, number) if call.record else None
+            promise = process.fetch(self.share, name, edge, self.mode)
             promise.add_callback(partial(self._keep, number))
             waits.append(promise)
         if waits:
@@ -315,11 +324,25 @@ class _Arrived:
 
     def arguments(self, process: Process) -> tuple[Any, Any]:
         """The arguments as the method gets them."""
-        edge = partial(EdgeId, self.frame.path, pb.DIRECTION_ARGUMENT)
-        inward = Inward(process, self.share, self.link.peer.name, edge, self.frame, fetched=self._fetched)
+        edge = partial(EdgeId, self.mode.frame.path, pb.DIRECTION_ARGUMENT)
+        inward = Inward(process, self.share, self.link.peer.name, edge, self.mode, fetched=self._fetched)
         arguments, keywords = self._trees
         self._trees, self._fetched = ((), {}), {}
         return inward.unpack(arguments), inward.unpack(keywords) if keywords else {}
+
+
+def _mode_of(call: pb.Call, path: Path, share: Share) -> tape.Mode:
+    """The mode in which the method of a call runs."""
+    if not call.jvps:
+        return tape.Mode(call.record, Frame(path))
+    jvps = share.jvps.arrive([jvp_from_pb(jvp) for jvp in call.jvps])
+    return tape.Mode(call.record, Frame(path), jvps[-1], boxes=True, jvps=jvps)
+
+
+def _array_of(leaf: Any) -> Any:
+    while isinstance(leaf, Tensor):
+        leaf = leaf.data
+    return leaf
 
 
 def _not_resolved(*args: Any, **kwargs: Any) -> Any:

@@ -14,12 +14,13 @@ from distgrad.autograd.tape import Path
 from distgrad.autograd.tensor import Tensor
 from distgrad.errors import ContextError, DistgradError, WireError
 from distgrad.transport.interfaces import Link
-from distgrad.wire import RefName, decode_value, encode_into, error_from_pb, pb, ref_from_pb
+from distgrad.wire import RefName, decode_value, encode_into, error_from_pb, jvp_to_pb, pb, ref_from_pb
 
 from .edges import EdgeId, Recv
 from .functional import next_path, opened
 from .refs import Issued, Outcome, Ref, Steps
 from .share import Share, active
+from .tangents import arrays_within
 from .urgency import USUAL, urgencies, urgency_to_wire
 from .values import Outward, leaves_of
 
@@ -64,9 +65,9 @@ class Caller:
             WireError: an argument cannot travel.
         """
         leaves = leaves_of((args, kwargs) if kwargs else args)
-        share = self._share_of(leaves)
-        share.check_open()
         mode = tape.mode.get()
+        share = self._share_of(list(arrays_within(leaves)) if mode.jvps else leaves)
+        share.check_open()
         path = next_path(share, self._process)
         record = share.records and mode.record
         label = f"{shard}.{method}" if shard else method
@@ -75,6 +76,8 @@ class Caller:
         )
         if record and mode.recomputed is not None:
             call.recompute = mode.recomputed.calls_shards = True
+        if record and mode.jvps:
+            call.jvps.extend(map(jvp_to_pb, share.jvps.leave(mode.jvps, self._process.name)))
         urgency = urgencies.get().call
         if urgency is not USUAL.call:
             call.urgency.extend(urgency_to_wire(urgency, USUAL.call))

@@ -115,6 +115,15 @@ class Recv(Node):
         return f"<recv {self.edge} from {self.peer}>"
 
 
+def part_path(path: Path, number: int) -> Path:
+    """The path under which the arrays are numbered that stand for one number of a value: those of a reference forwarded
+    there, or the tangents that came with an array.
+
+    No call's path ends in a negative number, so the edges cannot meet those of a call.
+    """
+    return (*path, -1 - number)
+
+
 def _plain(edge: EdgeId) -> tuple[Any, ...]:
     """An edge as nested tuples of integers, which always compare."""
     of = () if edge.of is None else (edge.of.path, *_plain(edge.of))

@@ -8,15 +8,25 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from distgrad.autograd.tape import Frame
+from distgrad.autograd.tape import Mode
 from distgrad.autograd.tensor import Tensor
 from distgrad.errors import DistgradError, PermissionDenied, WorkerLost
 from distgrad.transport.interfaces import Link
-from distgrad.wire import Recorded, RefName, decode_value, edge_to_pb, encode_value, pb, ref_from_pb, ref_to_pb
+from distgrad.wire import (
+    Recorded,
+    RefName,
+    WithTangent,
+    decode_value,
+    edge_to_pb,
+    encode_value,
+    pb,
+    ref_from_pb,
+    ref_to_pb,
+)
 
-from .edges import EdgeId, edge_from_wire, result_edge
+from .edges import EdgeId, edge_from_wire, part_path, result_edge
 from .share import Share
-from .values import Inward, Outward, map_leaves, part_path, references, select
+from .values import Inward, Outward, map_leaves, references, select
 from .waiting import Promise, all_done
 
 if TYPE_CHECKING:
@@ -30,12 +40,15 @@ class Fetcher:
         self._process = process
         # Values under way: the reply that brings each, and its owner.
         self._under_way: dict[Promise[Any], str] = {}
+        # That of values that are nobody's in particular.
+        self._outside = Mode(False, process.outside)
 
     # ---- asking ------------------------------------------------------------------------------------------------------
 
-    def fetch(self, share: Share, name: RefName, edge: EdgeId | None, frame: Frame) -> Promise[Any]:
-        """The promise of the value of `name` here. With `edge`, its recorded arrays are joined to this process's tape
-        by the edges that differ from it in their item; without, they are plain data."""
+    def fetch(self, share: Share, name: RefName, edge: EdgeId | None, mode: Mode) -> Promise[Any]:
+        """The promise of the value of `name` here, for a program that goes on in that mode. With `edge`, its recorded
+        arrays are joined to this process's tape by the edges that differ from it in their item; without, they are plain
+        data."""
         result: Promise[Any] = Promise()
         try:
             with share.lock:
@@ -47,7 +60,7 @@ class Fetcher:
         reply = self._process.request(name.owner, message)
         self._under_way[reply] = name.owner
         reply.add_callback(lambda p: self._under_way.pop(p, None))
-        reply.add_callback(lambda p: self._unpack(share, name, edge, frame, p, result))
+        reply.add_callback(lambda p: self._unpack(share, name, edge, mode, p, result))
         return result
 
     def waits(self) -> list[str]:
@@ -60,7 +73,7 @@ class Fetcher:
         share: Share,
         name: RefName,
         edge: EdgeId | None,
-        frame: Frame,
+        mode: Mode,
         reply: Promise[Any],
         result: Promise[Any],
     ) -> None:
@@ -74,7 +87,7 @@ class Fetcher:
             within = references(tree, body.first_item)
             inner = {
                 number: self.fetch(
-                    share, other, edge and edge._replace(path=part_path(edge.path, number), item=0), frame
+                    share, other, edge and edge._replace(path=part_path(edge.path, number), item=0), mode
                 )
                 for number, other in within.items()
             }
@@ -87,7 +100,7 @@ class Fetcher:
                 ready.result()
                 fetched = {number: promise.result() for number, promise in inner.items()}
                 name_edge = (lambda item: edge._replace(item=item)) if edge is not None else _no_edge
-                inward = Inward(self._process, share, name.owner, name_edge, frame, body.first_item, fetched)
+                inward = Inward(self._process, share, name.owner, name_edge, mode, body.first_item, fetched)
                 value = inward.unpack(tree)
             except BaseException as error:
                 result.set_error(error)
@@ -102,17 +115,16 @@ class Fetcher:
         """A received value without references or edges, as the program gets it."""
         if type(tree) is np.ndarray:  # the usual case
             return Tensor(tree)
-        return Inward(self._process, self._process.inference, "", _no_edge, self._process.outside).unpack(tree)
+        return Inward(self._process, self._process.inference, "", _no_edge, self._outside).unpack(tree)
 
-    def brought(self, share: Share, name: RefName, frame: Frame | None, tree: Any, result: Promise[Any]) -> None:
-        """Sets `result` to a value that came with the news of its call's end: joined to this process's tape, as a part
-        of that frame, or as plain data when there is none."""
-        if frame is None:
-            tree = map_leaves(tree, lambda leaf: leaf.array if isinstance(leaf, Recorded) else leaf)
-            result.set_result(self.plain(tree))
+    def brought(self, share: Share, name: RefName, into: Mode | None, tree: Any, result: Promise[Any]) -> None:
+        """Sets `result` to a value that came with the news of its call's end: joined to this process's tape, for a
+        program that goes on in that mode, or as plain data when there is none."""
+        if into is None:
+            result.set_result(self.plain(map_leaves(tree, _without_edges)))
             return
         edge = result_edge(name.path)
-        inward = Inward(self._process, share, name.owner, lambda item: edge._replace(item=item), frame)
+        inward = Inward(self._process, share, name.owner, lambda item: edge._replace(item=item), into)
         try:
             value = inward.unpack(tree)
         except DistgradError as error:  # the context has been released
@@ -159,6 +171,12 @@ class Fetcher:
             reply(error)
         else:
             reply(body, arrays)
+
+
+def _without_edges(leaf: Any) -> Any:
+    while isinstance(leaf, WithTangent):
+        leaf = leaf.primal
+    return leaf.array if isinstance(leaf, Recorded) else leaf
 
 
 def _no_edge(item: int) -> EdgeId:

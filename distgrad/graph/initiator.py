@@ -19,6 +19,7 @@ from .inputs import Input, Remote
 from .protocol import Complete
 from .refs import Outcome, Ref
 from .share import Share
+from .tangents import refuse_passes
 from .urgency import USUAL, urgencies, urgency_to_wire
 from .waiting import Promise
 
@@ -84,6 +85,7 @@ class Initiator:
         return run
 
     def _run(self, path: Path, roots: Any, gradient: Any, retain: bool, record: bool) -> Run:
+        refuse_passes()
         several = isinstance(roots, list | tuple)
         chosen: list[Root] = list(roots) if several else [roots]
         seeds: list[Any] = list(gradient) if several and gradient is not None else [gradient] * len(chosen)

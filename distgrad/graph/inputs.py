@@ -12,6 +12,7 @@ from distgrad.errors import GradientError
 
 from .handles import ShardHandle
 from .refs import Ref
+from .tangents import refuse_passes
 
 if TYPE_CHECKING:
     from .process import Process
@@ -33,7 +34,9 @@ def find_inputs(process: Process, inputs: Any) -> list[Input]:
 
     Raises:
         GradientError: one is neither a recorded tensor, nor a Ref, nor a handle.
+        CannotTravel: this is inside a jvp.
     """
+    refuse_passes()
     return [_find(process, item, k) for k, item in enumerate(inputs if isinstance(inputs, list | tuple) else [inputs])]
 
 

@@ -11,7 +11,7 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from distgrad.autograd.tape import Frame, mode
+from distgrad.autograd.tape import Frame, Mode, mode
 from distgrad.autograd.tensor import Tensor
 from distgrad.errors import ContextClosed, DistgradError, PermissionDenied, ProgramError, WireError, WorkerLost
 from distgrad.observe import usage
@@ -78,6 +78,9 @@ class Process:
         self.executor = Executor(name=f"compute-{identity.name}")
         self.shares = Shares(self)
         self.endpoint = Endpoint(identity, settings, self, lanes)
+        # The share and frame of calls made outside any context.
+        self.inference = self.shares.meet(self.context_id(INFERENCE.strip("/")))
+        self.outside = Frame((), itertools.count().__next__)
         self.peers = Peers(self.endpoint, OwnLink(identity, self), self._unreachable)
         self.caller = Caller(self)
         self.callee = Callee(self, resolve or _runs_no_calls, max_depth)
@@ -87,9 +90,6 @@ class Process:
         # The parameters of a shard of this process, by name. Set by the layer that hosts shards.
         self.find_parameters: Callable[[str], Mapping[str, Tensor]] = _hosts_no_shards
         self.on_lost: list[Callable[[Identity, DistgradError], None]] = []
-        # The share and frame of calls made outside any context.
-        self.inference = self.shares.meet(self.context_id(INFERENCE.strip("/")))
-        self.outside = Frame((), itertools.count().__next__)
         self._contexts = itertools.count()
         self._held: dict[weakref.ref[Outcome], RefName] = {}
         self._forgotten: dict[str, deque[RefName]] = {}
@@ -175,14 +175,14 @@ class Process:
         result: tuple[Any, list[Any]] = promise.result()
         return result
 
-    def fetch(self, share: Share, name: RefName, edge: EdgeId | None, frame: Frame) -> Promise[Any]:
-        return self.fetcher.fetch(share, name, edge, frame)
+    def fetch(self, share: Share, name: RefName, edge: EdgeId | None, into: Mode) -> Promise[Any]:
+        return self.fetcher.fetch(share, name, edge, into)
 
-    def fetch_result(self, share: Share, name: RefName, recorded: bool, frame: Frame | None = None) -> Promise[Any]:
-        """The value of a reference, for the program of this process, which goes on in that frame: the present one
+    def fetch_result(self, share: Share, name: RefName, recorded: bool, into: Mode | None = None) -> Promise[Any]:
+        """The value of a reference, for the program of this process, which goes on in that mode: the present one
         unless it is given."""
         edge = result_edge(name.path) if recorded else None
-        return self.fetcher.fetch(share, name, edge, frame or mode.get().frame)
+        return self.fetcher.fetch(share, name, edge, into or mode.get())
 
     def hold(self, outcome: Outcome, name: RefName) -> None:
         """Remembers a value of a call made outside any context for as long as somebody here refers to it."""

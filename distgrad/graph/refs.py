@@ -9,7 +9,7 @@ import numpy as np
 
 from distgrad.autograd.tape import Path, mode
 from distgrad.autograd.tensor import Tensor
-from distgrad.errors import ContextClosed, DistgradError
+from distgrad.errors import CannotTravel, ContextClosed, DistgradError
 from distgrad.wire import RefName
 
 from .share import Share
@@ -107,8 +107,12 @@ class Outcome:
         return False
 
     def raise_unseen(self) -> None:
-        """Raises the call's error if it failed and nobody has seen why; now it is seen."""
-        if self.done.error is not None and not self.seen:
+        """Raises the call's error if it failed and nobody has seen why; now it is seen.
+
+        That tangents could not be followed is no error of the program's: nobody wanted the value, or the jvp has found
+        its result in another way.
+        """
+        if self.done.error is not None and not isinstance(self.done.error, CannotTravel) and not self.seen:
             self.observe()
             raise self.done.error
 
@@ -304,15 +308,15 @@ class Ref:
     def _once_returned(self, recorded: bool) -> Promise[Any]:
         """The value when it has come by itself, or else been fetched after all."""
         value = self._outcome.fetched.setdefault(((), recorded), Promise())
-        frame = mode.get().frame if recorded else None
+        into = mode.get() if recorded else None
 
         def settle(returned: Promise[None]) -> None:
             if returned.error is not None:
                 value.set_error(returned.error)
             elif self._outcome.brought is not None:
-                self._process.fetcher.brought(self._share, self.name, frame, self._outcome.brought, value)
+                self._process.fetcher.brought(self._share, self.name, into, self._outcome.brought, value)
             elif not value.done:
-                self._process.fetch_result(self._share, self.name, recorded, frame).pass_to(value)
+                self._process.fetch_result(self._share, self.name, recorded, into).pass_to(value)
 
         self._outcome.returned.add_callback(settle)
         return value

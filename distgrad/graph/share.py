@@ -17,6 +17,7 @@ from distgrad.nn.parameter import BufferUpdate
 from distgrad.wire import pb
 
 from .edges import EdgeId, Recv, Send
+from .tangents import Jvps
 from .waiting import Promise
 
 if TYPE_CHECKING:
@@ -102,6 +103,7 @@ class Share:
         self.ended: set[Path] = set()
         # Changes of buffers (batch statistics), by path of the call; they become valid with the update that uses them.
         self.staged: dict[Path, list[BufferUpdate]] = {}
+        self.jvps = Jvps()
         # Processes this one has met in the context, and those of them that are gone.
         self.peers: set[str] = set()
         self.lost: dict[str, DistgradError] = {}

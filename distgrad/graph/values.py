@@ -2,7 +2,7 @@
 
 Outwards, tensors become arrays (recorded ones leave a send node), references and handles become names. Inwards, arrays
 become tensors (recorded ones get a recv node) and names become references and handles. Both directions walk a tree in
-the same order and number its arrays alike; that number names the edge.
+the same order and number its arrays alike; that number names the edge. An array with a tangent has one number.
 """
 
 from __future__ import annotations
@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from distgrad.autograd.tape import Frame, Path
+from distgrad.autograd.forward import Dual
+from distgrad.autograd.tape import Mode
 from distgrad.autograd.tensor import Boxed, Tensor
-from distgrad.errors import CannotTravel
-from distgrad.wire import Recorded, RefName, ShardName, normalise
+from distgrad.wire import Recorded, RefName, ShardName, WithTangent, normalise
 
 from .edges import EdgeId
 from .refs import Ref
 from .share import Share
+from .tangents import edges_within, primal_of
 
 if TYPE_CHECKING:
     from .process import Process
@@ -97,7 +98,7 @@ class Outward:
     Arguments:
         share: the context; its send nodes are made here.
         peer: the process the tree goes to.
-        edge: names the edge of array number n; None leaves no edges.
+        edge: names the edge of array number n; None leaves no edges, and tangents behind.
         first: number of the first array.
     """
 
@@ -112,16 +113,11 @@ class Outward:
         return map_leaves(tree, self._leaf)
 
     def _leaf(self, leaf: Any) -> Any:
-        if isinstance(leaf, Boxed):
-            raise CannotTravel(
-                "dg.jvp and dg.vmap cannot look into a call to another process; differentiate in reverse mode "
-                "(dg.grad, dg.vjp), or let the shard's method do what is inside"
-            )
         if isinstance(leaf, Tensor):
             number = self._number()
-            array = normalise(np.asarray(leaf.data))
-            if self._encoder is not None:
-                array = self._encoder.value(array, self._peer)
+            if isinstance(leaf, Boxed):
+                return self._boxed(leaf, number)
+            array = self._array(leaf)
             if leaf.node is None or self._edge is None:
                 return array
             self._share.send(self._edge(number), leaf.node, self._peer)
@@ -134,6 +130,26 @@ class Outward:
             return leaf.name
         name = getattr(leaf, "shard_name", None)
         return leaf if name is None else ShardName(name)
+
+    def _array(self, leaf: Tensor) -> Any:
+        array = normalise(np.asarray(leaf.data))
+        return array if self._encoder is None else self._encoder.value(array, self._peer)
+
+    def _boxed(self, leaf: Tensor, number: int) -> Any:
+        if self._edge is None:
+            return self._array(primal_of(leaf))
+        return self._part(leaf, edges_within(self._edge(number)))
+
+    def _part(self, leaf: Tensor, edges: Iterator[EdgeId]) -> Any:
+        """A dual, or an array in it."""
+        if type(leaf) is Dual:
+            jvp = self._share.jvps.name(leaf)
+            return WithTangent(jvp, self._part(leaf.data, edges), self._part(leaf.tangent, edges))
+        leaf, edge = primal_of(leaf), next(edges)
+        if leaf.node is None:
+            return self._array(leaf)
+        self._share.send(edge, leaf.node, self._peer)
+        return Recorded(self._array(leaf))
 
     def _number(self) -> int:
         number = self._next
@@ -149,7 +165,7 @@ class Inward:
         share: the context; its recv nodes are made here.
         peer: the process the tree came from.
         edge: names the edge of array number n.
-        frame: the frame the values belong to.
+        mode: that in which the program goes on that the values are for.
         first: number of the first array.
         fetched: values of the references in the tree, by array number, where they have been fetched.
     """
@@ -160,7 +176,7 @@ class Inward:
         share: Share,
         peer: str,
         edge: Callable[[int], EdgeId],
-        frame: Frame,
+        mode: Mode,
         first: int = 0,
         fetched: dict[int, Any] | None = None,
     ) -> None:
@@ -168,7 +184,7 @@ class Inward:
         self._share = share
         self._peer = peer
         self._edge = edge
-        self._frame = frame
+        self._mode = mode
         self._next = first
         self._fetched = fetched or {}
 
@@ -176,18 +192,32 @@ class Inward:
         return map_leaves(tree, self._leaf)
 
     def _leaf(self, leaf: Any) -> Any:
-        if isinstance(leaf, (Recorded, np.ndarray, RefName)):
+        if isinstance(leaf, (Recorded, np.ndarray, RefName, WithTangent)):
             number = self._next
             self._next += 1
             if isinstance(leaf, Recorded):
-                return self._share.receive(self._edge(number), leaf.array, self._peer, self._frame)
-            return Tensor(leaf) if isinstance(leaf, np.ndarray) else self._fetched[number]
+                return self._share.receive(self._edge(number), leaf.array, self._peer, self._mode.frame)
+            if isinstance(leaf, np.ndarray):
+                return Tensor(leaf)
+            if isinstance(leaf, WithTangent):
+                return self._part(leaf, edges_within(self._edge(number)))
+            return self._fetched[number]
         return self._process.handle(leaf.name) if isinstance(leaf, ShardName) else leaf
+
+    def _part(self, leaf: Any, edges: Iterator[EdgeId]) -> Tensor:
+        """A dual, or a tensor in it."""
+        if isinstance(leaf, WithTangent):
+            level = self._share.jvps.level(leaf.jvp, self._mode.jvps)
+            return Dual(self._part(leaf.primal, edges), self._part(leaf.tangent, edges), level)
+        edge = next(edges)
+        if isinstance(leaf, Recorded):
+            return self._share.receive(edge, leaf.array, self._peer, self._mode.frame)
+        return Tensor(leaf)
 
 
 def references(tree: Any, first: int = 0) -> dict[int, RefName]:
     """The references in a received tree, by array number."""
-    numbered = [leaf for leaf in leaves_of(tree) if isinstance(leaf, (Recorded, np.ndarray, RefName))]
+    numbered = [leaf for leaf in leaves_of(tree) if isinstance(leaf, (Recorded, np.ndarray, RefName, WithTangent))]
     return {number: leaf for number, leaf in enumerate(numbered, first) if isinstance(leaf, RefName)}
 
 
@@ -224,11 +254,3 @@ def count_arrays(tree: Any) -> int:
 def arrays_of(tree: Any) -> list[Any]:
     """The tensors, arrays and references of a value, in order: number n is the n-th."""
     return [leaf for leaf in leaves_of(tree) if isinstance(leaf, (Tensor, np.ndarray, Ref))]
-
-
-def part_path(path: Path, number: int) -> Path:
-    """The path under which the arrays of a reference forwarded as number `number` of another's value are numbered.
-
-    No call's path ends in a negative number, so the edges cannot meet those of a call.
-    """
-    return (*path, -1 - number)

@@ -8,7 +8,7 @@ from typing import Any
 
 from distgrad.autograd.rows import Rows
 from distgrad.errors import WireError
-from distgrad.wire import Recorded, RefName, ShardName, decode_value, pb
+from distgrad.wire import Recorded, RefName, ShardName, WithTangent, decode_value, pb
 from distgrad.wire.dtypes import MAX_AXES, dtype_named
 from distgrad.wire.exchanges import heading
 
@@ -140,7 +140,7 @@ def outline(value: pb.Value, headers: Sequence[_Header], field: str) -> Tree:
 def _without_headers(tree: Any, field: str) -> Tree:
     if isinstance(tree, _Header):
         return ArraySpec(tree.dtype, tree.shape)
-    if isinstance(tree, Recorded | Rows | RefName | ShardName):
+    if isinstance(tree, Recorded | Rows | RefName | ShardName | WithTangent):
         raise does_not_fit([Violation(field, "data", f"a {type(tree).__name__}, which belongs to clusters")], "")
     if isinstance(tree, dict):
         return {key: _without_headers(item, f'{field}["{key}"]') for key, item in tree.items()}

@@ -17,12 +17,16 @@ from .errors import Origin, error_from_pb, error_to_pb
 from .frames import decode_frame, encode_frame
 from .names import EdgeName, edge_from_pb, edge_to_pb
 from .values import (
+    JvpName,
     Recorded,
     RefName,
     ShardName,
+    WithTangent,
     decode_value,
     encode_into,
     encode_value,
+    jvp_from_pb,
+    jvp_to_pb,
     ref_from_pb,
     ref_to_pb,
     same_data,
@@ -30,10 +34,12 @@ from .values import (
 
 __all__ = [
     "EdgeName",
+    "JvpName",
     "Origin",
     "Recorded",
     "RefName",
     "ShardName",
+    "WithTangent",
     "decode_frame",
     "decode_value",
     "edge_from_pb",
@@ -43,6 +49,8 @@ __all__ = [
     "encode_value",
     "error_from_pb",
     "error_to_pb",
+    "jvp_from_pb",
+    "jvp_to_pb",
     "normalise",
     "pb",
     "ref_from_pb",

@@ -53,6 +53,23 @@ class ShardName:
     name: str
 
 
+class JvpName(NamedTuple):
+    """Names a jvp that is going on: the process that began it, and its level there."""
+
+    process: str
+    level: int
+
+
+@dataclass(slots=True, eq=False)
+class WithTangent:
+    """A value and its tangent in one jvp. Each is an array, `Recorded` perhaps, or such a pair of a jvp further
+    out."""
+
+    jvp: JvpName
+    primal: Any
+    tangent: Any
+
+
 class _Refusal(Exception):
     """A WireError on its way up a tree, collecting where it happened."""
 
@@ -72,7 +89,8 @@ def encode_value(tree: Any, arrays: list[Array], name: str = "value") -> pb.Valu
 
     Arguments:
         tree: None, bool, int of 64 bits, float, complex, str, bytes, arrays and NumPy scalars of numbers, `Encoded`,
-            `Recorded`, `Rows`, `RefName`, `ShardName`, and lists, tuples and dicts with str keys of these.
+            `Recorded`, `WithTangent`, `Rows`, `RefName`, `ShardName`, and lists, tuples and dicts with str keys of
+            these.
         arrays: the frame's arrays so far; left as it was when this raises.
         name: what the tree is, for messages: `arguments` gives `arguments[1]["mask"]`.
 
@@ -103,6 +121,10 @@ def ref_to_pb(ref: RefName) -> pb.RefId:
         else:
             message.steps.add(index=step)
     return message
+
+
+def jvp_to_pb(jvp: JvpName) -> pb.JvpId:
+    return pb.JvpId(process=jvp.process, level=jvp.level)
 
 
 def _encode(value: pb.Value, tree: Any, arrays: list[Array], depth: int) -> None:
@@ -219,6 +241,13 @@ def _encode_shard(value: pb.Value, tree: ShardName, arrays: list[Array], depth: 
     value.shard = tree.name
 
 
+def _encode_dual(value: pb.Value, tree: WithTangent, arrays: list[Array], depth: int) -> None:
+    depth = _deeper(depth)
+    value.dual.jvp.CopyFrom(jvp_to_pb(tree.jvp))
+    _encode(value.dual.primal, tree.primal, arrays, depth)
+    _encode(value.dual.tangent, tree.tangent, arrays, depth)
+
+
 def _encode_list(value: pb.Value, tree: list[Any], arrays: list[Array], depth: int) -> None:
     _encode_items(value.list, tree, arrays, _deeper(depth))
 
@@ -271,6 +300,7 @@ _ENCODERS: dict[type, Callable[[pb.Value, Any, list[Array], int], None]] = {
     np.memmap: _encode_array,
     Encoded: _encode_lossy,
     Recorded: _encode_recorded,
+    WithTangent: _encode_dual,
     Rows: _encode_rows,
     RefName: _encode_ref,
     ShardName: _encode_shard,
@@ -296,6 +326,10 @@ def ref_from_pb(message: pb.RefId) -> RefName:
     """The reference a message names. Raises WireError for a step of no kind."""
     steps = tuple(map(_step, message.steps))
     return RefName(message.owner, message.context, tuple(message.path), steps, message.incarnation)
+
+
+def jvp_from_pb(message: pb.JvpId) -> JvpName:
+    return JvpName(message.process, message.level)
 
 
 def _step(step: pb.Step) -> int | str:
@@ -357,6 +391,24 @@ def _decode_rows(rows: pb.Rows, arrays: Sequence[Array], depth: int) -> Rows:
     return Rows(indices, values, rows.length)
 
 
+def _decode_dual(dual: pb.Dual, arrays: Sequence[Array], depth: int) -> WithTangent:
+    primal, tangent = _decode(dual.primal, arrays, depth), _decode(dual.tangent, arrays, depth)
+    of_primal, of_tangent = _array_type(primal), _array_type(tangent)
+    if of_primal != of_tangent:
+        raise WireError(f"a value that is {of_primal} came with a tangent that is {of_tangent}")
+    return WithTangent(jvp_from_pb(dual.jvp), primal, tangent)
+
+
+def _array_type(part: Any) -> str:
+    """Element type and shape of a part of a dual: "float32[32, 65]"."""
+    while isinstance(part, WithTangent):
+        part = part.primal
+    array = part.array if isinstance(part, Recorded) else part
+    if not hasattr(array, "dtype"):
+        raise WireError(f"a value or its tangent is a {type(array).__name__}, expected an array")
+    return f"{array.dtype}{list(array.shape)}"
+
+
 def _decode_list(values: pb.Values, arrays: Sequence[Array], depth: int) -> list[Any]:
     return [_decode(item, arrays, depth) for item in values.items]
 
@@ -387,6 +439,7 @@ _DECODERS: dict[str, Callable[[Any, Sequence[Array], int], Any]] = {
     "dict": _decode_dict,
     "ref": lambda content, arrays, depth: ref_from_pb(content),
     "shard": lambda content, arrays, depth: ShardName(content),
+    "dual": _decode_dual,
 }
 
 

@@ -154,6 +154,14 @@ class Router:
         """The gradient of a loss that is computed by another shard."""
         return dg.grad(lambda y: (shard.forward(y * self.v).get() ** 2).sum())(x)
 
+    def tangent_through(self, x: Any, direction: Any, shard: Any) -> Any:
+        """The derivative, along a direction, of what another shard computes of x, times x."""
+        return dg.jvp(lambda y: shard.forward(y * self.v).get() * x, (x,), (direction,))[1]
+
+    def keep(self, x: Any) -> Any:
+        self.kept = dg.ops.exp(x * self.v)
+        return x * self.v
+
     def catches(self, x: Any, shard: Any) -> Any:
         h = x * self.v
         try:

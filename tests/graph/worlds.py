@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Generator, Iterator, Mapping
 from contextvars import ContextVar
 from typing import Any, NamedTuple
 
@@ -54,6 +54,10 @@ class LocalRef:
     def get(self, timeout: float | None = None) -> Any:
         value = self._value()
         return value if self.recorded and tape.mode.get().record else map_leaves(value, _detached)
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        return self.get()
+        yield
 
     def numpy(self) -> Any:
         return map_leaves(self._value(), lambda leaf: leaf.numpy() if isinstance(leaf, dg.Tensor) else leaf)
@@ -108,10 +112,10 @@ def _passed(leaf: Any) -> Any:
     """What a method gets: as over a link, a value of its own, from which gradients go back to the one passed."""
     if isinstance(leaf, np.ndarray):
         return dg.Tensor(leaf)
+    if isinstance(leaf, dg.Tensor) and not tape.mode.get().record:
+        return leaf.detach()
     # A box of jvp or vmap is passed as it is: it belongs to another tape.
     if isinstance(leaf, dg.Tensor) and not isinstance(leaf, Boxed) and leaf.node is not None:
-        if not tape.mode.get().record:
-            return leaf.detach()
         return dg.Tensor(leaf.data, Alias(leaf.node, tape.mode.get().frame, leaf.shape, leaf.dtype))
     return leaf
 

@@ -14,7 +14,7 @@ from hypothesis.extra import numpy as hnp
 
 from distgrad.autograd.rows import Rows
 from distgrad.errors import WireError
-from distgrad.wire import Recorded, RefName, ShardName, decode_value, encode_value, pb
+from distgrad.wire import JvpName, Recorded, RefName, ShardName, WithTangent, decode_value, encode_value, pb
 from distgrad.wire.values import MAX_DEPTH
 
 DTYPES = ["bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"]
@@ -38,6 +38,8 @@ def same(left: Any, right: Any) -> bool:
             return list(left) == list(right) and all(same(left[key], right[key]) for key in left)
         case Recorded():
             return same(left.array, right.array)
+        case WithTangent():
+            return left.jvp == right.jvp and same([left.primal, left.tangent], [right.primal, right.tangent])
         case Rows():
             return left.length == right.length and same(left.indices, right.indices) and same(left.values, right.values)
         case np.ndarray() | np.generic():
@@ -58,6 +60,14 @@ refs = st.builds(
     steps=st.lists(st.integers(-(2**63), 2**63 - 1) | st.text(), max_size=3).map(tuple),
     incarnation=st.integers(0, 2**64 - 1),
 )
+jvps = st.builds(JvpName, process=st.text(), level=st.integers(0, 2**64 - 1))
+
+
+def with_tangents(arrays: Any) -> Any:
+    """Duals whose tangents are of the same shape: an array and itself."""
+    return st.builds(lambda jvp, x: WithTangent(jvp, x, Recorded(x) if isinstance(x, np.ndarray) else x), jvps, arrays)
+
+
 leaves = (
     st.none()
     | st.booleans()
@@ -68,6 +78,8 @@ leaves = (
     | st.binary()
     | arrays_of_numbers
     | arrays_of_numbers.map(Recorded)
+    | with_tangents(arrays_of_numbers)
+    | with_tangents(with_tangents(arrays_of_numbers))
     | arrays_of_numbers.filter(lambda array: array.size).map(lambda array: array.flat[0])
     | refs
     | st.text().map(ShardName)
@@ -177,6 +189,11 @@ def items(*values: pb.Value) -> pb.Values:
     return pb.Values(items=values)
 
 
+def dual(primal: pb.Value, tangent: pb.Value) -> pb.Dual:
+    return pb.Dual(jvp=pb.JvpId(process="driver", level=1), primal=primal, tangent=tangent)
+
+
+LEAF = pb.Value(leaf=pb.Leaf(array=0))
 NUMBERS = [[0, 2], [2, 0], [0, 5], [-1, 0]]
 ROWS = [np.array(NUMBERS[0]), np.zeros((2, 3)), *map(np.array, NUMBERS[1:]), np.zeros(2), np.array(1)]
 MALFORMED = [
@@ -192,6 +209,10 @@ MALFORMED = [
     (pb.Value(rows=pb.Rows(indices=0, values=6, length=5)), "values of shape"),
     (pb.Value(dict=pb.Entries(entries=[pb.Entry(key="a", value=pb.Value(integer=1))] * 2)), "same key twice"),
     (pb.Value(ref=pb.RefId(steps=[pb.Step()])), "neither an index nor a key"),
+    (pb.Value(dual=pb.Dual()), "no known kind"),
+    (pb.Value(dual=dual(LEAF, pb.Value(integer=1))), "its tangent is a int, expected an array"),
+    (pb.Value(dual=dual(LEAF, pb.Value(leaf=pb.Leaf(array=1)))), r"int64\[2\] came with a tangent .*float64\[2, 3\]"),
+    (pb.Value(dual=dual(LEAF, pb.Value(list=items(LEAF)))), "its tangent is a list"),
 ]
 
 

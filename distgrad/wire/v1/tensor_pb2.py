@@ -24,39 +24,43 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x64istgrad/wire/v1/tensor.proto\x12\x0b\x64istgrad.v1\"U\n\x05\x41rray\x12\r\n\x05\x64type\x18\x01 \x01(\t\x12\r\n\x05shape\x18\x02 \x03(\x04\x12\x0e\n\x06offset\x18\x03 \x01(\x04\x12\x0c\n\x04size\x18\x04 \x01(\x04\x12\x10\n\x08transfer\x18\x05 \x01(\x04\"8\n\x05\x43hunk\x12\x10\n\x08transfer\x18\x01 \x01(\x04\x12\r\n\x05total\x18\x02 \x01(\x04\x12\x0e\n\x06offset\x18\x03 \x01(\x04\"\x9c\x03\n\x05Value\x12!\n\x04null\x18\x01 \x01(\x0b\x32\x11.distgrad.v1.NullH\x00\x12\x11\n\x07\x62oolean\x18\x02 \x01(\x08H\x00\x12\x11\n\x07integer\x18\x03 \x01(\x12H\x00\x12\x0e\n\x04real\x18\x04 \x01(\x01H\x00\x12\'\n\x07\x63omplex\x18\x05 \x01(\x0b\x32\x14.distgrad.v1.ComplexH\x00\x12\x0e\n\x04text\x18\x06 \x01(\tH\x00\x12\x0e\n\x04\x62lob\x18\x07 \x01(\x0cH\x00\x12!\n\x04leaf\x18\x08 \x01(\x0b\x32\x11.distgrad.v1.LeafH\x00\x12!\n\x04rows\x18\t \x01(\x0b\x32\x11.distgrad.v1.RowsH\x00\x12#\n\x04list\x18\n \x01(\x0b\x32\x13.distgrad.v1.ValuesH\x00\x12$\n\x05tuple\x18\x0b \x01(\x0b\x32\x13.distgrad.v1.ValuesH\x00\x12$\n\x04\x64ict\x18\x0c \x01(\x0b\x32\x14.distgrad.v1.EntriesH\x00\x12!\n\x03ref\x18\r \x01(\x0b\x32\x12.distgrad.v1.RefIdH\x00\x12\x0f\n\x05shard\x18\x0e \x01(\tH\x00\x42\x06\n\x04kind\"\x06\n\x04Null\"*\n\x07\x43omplex\x12\x0c\n\x04real\x18\x01 \x01(\x01\x12\x11\n\timaginary\x18\x02 \x01(\x01\"Z\n\x04Leaf\x12\r\n\x05\x61rray\x18\x01 \x01(\r\x12\x10\n\x08recorded\x18\x02 \x01(\x08\x12\x0e\n\x06scalar\x18\x03 \x01(\x08\x12!\n\x05lossy\x18\x04 \x01(\x0b\x32\x12.distgrad.v1.Lossy\"O\n\x05Lossy\x12\'\n\x08\x65ncoding\x18\x01 \x01(\x0e\x32\x15.distgrad.v1.Encoding\x12\r\n\x05\x64type\x18\x02 \x01(\t\x12\x0e\n\x06scales\x18\x03 \x01(\r\"Z\n\x04Rows\x12\x0f\n\x07indices\x18\x01 \x01(\r\x12\x0e\n\x06values\x18\x02 \x01(\r\x12\x0e\n\x06length\x18\x03 \x01(\x04\x12!\n\x05lossy\x18\x04 \x01(\x0b\x32\x12.distgrad.v1.Lossy\"+\n\x06Values\x12!\n\x05items\x18\x01 \x03(\x0b\x32\x12.distgrad.v1.Value\".\n\x07\x45ntries\x12#\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x12.distgrad.v1.Entry\"7\n\x05\x45ntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12!\n\x05value\x18\x02 \x01(\x0b\x32\x12.distgrad.v1.Value\"l\n\x05RefId\x12\r\n\x05owner\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontext\x18\x02 \x01(\t\x12\x0c\n\x04path\x18\x03 \x03(\x11\x12 \n\x05steps\x18\x04 \x03(\x0b\x32\x11.distgrad.v1.Step\x12\x13\n\x0bincarnation\x18\x05 \x01(\x06\".\n\x04Step\x12\x0f\n\x05index\x18\x01 \x01(\x12H\x00\x12\r\n\x03key\x18\x02 \x01(\tH\x00\x42\x06\n\x04kind*]\n\x08\x45ncoding\x12\x18\n\x14\x45NCODING_UNSPECIFIED\x10\x00\x12\x11\n\rENCODING_BF16\x10\x01\x12\x11\n\rENCODING_FP16\x10\x02\x12\x11\n\rENCODING_INT8\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x64istgrad/wire/v1/tensor.proto\x12\x0b\x64istgrad.v1\"U\n\x05\x41rray\x12\r\n\x05\x64type\x18\x01 \x01(\t\x12\r\n\x05shape\x18\x02 \x03(\x04\x12\x0e\n\x06offset\x18\x03 \x01(\x04\x12\x0c\n\x04size\x18\x04 \x01(\x04\x12\x10\n\x08transfer\x18\x05 \x01(\x04\"8\n\x05\x43hunk\x12\x10\n\x08transfer\x18\x01 \x01(\x04\x12\r\n\x05total\x18\x02 \x01(\x04\x12\x0e\n\x06offset\x18\x03 \x01(\x04\"\xbf\x03\n\x05Value\x12!\n\x04null\x18\x01 \x01(\x0b\x32\x11.distgrad.v1.NullH\x00\x12\x11\n\x07\x62oolean\x18\x02 \x01(\x08H\x00\x12\x11\n\x07integer\x18\x03 \x01(\x12H\x00\x12\x0e\n\x04real\x18\x04 \x01(\x01H\x00\x12\'\n\x07\x63omplex\x18\x05 \x01(\x0b\x32\x14.distgrad.v1.ComplexH\x00\x12\x0e\n\x04text\x18\x06 \x01(\tH\x00\x12\x0e\n\x04\x62lob\x18\x07 \x01(\x0cH\x00\x12!\n\x04leaf\x18\x08 \x01(\x0b\x32\x11.distgrad.v1.LeafH\x00\x12!\n\x04rows\x18\t \x01(\x0b\x32\x11.distgrad.v1.RowsH\x00\x12#\n\x04list\x18\n \x01(\x0b\x32\x13.distgrad.v1.ValuesH\x00\x12$\n\x05tuple\x18\x0b \x01(\x0b\x32\x13.distgrad.v1.ValuesH\x00\x12$\n\x04\x64ict\x18\x0c \x01(\x0b\x32\x14.distgrad.v1.EntriesH\x00\x12!\n\x03ref\x18\r \x01(\x0b\x32\x12.distgrad.v1.RefIdH\x00\x12\x0f\n\x05shard\x18\x0e \x01(\tH\x00\x12!\n\x04\x64ual\x18\x0f \x01(\x0b\x32\x11.distgrad.v1.DualH\x00\x42\x06\n\x04kind\"\x06\n\x04Null\"*\n\x07\x43omplex\x12\x0c\n\x04real\x18\x01 \x01(\x01\x12\x11\n\timaginary\x18\x02 \x01(\x01\"Z\n\x04Leaf\x12\r\n\x05\x61rray\x18\x01 \x01(\r\x12\x10\n\x08recorded\x18\x02 \x01(\x08\x12\x0e\n\x06scalar\x18\x03 \x01(\x08\x12!\n\x05lossy\x18\x04 \x01(\x0b\x32\x12.distgrad.v1.Lossy\"p\n\x04\x44ual\x12\x1f\n\x03jvp\x18\x01 \x01(\x0b\x32\x12.distgrad.v1.JvpId\x12\"\n\x06primal\x18\x02 \x01(\x0b\x32\x12.distgrad.v1.Value\x12#\n\x07tangent\x18\x03 \x01(\x0b\x32\x12.distgrad.v1.Value\"\'\n\x05JvpId\x12\x0f\n\x07process\x18\x01 \x01(\t\x12\r\n\x05level\x18\x02 \x01(\x04\"O\n\x05Lossy\x12\'\n\x08\x65ncoding\x18\x01 \x01(\x0e\x32\x15.distgrad.v1.Encoding\x12\r\n\x05\x64type\x18\x02 \x01(\t\x12\x0e\n\x06scales\x18\x03 \x01(\r\"Z\n\x04Rows\x12\x0f\n\x07indices\x18\x01 \x01(\r\x12\x0e\n\x06values\x18\x02 \x01(\r\x12\x0e\n\x06length\x18\x03 \x01(\x04\x12!\n\x05lossy\x18\x04 \x01(\x0b\x32\x12.distgrad.v1.Lossy\"+\n\x06Values\x12!\n\x05items\x18\x01 \x03(\x0b\x32\x12.distgrad.v1.Value\".\n\x07\x45ntries\x12#\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x12.distgrad.v1.Entry\"7\n\x05\x45ntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12!\n\x05value\x18\x02 \x01(\x0b\x32\x12.distgrad.v1.Value\"l\n\x05RefId\x12\r\n\x05owner\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontext\x18\x02 \x01(\t\x12\x0c\n\x04path\x18\x03 \x03(\x11\x12 \n\x05steps\x18\x04 \x03(\x0b\x32\x11.distgrad.v1.Step\x12\x13\n\x0bincarnation\x18\x05 \x01(\x06\".\n\x04Step\x12\x0f\n\x05index\x18\x01 \x01(\x12H\x00\x12\r\n\x03key\x18\x02 \x01(\tH\x00\x42\x06\n\x04kind*]\n\x08\x45ncoding\x12\x18\n\x14\x45NCODING_UNSPECIFIED\x10\x00\x12\x11\n\rENCODING_BF16\x10\x01\x12\x11\n\rENCODING_FP16\x10\x02\x12\x11\n\rENCODING_INT8\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'distgrad.wire.v1.tensor_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ENCODING']._serialized_start=1231
-  _globals['_ENCODING']._serialized_end=1324
+  _globals['_ENCODING']._serialized_start=1421
+  _globals['_ENCODING']._serialized_end=1514
   _globals['_ARRAY']._serialized_start=46
   _globals['_ARRAY']._serialized_end=131
   _globals['_CHUNK']._serialized_start=133
   _globals['_CHUNK']._serialized_end=189
   _globals['_VALUE']._serialized_start=192
-  _globals['_VALUE']._serialized_end=604
-  _globals['_NULL']._serialized_start=606
-  _globals['_NULL']._serialized_end=612
-  _globals['_COMPLEX']._serialized_start=614
-  _globals['_COMPLEX']._serialized_end=656
-  _globals['_LEAF']._serialized_start=658
-  _globals['_LEAF']._serialized_end=748
-  _globals['_LOSSY']._serialized_start=750
-  _globals['_LOSSY']._serialized_end=829
-  _globals['_ROWS']._serialized_start=831
-  _globals['_ROWS']._serialized_end=921
-  _globals['_VALUES']._serialized_start=923
-  _globals['_VALUES']._serialized_end=966
-  _globals['_ENTRIES']._serialized_start=968
-  _globals['_ENTRIES']._serialized_end=1014
-  _globals['_ENTRY']._serialized_start=1016
-  _globals['_ENTRY']._serialized_end=1071
-  _globals['_REFID']._serialized_start=1073
-  _globals['_REFID']._serialized_end=1181
-  _globals['_STEP']._serialized_start=1183
-  _globals['_STEP']._serialized_end=1229
+  _globals['_VALUE']._serialized_end=639
+  _globals['_NULL']._serialized_start=641
+  _globals['_NULL']._serialized_end=647
+  _globals['_COMPLEX']._serialized_start=649
+  _globals['_COMPLEX']._serialized_end=691
+  _globals['_LEAF']._serialized_start=693
+  _globals['_LEAF']._serialized_end=783
+  _globals['_DUAL']._serialized_start=785
+  _globals['_DUAL']._serialized_end=897
+  _globals['_JVPID']._serialized_start=899
+  _globals['_JVPID']._serialized_end=938
+  _globals['_LOSSY']._serialized_start=940
+  _globals['_LOSSY']._serialized_end=1019
+  _globals['_ROWS']._serialized_start=1021
+  _globals['_ROWS']._serialized_end=1111
+  _globals['_VALUES']._serialized_start=1113
+  _globals['_VALUES']._serialized_end=1156
+  _globals['_ENTRIES']._serialized_start=1158
+  _globals['_ENTRIES']._serialized_end=1204
+  _globals['_ENTRY']._serialized_start=1206
+  _globals['_ENTRY']._serialized_end=1261
+  _globals['_REFID']._serialized_start=1263
+  _globals['_REFID']._serialized_end=1371
+  _globals['_STEP']._serialized_start=1373
+  _globals['_STEP']._serialized_end=1419
 # @@protoc_insertion_point(module_scope)

@@ -43,7 +43,7 @@ class Chunk(_message.Message):
     def __init__(self, transfer: _Optional[int] = ..., total: _Optional[int] = ..., offset: _Optional[int] = ...) -> None: ...
 
 class Value(_message.Message):
-    __slots__ = ("null", "boolean", "integer", "real", "complex", "text", "blob", "leaf", "rows", "list", "tuple", "dict", "ref", "shard")
+    __slots__ = ("null", "boolean", "integer", "real", "complex", "text", "blob", "leaf", "rows", "list", "tuple", "dict", "ref", "shard", "dual")
     NULL_FIELD_NUMBER: _ClassVar[int]
     BOOLEAN_FIELD_NUMBER: _ClassVar[int]
     INTEGER_FIELD_NUMBER: _ClassVar[int]
@@ -58,6 +58,7 @@ class Value(_message.Message):
     DICT_FIELD_NUMBER: _ClassVar[int]
     REF_FIELD_NUMBER: _ClassVar[int]
     SHARD_FIELD_NUMBER: _ClassVar[int]
+    DUAL_FIELD_NUMBER: _ClassVar[int]
     null: Null
     boolean: bool
     integer: int
@@ -72,7 +73,8 @@ class Value(_message.Message):
     dict: Entries
     ref: RefId
     shard: str
-    def __init__(self, null: _Optional[_Union[Null, _Mapping]] = ..., boolean: bool = ..., integer: _Optional[int] = ..., real: _Optional[float] = ..., complex: _Optional[_Union[Complex, _Mapping]] = ..., text: _Optional[str] = ..., blob: _Optional[bytes] = ..., leaf: _Optional[_Union[Leaf, _Mapping]] = ..., rows: _Optional[_Union[Rows, _Mapping]] = ..., list: _Optional[_Union[Values, _Mapping]] = ..., tuple: _Optional[_Union[Values, _Mapping]] = ..., dict: _Optional[_Union[Entries, _Mapping]] = ..., ref: _Optional[_Union[RefId, _Mapping]] = ..., shard: _Optional[str] = ...) -> None: ...
+    dual: Dual
+    def __init__(self, null: _Optional[_Union[Null, _Mapping]] = ..., boolean: bool = ..., integer: _Optional[int] = ..., real: _Optional[float] = ..., complex: _Optional[_Union[Complex, _Mapping]] = ..., text: _Optional[str] = ..., blob: _Optional[bytes] = ..., leaf: _Optional[_Union[Leaf, _Mapping]] = ..., rows: _Optional[_Union[Rows, _Mapping]] = ..., list: _Optional[_Union[Values, _Mapping]] = ..., tuple: _Optional[_Union[Values, _Mapping]] = ..., dict: _Optional[_Union[Entries, _Mapping]] = ..., ref: _Optional[_Union[RefId, _Mapping]] = ..., shard: _Optional[str] = ..., dual: _Optional[_Union[Dual, _Mapping]] = ...) -> None: ...
 
 class Null(_message.Message):
     __slots__ = ()
@@ -97,6 +99,24 @@ class Leaf(_message.Message):
     scalar: bool
     lossy: Lossy
     def __init__(self, array: _Optional[int] = ..., recorded: bool = ..., scalar: bool = ..., lossy: _Optional[_Union[Lossy, _Mapping]] = ...) -> None: ...
+
+class Dual(_message.Message):
+    __slots__ = ("jvp", "primal", "tangent")
+    JVP_FIELD_NUMBER: _ClassVar[int]
+    PRIMAL_FIELD_NUMBER: _ClassVar[int]
+    TANGENT_FIELD_NUMBER: _ClassVar[int]
+    jvp: JvpId
+    primal: Value
+    tangent: Value
+    def __init__(self, jvp: _Optional[_Union[JvpId, _Mapping]] = ..., primal: _Optional[_Union[Value, _Mapping]] = ..., tangent: _Optional[_Union[Value, _Mapping]] = ...) -> None: ...
+
+class JvpId(_message.Message):
+    __slots__ = ("process", "level")
+    PROCESS_FIELD_NUMBER: _ClassVar[int]
+    LEVEL_FIELD_NUMBER: _ClassVar[int]
+    process: str
+    level: int
+    def __init__(self, process: _Optional[str] = ..., level: _Optional[int] = ...) -> None: ...
 
 class Lossy(_message.Message):
     __slots__ = ("encoding", "dtype", "scales")

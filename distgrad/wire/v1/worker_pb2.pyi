@@ -40,7 +40,7 @@ class Error(_message.Message):
     def __init__(self, kind: _Optional[str] = ..., message: _Optional[str] = ..., worker: _Optional[str] = ..., method: _Optional[str] = ..., original: _Optional[str] = ..., original_message: _Optional[str] = ..., traceback: _Optional[str] = ..., arguments: _Optional[str] = ...) -> None: ...
 
 class Call(_message.Message):
-    __slots__ = ("context", "path", "shard", "method", "arguments", "keywords", "record", "depth", "forgotten", "recompute", "urgency", "bring")
+    __slots__ = ("context", "path", "shard", "method", "arguments", "keywords", "record", "depth", "forgotten", "recompute", "urgency", "bring", "jvps")
     CONTEXT_FIELD_NUMBER: _ClassVar[int]
     PATH_FIELD_NUMBER: _ClassVar[int]
     SHARD_FIELD_NUMBER: _ClassVar[int]
@@ -53,6 +53,7 @@ class Call(_message.Message):
     RECOMPUTE_FIELD_NUMBER: _ClassVar[int]
     URGENCY_FIELD_NUMBER: _ClassVar[int]
     BRING_FIELD_NUMBER: _ClassVar[int]
+    JVPS_FIELD_NUMBER: _ClassVar[int]
     context: ContextId
     path: _containers.RepeatedScalarFieldContainer[int]
     shard: str
@@ -65,7 +66,8 @@ class Call(_message.Message):
     recompute: bool
     urgency: _containers.RepeatedScalarFieldContainer[int]
     bring: bool
-    def __init__(self, context: _Optional[_Union[ContextId, _Mapping]] = ..., path: _Optional[_Iterable[int]] = ..., shard: _Optional[str] = ..., method: _Optional[str] = ..., arguments: _Optional[_Union[_tensor_pb2.Value, _Mapping]] = ..., keywords: _Optional[_Union[_tensor_pb2.Value, _Mapping]] = ..., record: bool = ..., depth: _Optional[int] = ..., forgotten: _Optional[_Iterable[_Union[_tensor_pb2.RefId, _Mapping]]] = ..., recompute: bool = ..., urgency: _Optional[_Iterable[int]] = ..., bring: bool = ...) -> None: ...
+    jvps: _containers.RepeatedCompositeFieldContainer[_tensor_pb2.JvpId]
+    def __init__(self, context: _Optional[_Union[ContextId, _Mapping]] = ..., path: _Optional[_Iterable[int]] = ..., shard: _Optional[str] = ..., method: _Optional[str] = ..., arguments: _Optional[_Union[_tensor_pb2.Value, _Mapping]] = ..., keywords: _Optional[_Union[_tensor_pb2.Value, _Mapping]] = ..., record: bool = ..., depth: _Optional[int] = ..., forgotten: _Optional[_Iterable[_Union[_tensor_pb2.RefId, _Mapping]]] = ..., recompute: bool = ..., urgency: _Optional[_Iterable[int]] = ..., bring: bool = ..., jvps: _Optional[_Iterable[_Union[_tensor_pb2.JvpId, _Mapping]]] = ...) -> None: ...
 
 class ContextId(_message.Message):
     __slots__ = ("id", "owner", "owner_incarnation", "versions", "step", "microbatch")
