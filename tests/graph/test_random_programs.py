@@ -51,6 +51,9 @@ HERE: list[Callable[..., Any]] = [
 ]
 
 
+# Kinds of steps that give a value.
+COMPUTED = ("dense", "router", "checkpoint", "here")
+
 SEED = np.array([1.0, -2.0, 0.5])
 
 
@@ -101,18 +104,10 @@ def run(program: list[Step], world: Any) -> dict[str, Any]:
     with world.context() as ctx:
         for k, step in enumerate(program):
             chosen = [values[-1 - (n % len(values))] for n in step.take]
-            if step.kind == "dense":
-                ref = getattr(world.shard(step.shard), step.method)(*chosen)
-                if step.fails:
-                    observed[f"error {k}"] = _caught(ref)
-                else:
-                    values.append(ref)
-            elif step.kind == "router":
-                values.append(_routed(world, step, chosen[0]))
-            elif step.kind == "checkpoint":
-                values.append(world.checkpoint(partial(_block, world, step))(*map(_here, chosen)))
-            elif step.kind == "here":
-                values.append(HERE[step.which](_here(chosen[0])))
+            if step.fails:
+                observed[f"error {k}"] = _caught(_computed(world, step, chosen))
+            elif step.kind in COMPUTED:
+                values.append(_computed(world, step, chosen))
             elif step.kind == "grad":
                 found = _grad(ctx, *chosen)
                 if isinstance(found, str):
@@ -125,6 +120,42 @@ def run(program: list[Step], world: Any) -> dict[str, Any]:
         observed["values"] = [value.numpy() for value in values]
         observed["gradients"] = world.gradients(ctx)
     return observed
+
+
+def _computed(world: Any, step: Step, chosen: list[Any]) -> Any:
+    """The value of a step of one of the kinds `COMPUTED`."""
+    if step.kind == "dense":
+        return getattr(world.shard(step.shard), step.method)(*chosen)
+    if step.kind == "router":
+        return _routed(world, step, chosen[0])
+    if step.kind == "checkpoint":
+        return world.checkpoint(partial(_block, world, step))(*map(_here, chosen))
+    return HERE[step.which](_here(chosen[0]))
+
+
+def run_forward(program: list[Step], world: Any) -> dict[str, Any]:
+    """The program's derivative along a direction, its derivative in turn, and the gradient of it."""
+
+    def f(x: Any, y: Any) -> Any:
+        values: list[Any] = [x, y]
+        for step in program:
+            chosen = [values[-1 - (n % len(values))] for n in step.take]
+            if step.fails:
+                _caught(_computed(world, step, chosen))
+            elif step.kind in COMPUTED:
+                values.append(_computed(world, step, chosen))
+        return _here(values[-1])
+
+    def along(x: Any, y: Any) -> Any:
+        return dg.jvp(f, (x, y), (y, SEED))[1]
+
+    with world.context():
+        x, y = np.array([0.3, -1.2, 0.7]), np.array([1.1, 0.4, -0.5])
+        return {
+            "jvp": dg.jvp(f, (x, y), (y, SEED)),
+            "jvp of jvp": dg.jvp(along, (x, y), (SEED, x)),
+            "gradient of jvp": dg.grad(lambda x, y: (along(x, y) * SEED).sum(), argnums=(0, 1))(x, y),
+        }
 
 
 def _block(world: Any, step: Step, x: Any, y: Any) -> Any:
@@ -173,7 +204,14 @@ def _backward(ctx: Any, roots: list[Any]) -> str:
     return "done"
 
 
-def check(program: list[Step], workers: int, home: str, seed: int, **network: float) -> None:
+def check(
+    program: list[Step],
+    workers: int,
+    home: str,
+    seed: int,
+    run: Callable[[list[Step], Any], dict[str, Any]] = run,
+    **network: float,
+) -> None:
     expected = run(program, LocalWorld(SHARDS))
     first: Any = None
     for placement in (Placement("one worker", lambda k: "w0"), Placement("spread", lambda k: f"w{k % workers}", home)):
@@ -208,6 +246,23 @@ def test_a_random_program_means_the_same_everywhere(program: list[Step], workers
 @given(**everywhere)
 def test_many_random_programs_mean_the_same_everywhere(program: list[Step], workers: int, home: str, seed: int) -> None:
     check(program, workers, home, seed)
+
+
+@settings(max_examples=40, derandomize=True, phases=PHASES, suppress_health_check=[HealthCheck.too_slow])
+@given(**everywhere)
+def test_forward_mode_of_a_random_program_means_the_same_everywhere(
+    program: list[Step], workers: int, home: str, seed: int
+) -> None:
+    check(program, workers, home, seed, run_forward)
+
+
+@pytest.mark.slow
+@settings(max_examples=600, phases=PHASES, suppress_health_check=[HealthCheck.too_slow])
+@given(**everywhere)
+def test_forward_mode_of_many_random_programs_means_the_same_everywhere(
+    program: list[Step], workers: int, home: str, seed: int
+) -> None:
+    check(program, workers, home, seed, run_forward)
 
 
 @settings(max_examples=15, derandomize=True, phases=PHASES, suppress_health_check=[HealthCheck.too_slow])
