@@ -26,6 +26,26 @@ from tests.processes import eventually
 DEADLINE = 60.0
 SERVICE = "distgrad.v1.GradientService"
 PROGRAM = Path(__file__).parent / "programs" / "served.py"
+# What the tests' program serves to all tests of a module.
+TARGETS = [
+    "sine",
+    "rosenbrock",
+    "affine",
+    "anything",
+    "square",
+    "raises",
+    "objects",
+    "promises",
+    "leaves",
+    "spins",
+    "sleeps_deeply",
+    "dies",
+    "process",
+    "grows",
+    "Counter",
+    "Whole",
+]
+QUICK = ServiceSettings(workers=2, grace=0.3, lease=30.0, drain=10.0)
 METHODS = {
     "evaluate": "Evaluate",
     "value_and_gradient": "ValueAndGradient",
@@ -158,6 +178,18 @@ class Streaming:
         self.end()
         self._responses.cancel()
         self.channel.close()
+
+
+class Asking(Streaming):
+    """A stream with one request at a time."""
+
+    def ask(self, body: str, **fields: Any) -> dict[str, Any]:
+        number = self.send(body, **fields)
+        exchange = self.next()
+        assert exchange.stream.id == number
+        if exchange.body == "failure":
+            raise Failed(exchange.message)
+        return answer(exchange.message, exchange.payload)
 
 
 class Local:
