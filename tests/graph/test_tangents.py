@@ -218,6 +218,25 @@ def gradients_of_jvps(w: Any) -> dict[str, Any]:
 
 
 @program
+def gradients_and_gradients_of_gradients_of_a_tangent_found_there(w: Any) -> dict[str, Any]:
+    def tangent(x: Any) -> Any:
+        return dg.ops.sum(w.shard("r").tangent_through(x, x * V, w.shard("a")).get() ** 2)
+
+    with w.context():
+        return {"first": dg.grad(tangent)(X), "second": dg.grad(lambda x: dg.ops.sum(dg.grad(tangent)(x) * V))(X)}
+
+
+@program
+def what_was_computed_before_is_constant(w: Any) -> dict[str, Any]:
+    a, b, x = w.shard("a"), w.shard("b"), w.variable("x", X)
+    with w.context() as ctx:
+        h, k = a.forward(x), b.forward(x).get()
+        _, tangent = dg.jvp(lambda y: b.add(h, k, a.forward(y)).get() * h.get(), (x,), (V,))
+        ctx.backward(tangent, X)
+        return {"tangent": tangent, "gradients": w.gradients(ctx)}
+
+
+@program
 def a_backward_pass_goes_through_primals_and_tangents(w: Any) -> dict[str, Any]:
     x, v = w.variable("x", X), w.variable("v", V)
     with w.context() as ctx:
