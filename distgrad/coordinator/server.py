@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -280,8 +281,8 @@ class Coordinator:
         path = (root / directory).resolve()  # links followed
         if not path.is_relative_to(root.resolve()):
             raise PermissionDenied(
-                f"checkpoints of this cluster lie below {root}, and {directory} does not: choose another directory "
-                "(checkpoint.directory of a job)"
+                f"checkpoints of this cluster lie below {root.resolve()} on {socket.gethostname()}, and {directory} "
+                "does not: choose another directory (checkpoint.directory of a job)"
             )
         return path
 

@@ -37,7 +37,7 @@ class Outcome:
     Attributes:
         wall: seconds from the command to its end.
         training: of these, seconds of taking steps.
-        result: accuracy where the job has one, else the held-out loss, else the loss.
+        result: the loss on held-out data and the accuracy, where the job evaluates; else the loss.
         parameters: the files of the newest checkpoint.
     """
 
@@ -81,10 +81,8 @@ def train(command: Sequence[str], directory: Path, prefix: Sequence[str] = ()) -
     if done.returncode != 0:
         raise SystemExit(done.stderr)
     last = json.loads(done.stdout.splitlines()[-1])
-    if last["accuracy"] is not None:
-        result = f"accuracy {last['accuracy']:.2%}"
-    else:
-        result = f"loss {last['held_out_loss'] or last['loss']:.6f}"
+    loss = last["loss"] if last["held_out_loss"] is None else last["held_out_loss"]
+    result = f"loss {loss:.4f}" if last["accuracy"] is None else f"loss {loss:.4f}, {last['accuracy']:.2%} right"
     newest = sorted(directory.glob("step-*"))[-1]
     return Outcome(
         wall, last["seconds"], result, {file.name: file.read_bytes() for file in newest.glob("*.safetensors")}
@@ -111,7 +109,7 @@ PLACES: dict[str, Callable[[Path, Sequence[str], Path], Outcome]] = {
 def main(jobs: Sequence[str], overrides: Sequence[str], places: Sequence[str]) -> None:
     """Trains JOBS, names of deploy/jobs, in each place."""
     options = [word for override in overrides for word in ("--set", override)]
-    print(f"{'job':<10} {'place':<10} {'result':<18} {'wall s':>7} {'steps s':>8}  parameters")
+    print(f"{'job':<10} {'place':<10} {'result':<26} {'wall s':>7} {'steps s':>8}  parameters")
     for name in jobs:
         first: dict[str, bytes] = {}
         for place in places:
@@ -119,7 +117,7 @@ def main(jobs: Sequence[str], overrides: Sequence[str], places: Sequence[str]) -
                 found = PLACES[place](ROOT / "deploy" / "jobs" / f"{name}.toml", options, Path(directory) / "run")
             first = first or found.parameters
             same = "identical" if found.parameters == first else "DIFFERENT"
-            row = f"{name:<10} {place:<10} {found.result:<18} {found.wall:>7.1f} {found.training:>8.1f}  {same}"
+            row = f"{name:<10} {place:<10} {found.result:<26} {found.wall:>7.1f} {found.training:>8.1f}  {same}"
             print(row, flush=True)
     print(f"load of this machine at the end: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
 
