@@ -15,8 +15,10 @@ has been damaged since; that is an error, because dropping it would undo a step 
 When all owners go back to the state of a checkpoint, that is a record too. The steps after that state do not stand any
 more: they are taken again, and decided again.
 
-Every open takes the lock beside the journal and writes the next higher term. Owners refuse lower terms, so a
-coordinator that was merely slow cannot act after its successor has started.
+Every open takes the lock beside the journal, leaves its mark in it, and writes the next higher term. Owners refuse
+lower terms, so a coordinator that was merely slow cannot act after its successor has started. Nor can it write: on a
+disk that several machines share, a lock may pass to another while its holder stands still, and whoever finds another's
+mark there leaves the journal alone.
 """
 
 from __future__ import annotations
@@ -25,10 +27,12 @@ import fcntl
 import json
 import math
 import os
+import socket
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, NoReturn
@@ -81,10 +85,13 @@ class Journal:
         term: higher than that of every earlier open.
     """
 
-    def __init__(self, path: Path, lock: int, file: int, end: int, term: int, records: list[Decision | Return]) -> None:
+    def __init__(
+        self, path: Path, lock: int, mark: bytes, file: int, end: int, term: int, records: list[Decision | Return]
+    ) -> None:
         self.path = path
         self.term = term
         self._lock = lock
+        self._mark = mark  # in the lock's file
         self._file = file
         self._end = end  # bytes of the file that hold whole records
         self._records = records
@@ -100,7 +107,7 @@ class Journal:
         try:
             create_directory(path.parent)
             with ExitStack() as undo:
-                lock = _take_lock(path)
+                lock, mark = _take_lock(path)
                 undo.callback(os.close, lock)
                 term, records, end = _read(path)
                 file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
@@ -113,7 +120,7 @@ class Journal:
                 undo.pop_all()
         except OSError as error:
             raise JournalError(f"journal {path} cannot be opened: {error}") from error
-        return cls(path, lock, file, end + len(opening), term + 1, records)
+        return cls(path, lock, mark, file, end + len(opening), term + 1, records)
 
     def append(self, decision: Decision) -> Decision:
         """Decides: at return the record, with this journal's term, is on the disk. Returns it.
@@ -247,27 +254,42 @@ class Journal:
     def _check_open(self) -> None:
         if self.closed:
             raise JournalError(f"journal {self.path} is closed; open it again")
+        try:
+            holder = _lock_of(self.path).read_bytes()
+        except FileNotFoundError:
+            holder = b"somebody"
+        if holder != self._mark:
+            raise JournalError(
+                f"journal {self.path} was taken over by another coordinator (process {holder.decode().strip()}) while "
+                "this one stood still; what it was about to do is for that one to decide"
+            )
 
 
 def _opening(term: int) -> Mapping[str, Any]:
     return {"opened": term, "format": _FORMAT}
 
 
-def _take_lock(path: Path) -> int:
-    """The lock is a file of its own, as compaction replaces the journal. The kernel frees it when its holder ends."""
-    lock = os.open(path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT, 0o644)
+def _lock_of(path: Path) -> Path:
+    """The lock is a file of its own, as compaction replaces the journal."""
+    return path.with_name(path.name + ".lock")
+
+
+def _take_lock(path: Path) -> tuple[int, bytes]:
+    """The lock, which the kernel frees when its holder ends, and the mark that was left in it."""
+    lock = os.open(_lock_of(path), os.O_RDWR | os.O_CREAT, 0o644)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
-        holder = os.pread(lock, 32, 0).decode("ascii", "replace").strip() or "unknown"
+        holder = os.pread(lock, 256, 0).decode("ascii", "replace").strip() or "unknown"
         os.close(lock)
         raise JournalError(
             f"journal {path} is in use by another coordinator (process {holder}); "
             f"stop that one, or give this job a directory of its own"
         ) from error
+    mark = f"{os.getpid()} on {socket.gethostname()}, since {datetime.now().isoformat()}\n".encode()
     os.ftruncate(lock, 0)
-    os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
-    return lock
+    os.pwrite(lock, mark, 0)
+    return lock, mark
 
 
 def _write_all(file: int, content: bytes) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import subprocess
 import sys
@@ -147,7 +148,7 @@ def test_damage_is_reported_with_its_offset_and_the_file_is_left_alone(path: Pat
 def test_a_second_coordinator_is_refused_and_told_who_holds_the_journal(path: Path) -> None:
     with (
         Journal.open(path),
-        pytest.raises(JournalError, match=rf"in use by another coordinator \(process {os.getpid()}\)"),
+        pytest.raises(JournalError, match=rf"in use by another coordinator \(process {os.getpid()} on \S+, since "),
     ):
         Journal.open(path)
     Journal.open(path).close()
@@ -165,6 +166,30 @@ def test_the_lock_of_a_killed_process_is_free_and_its_decisions_are_kept(path: P
     assert ended.returncode == -9
     with Journal.open(path) as journal:
         assert (journal.term, [it.version for it in journal]) == (2, [1])
+
+
+@pytest.mark.parametrize("released", [True, False], ids=["the lock ran out", "the lock is another file"])
+def test_a_coordinator_whose_lock_has_passed_to_another_writes_nothing_more(path: Path, released: bool) -> None:
+    """As on a disk of the network, where locks of a machine that stands still run out."""
+    lock = path.with_name("journal.lock")
+    with Journal.open(path) as old:
+        old.append(decision(1))
+        if released:
+            fcntl.flock(old._lock, fcntl.LOCK_UN)
+        else:
+            lock.unlink()
+        with Journal.open(path) as new:
+            new.append(decision(2))
+            content = path.read_bytes()
+            for write in (
+                lambda: old.append(decision(2)),
+                lambda: old.note_return({"adam": 0}),
+                lambda: old.compact(lambda it: False),
+            ):
+                with pytest.raises(JournalError, match=r"was taken over by another coordinator \(process \d+ on "):
+                    write()
+            assert path.read_bytes() == content
+            new.append(decision(3))
 
 
 def test_compaction_keeps_what_is_asked_for_the_term_and_the_lock(path: Path) -> None:

@@ -132,10 +132,11 @@ def install() -> None:
     plan = Plan(Path(os.environ[PLAN]))
     for number, strike in enumerate(plan.strikes):
         if strike.process == sys.argv[-1]:
-            _replace(strike.find(), functools.partial(plan.strike, number))
+            strike_at(strike.find(), functools.partial(plan.strike, number))
 
 
-def _replace(boundary: Boundary, strike: Callable[[], None]) -> None:
+def strike_at(boundary: Boundary, strike: Callable[[], None]) -> None:
+    """From now on this process calls `strike` at that boundary."""
     module, _, path = boundary.function.partition(":")
     owner: Any = importlib.import_module(module)
     *classes, name = path.split(".")
