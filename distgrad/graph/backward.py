@@ -64,6 +64,7 @@ class LocalPass:
     Attributes:
         path: names the pass in its context.
         ended: set when the pass has ended; at the initiator, to what its end was like.
+        interrupted: by what the thread that computed was, if it was by the user.
     """
 
     def __init__(
@@ -77,6 +78,7 @@ class LocalPass:
     ) -> None:
         self.path: Path = tuple(header.path)
         self.ended: Promise[Complete] = Promise()
+        self.interrupted: KeyboardInterrupt | None = None
         self.lock = threading.RLock()
         self._process = process
         self._share = share
@@ -95,9 +97,11 @@ class LocalPass:
 
     # ---- messages ----------------------------------------------------------------------------------------------------
 
-    def initiate(self, others: dict[str, dict[int, Any]], own: dict[int, Any]) -> None:
-        """The initiator begins, given the seeds of all roots by owner and position."""
-        self.receive(self._process.name, Start(own, others))
+    def initiate(self, others: dict[str, dict[int, Any]], own: dict[int, Any], here: bool) -> None:
+        """The initiator begins, given the seeds of all roots by owner and position; in the calling thread, if so wished
+        and possible."""
+        self._inbox.append((self._process.name, Start(own, others)))
+        self._schedule(here=here)
 
     def receive(self, sender: str, message: Message) -> None:
         """A message came."""
@@ -119,10 +123,10 @@ class LocalPass:
             except Exception as error:
                 self._broken(error)
 
-    def _schedule(self, *, leisure: bool = False) -> None:
+    def _schedule(self, *, leisure: bool = False, here: bool = False) -> None:
         """Submits a job to work in. One that was submitted before and has not begun does nothing then.
 
-        `leisure`: nobody waits for what it has to do.
+        `leisure`: nobody waits for what it has to do. `here`: the calling thread waits for it.
         """
         self._working = True
         self._leisure = leisure
@@ -133,6 +137,7 @@ class LocalPass:
             context=contextvars.Context(),
             cancelled=self.abort,
             kind=WEIGHTS if leisure else GRADIENTS,
+            here=here,
         )
 
     # ---- work, in the compute slot -----------------------------------------------------------------------------------
@@ -165,6 +170,8 @@ class LocalPass:
                     elif messages is None and self._stop(self._part):
                         return
         except BaseException as error:  # a vjp, a hook or a seed went wrong: the whole pass ends
+            if isinstance(error, KeyboardInterrupt):
+                self.interrupted = error
             self._broken(error)
 
     def _step_aside(self) -> bool:
@@ -337,28 +344,25 @@ class LocalPass:
 
     # ---- the end -----------------------------------------------------------------------------------------------------
 
-    def finish(self, into: Share | None = None) -> dict[int, list[str]]:
+    def finish(self, into: Share | None = None) -> pb.Finished:
         """The pass has ended everywhere: its gradients become part of the context, or of the one given; those of inputs
-        become values.
-
-        Returns:
-            the inputs of other processes than the initiator that have a gradient, by position, with the names of the
-            parameters when the input is a shard.
-        """
+        become values, and are named in what it returns."""
         gradients = self.gradients
         self._share.end_pass(self.path)
         self.ended.set_result(Complete(()))
         if self._header.accumulate:
-            (into or self._share).merge(self.path, gradients)
-            return {}
-        found: dict[int, list[str]] = {}
+            if gradients:
+                (into or self._share).merge(self.path, gradients)
+            return pb.Finished()
+        finished = pb.Finished()
         for wanted in self._header.inputs:
             if wanted.ref.owner == self._process.name:
                 value = _gradients_of(self._inputs[wanted.position], gradients)
                 if value is not None:
                     self._share.value((*self.path, -1 - wanted.position)).set_result(value)
-                    found[wanted.position] = list(value) if isinstance(value, dict) else []
-        return found
+                    parameters = list(value) if isinstance(value, dict) else []
+                    finished.found.add(position=wanted.position, parameters=parameters)
+        return finished
 
     @property
     def gradients(self) -> Mapping[Node, Any]:

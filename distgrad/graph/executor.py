@@ -94,6 +94,7 @@ class Executor:
         context: Context | None = None,
         cancelled: OnCancelled | None = None,
         kind: str = "",
+        here: bool = False,
     ) -> Task:
         """Runs `job` on a pooled thread once it is its turn: by priority, then `order`, then submission.
 
@@ -107,12 +108,16 @@ class Executor:
             cancelled: called with the reason, once, if the job will never run: it was cancelled, the executor closed,
                 or the system refused a thread. Runs on the thread that drops the job.
             kind: jobs of one kind are expected to take as long as the last of them did; see also `timesheet`.
+            here: the caller is about to wait for what the job does; if it does no job and nobody is in line, it runs
+                this one before `submit` returns.
 
         Raises:
             Cancelled: the executor is closed.
         """
         task = Task(_in_context(job, context), priority, order, cancelled, self._baton.cancel, kind)
-        if not (kind in self._brief and self._run_here(task)):
+        if here and self._seat.task is None and reading_here() is None and self._baton.take(task):
+            self._run_unpooled(task)
+        elif not (kind in self._brief and self._run_here(task)):
             self._baton.add(task)
         return task
 
@@ -122,10 +127,11 @@ class Executor:
         reading = reading_here()
         if reading is None or not reading.free or not self._baton.take(task):
             return False
-        reading.later(partial(self._run_between_frames, task))
+        reading.later(partial(self._run_unpooled, task))
         return True
 
-    def _run_between_frames(self, task: Task) -> None:
+    def _run_unpooled(self, task: Task) -> None:
+        """Runs a task that has a baton on the calling thread."""
         self._run(task)
         self._baton.end(task)
 

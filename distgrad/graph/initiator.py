@@ -13,7 +13,7 @@ from distgrad.errors import Cancelled, ContextError, DistgradError, GradientErro
 from distgrad.wire import RefName, pb, ref_to_pb
 
 from .backward import LocalPass
-from .deadlines import Deadline
+from .deadlines import Deadline, current
 from .gathering import Gathering
 from .inputs import Input, Remote
 from .protocol import Complete
@@ -176,8 +176,9 @@ class Run:
         self._cut = cut
         self.awaited += [item for item in inputs if isinstance(item, Ref)]
 
-    def begin(self) -> Promise[Complete]:
-        """Engages the owners of the roots; the promise is kept when the pass has ended everywhere."""
+    def begin(self, *, here: bool = False) -> Promise[Complete]:
+        """Engages the owners of the roots; the promise is kept when the pass has ended everywhere. `here`: the calling
+        thread does what this process has to do at the beginning, if nothing else is computed now."""
         process, header = self._process, self._header
         tables: dict[str, pb.ProcessRoots] = {}
         seeds: dict[str, dict[int, Any]] = {process.name: {}}
@@ -203,7 +204,9 @@ class Run:
             self._share.check_open()
             self._share.passes[self.path] = self._local = local
         mine = seeds.pop(process.name)
-        local.initiate(seeds, mine)
+        local.initiate(seeds, mine, here)
+        if local.interrupted is not None:
+            raise local.interrupted
         return local.ended
 
     def wait(self, deadline: Deadline) -> None:
@@ -216,7 +219,8 @@ class Run:
             with self:
                 for ref in self.awaited:
                     ref.wait(deadline.left)
-                ended = self.begin()
+                # Computing cannot be interrupted when the time is over, waiting can.
+                ended = self.begin(here=deadline.left is None and current().left is None)
                 self._process.executor.wait(ended, deadline.left, what="the pass")
                 ended.result()
         except Timeout as error:
@@ -261,9 +265,26 @@ class Run:
             with into.lock:
                 for peer in self.end.finds:
                     into.meet_peer(peer)
-        for peer in set(self.end.met).difference(self.end.finds):
-            self._process.send(peer, finish)
-        return {peer: self._process.request(peer, finish) for peer in self.end.finds}
+        me = self._process.name
+        answers = {}
+        for peer in self.end.met:
+            if peer == me and (into is None or me not in self.end.finds):
+                answers[me] = self._finish_here()
+            elif peer in self.end.finds:
+                answers[peer] = self._process.request(peer, finish)
+            else:
+                self._process.send(peer, finish)
+        return answers
+
+    def _finish_here(self) -> Promise[Any]:
+        """What a request to this process itself would lead to."""
+        assert self._local is not None, "a pass that has ended has begun"
+        answer: Promise[Any] = Promise()
+        try:
+            answer.set_result((self._local.finish(), []))
+        except DistgradError as error:  # the context has been released
+            answer.set_error(error)
+        return answer
 
     def found(self, node: Node) -> Any:
         """What a restricted pass has found for a node of the initiator."""

@@ -111,8 +111,7 @@ class Passes:
         if body.HasField("into"):
             self._add(local, body.into, link.peer.name, reply)
             return
-        found = local.finish().items()
-        reply(pb.Finished(found=[pb.Found(position=k, parameters=names) for k, names in sorted(found)]))
+        reply(local.finish())
 
     def _add(self, local: LocalPass, context: pb.ContextId, sender: str, reply: Callable[..., None]) -> None:
         """Adds what a pass has found to another context, in the compute slot, as it takes time, and in the order in

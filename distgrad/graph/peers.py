@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from contextlib import suppress
 from typing import Any, Protocol
 
 from distgrad.errors import DistgradError, LinkError, WorkerLost
@@ -14,6 +14,8 @@ from distgrad.wire import normalise
 
 from .share import remember
 from .waiting import Promise
+
+_log = logging.getLogger(__name__)
 
 # Seconds to reach a process for the first time.
 OPEN_TIMEOUT = 3.0
@@ -113,8 +115,10 @@ class Peers:
         if link is None:
             self._give(name, _Message(body, arrays))
             return
-        with suppress(LinkError):
+        try:
             link.send(body, arrays)
+        except LinkError as error:
+            _log.debug("a %s for %s is dropped: %s", type(body).__name__, name, error)
 
     def request(self, name: str, body: Any, arrays: Sequence[Any] = ()) -> Promise[tuple[Any, list[Any]]]:
         """Sends a request; the promise of the reply and its arrays fails with what the peer answered, or WorkerLost."""
@@ -133,7 +137,7 @@ class Peers:
         if self._closed is not None or name in self._opening:
             return None
         link, known = self._opener.link(name), self._known.get(name)
-        return link if link is not None and known is not None and known.incarnation == link.peer.incarnation else None
+        return link if link is not None and (known is None or known.incarnation == link.peer.incarnation) else None
 
     def _give(self, name: str, message: _Message) -> None:
         if self._closed is not None:
