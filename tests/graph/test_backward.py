@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import pytest
 
 from .shards import parameter
 from .worlds import SPREAD, cluster_world
@@ -100,3 +101,40 @@ def test_a_gradient_that_comes_meanwhile_goes_first_again() -> None:
                 call.wait()
             assert world.gradients(ctx).keys() == {"x", "s.v", "t.v"}
     assert shard.log.count("call") == 6
+
+
+# ---- the initiator's own part ----------------------------------------------------------------------------------------
+
+
+def hooked(world: Any, hook: Callable[[Any], Any]) -> Any:
+    """A root whose gradient meets the hook in the driver, and goes on to a worker from there."""
+    y = world.shard("s").call(world.variable("x", X)).get()
+    root = (y * y).sum()
+    root.register_hook(hook)
+    return root
+
+
+@pytest.mark.parametrize("timeout", [None, 30.0])
+def test_the_thread_that_waits_for_a_pass_begins_it_itself_unless_it_may_have_to_stop_waiting(
+    timeout: float | None,
+) -> None:
+    threads: list[threading.Thread] = []
+    with cluster_world({"s": Logged}, SPREAD) as world, world.context() as ctx:
+        root = hooked(world, lambda gradient: threads.append(threading.current_thread()))
+        ctx.backward(root, timeout=timeout)
+        assert (threads == [threading.current_thread()]) is (timeout is None)
+        np.testing.assert_array_equal(world.gradients(ctx)["x"], 2 * X)
+
+
+def test_an_interrupt_in_its_beginning_is_raised_and_ends_the_pass_everywhere() -> None:
+    def interrupt(gradient: Any) -> None:
+        raise KeyboardInterrupt
+
+    with cluster_world({"s": Logged}, SPREAD) as world, world.context() as ctx:
+        root = hooked(world, interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            ctx.backward(root)
+        assert world.gradients(ctx) == {}
+        y = world.shard("s").call(world.variable("y", X)).get()
+        ctx.backward(y.sum())
+        np.testing.assert_array_equal(world.gradients(ctx)["y"], np.ones(3))

@@ -357,6 +357,51 @@ def test_of_two_jobs_of_one_frame_the_second_gets_the_baton_after_the_first(
     assert ran[1] is not lane.reader
 
 
+def runs_here(executor: Executor) -> bool:
+    """Whether a job that this thread is about to wait for runs on it."""
+    ran: Promise[threading.Thread] = Promise()
+    executor.submit(lambda: ran.set_result(threading.current_thread()), Priority.CALL, here=True)
+    return ran.result(DEADLINE) is threading.current_thread()
+
+
+def test_who_is_about_to_wait_for_a_job_runs_it_unless_another_runs(executor: Executor) -> None:
+    assert runs_here(executor)
+    with busy(executor):
+        waited = threading.Event()
+        executor.submit(waited.set, Priority.CALL, here=True)
+        assert not waited.is_set(), "it lines up"
+    assert waited.wait(DEADLINE)
+    settled(executor)
+    assert runs_here(executor)
+
+
+def test_a_job_and_the_reader_of_a_lane_leave_to_the_pool_what_they_wait_for(
+    executor: Executor, lane: ServedLane
+) -> None:
+    def submit() -> Promise[threading.Thread]:
+        ran: Promise[threading.Thread] = Promise()
+        executor.submit(lambda: ran.set_result(threading.current_thread()), Priority.CALL, here=True)
+        return ran
+
+    assert not outcome(executor, lambda: submit().done).result(DEADLINE)
+    settled(executor)
+    served: Promise[Promise[threading.Thread]] = Promise()
+    lane.serve(lambda: served.set_result(submit()))
+    assert served.result(DEADLINE).result(DEADLINE) is not lane.reader
+
+
+def test_a_job_that_runs_on_the_thread_that_waits_for_it_may_wait_itself(executor: Executor) -> None:
+    other: Promise[int] = Promise()
+
+    def job() -> None:
+        executor.submit(lambda: other.set_result(3), Priority.CALL)
+        executor.wait(other, DEADLINE)
+
+    executor.submit(job, Priority.CALL, here=True)
+    assert other.result(0) == 3
+    settled(executor)
+
+
 def test_a_job_that_waits_lets_another_thread_read_on_and_its_kind_is_not_brief(
     executor: Executor, lane: ServedLane
 ) -> None:
