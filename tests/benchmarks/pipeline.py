@@ -6,7 +6,9 @@ Each schedule of distgrad, each of torch.distributed.pipelining (over gloo), the
 one process of each library take steps in turns, one BLAS thread a process. A step is forward and backward of 32
 microbatches and an SGD update. The ideal is half of what one process takes while another one does the same beside it:
 both cores busy and nobody waiting. What counts is the share of its own library's ideal that each comes to, in those
-rounds in which others left the machine alone most; processor time tells what is lost otherwise.
+rounds in which others left the machine alone most. What is missing is lost to the schedule (the share that its
+simulation comes to when messages, updates and the driver take no time tells how much) or to us: then processor time
+tells what to.
 """
 
 from __future__ import annotations
@@ -28,9 +30,12 @@ import numpy as np
 import distgrad as dg
 from distgrad.coordinator.training.batches import Microbatch
 from distgrad.coordinator.training.job import Job
+from distgrad.coordinator.training.predict import costs_of, work_between
 from distgrad.coordinator.training.schedule import SCHEDULES
+from distgrad.coordinator.training.simulate import simulate
 from distgrad.coordinator.training.step import Steps
 from distgrad.coordinator.training.trainer import place_shards
+from distgrad.graph.timesheet import Work
 
 from .machine import spent, spent_by_all
 from .programs.pipeline import TOKENS, WIDTH, Block
@@ -110,30 +115,37 @@ class Ours:
         optimizer = cluster.optimizer(made.optimizer.rule(), list(shards.values()), made.name)
         self.processes = [os.getpid(), *(worker.pid for worker in cluster.workers)]
         self._cluster = cluster
-        self._workers = made.cluster.workers
+        self._job = made
         self._steps = stack.enter_context(Steps(cluster, made, shards, optimizer))
         self._pieces = batch()
         self._taken = 0
-        self._busy = dict.fromkeys(self._workers, 0.0)
         self._seconds = 0.0
+        # Of each step, by worker.
+        self._work: list[dict[str, dict[str, Work]]] = []
 
     def __call__(self) -> float:
-        before = {worker: self._computed(worker) for worker in self._workers}
+        before = self._look()
         start = time.perf_counter()
         self._steps.take(self._taken, self._pieces)
         seconds = time.perf_counter() - start
         self._taken += 1
         self._seconds += seconds
-        for worker in self._workers:
-            self._busy[worker] += self._computed(worker) - before[worker]
+        after = self._look()
+        self._work.append({worker: work_between(before[worker], after[worker]) for worker in before})
         return seconds
 
-    def _computed(self, worker: str) -> float:
-        return sum(work.seconds for work in self._cluster.work(worker).values())
+    def _look(self) -> dict[str, dict[str, Work]]:
+        return {worker: self._cluster.work(worker) for worker in self._job.cluster.workers}
 
     def __str__(self) -> str:
-        """The share of the time in which each worker had nothing to compute."""
-        return "workers idle " + " ".join(f"{1 - busy / self._seconds:.0%}" for busy in self._busy.values())
+        """What the schedule itself allows, and the share of the time in which each worker had nothing to compute."""
+        busy = [sum(work.seconds for step in self._work for work in step[worker].values()) for worker in self._work[0]]
+        shape = self._steps.shape
+        costs = costs_of(self._job, shape, self._work[-1], MICROBATCHES)
+        simulated = simulate(SCHEDULES[self._job.pipeline.schedule], shape, costs)
+        allowed = 1 - statistics.mean(simulated.idle(worker) for worker in self._work[0])
+        idle = " ".join(f"{1 - seconds / self._seconds:.0%}" for seconds in busy)
+        return f"the schedule allows {allowed:.2f}; workers idle {idle}"
 
 
 # ---- processes that take steps on demand -----------------------------------------------------------------------------

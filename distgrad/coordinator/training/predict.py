@@ -128,37 +128,37 @@ class Rehearsal:
             steps.take(0, pieces)
             update += steps.update_seconds
         seconds, after = time.perf_counter() - began, self._work(steps.shape)
-        work = {worker: _difference(before[worker], after[worker]) for worker in before}
+        work = {worker: work_between(before[worker], after[worker]) for worker in before}
         return _Run(work, count * len(pieces), seconds / count, update / count)
 
     def _work(self, shape: Shape) -> dict[str, dict[str, Work]]:
         return {worker: self._client.work(worker) for worker in dict.fromkeys(shape.workers)}
 
     def _costs(self, shape: Shape, run: _Run) -> Costs:
-        """Means over the microbatches of a run. What a worker spends on gradients is ascribed to its stages in
-        proportion to their calls."""
-        work, count = run.work, run.microbatches
-        stages = [[f"{call.shard}.{call.method}" for call in stage.calls()] for stage in self._job.pipeline.forward]
-        uses = Counter(chain.from_iterable(stages))
-        calls = [
-            sum(work[worker].get(call, Work()).seconds / uses[call] for call in made)
-            for worker, made in zip(shape.workers, stages, strict=True)
-        ]
-        called = dict.fromkeys(work, 0.0)
-        for worker, seconds in zip(shape.workers, calls, strict=True):
-            called[worker] += seconds
-        gradient, weight = [], []
-        for stages_of_run in shape.runs:
-            worker = shape.workers[stages_of_run[0]]
-            share = sum(calls[stage] for stage in stages_of_run) / (called[worker] or 1) / count
-            gradient.append(share * work[worker].get(GRADIENTS, Work()).seconds)
-            weight.append(share * work[worker].get(WEIGHTS, Work()).seconds)
-        return Costs(
-            forward=tuple(seconds / count for seconds in calls),
-            gradient=tuple(gradient),
-            weight=tuple(weight),
-            update=run.update,
-        )
+        return replace(costs_of(self._job, shape, run.work, run.microbatches), update=run.update)
+
+
+def costs_of(job: Job, shape: Shape, work: Mapping[str, Mapping[str, Work]], microbatches: int) -> Costs:
+    """What the tasks of a job take in the mean over so many microbatches, given what each worker has spent on each kind
+    of work. What a worker spends on gradients is ascribed to its stages in proportion to their calls."""
+    stages = [[f"{call.shard}.{call.method}" for call in stage.calls()] for stage in job.pipeline.forward]
+    uses = Counter(chain.from_iterable(stages))
+    calls = [
+        sum(work[worker].get(call, Work()).seconds / uses[call] for call in made)
+        for worker, made in zip(shape.workers, stages, strict=True)
+    ]
+    called = dict.fromkeys(work, 0.0)
+    for worker, seconds in zip(shape.workers, calls, strict=True):
+        called[worker] += seconds
+    gradient, weight = [], []
+    for stages_of_run in shape.runs:
+        worker = shape.workers[stages_of_run[0]]
+        share = sum(calls[stage] for stage in stages_of_run) / (called[worker] or 1) / microbatches
+        gradient.append(share * work[worker].get(GRADIENTS, Work()).seconds)
+        weight.append(share * work[worker].get(WEIGHTS, Work()).seconds)
+    return Costs(
+        forward=tuple(seconds / microbatches for seconds in calls), gradient=tuple(gradient), weight=tuple(weight)
+    )
 
 
 def latency_for(shape: Shape, costs: Costs, seconds: float) -> float:
@@ -170,7 +170,8 @@ def latency_for(shape: Shape, costs: Costs, seconds: float) -> float:
     return max(0.0, (seconds - without) / (with_one - without))
 
 
-def _difference(before: Mapping[str, Work], after: Mapping[str, Work]) -> dict[str, Work]:
+def work_between(before: Mapping[str, Work], after: Mapping[str, Work]) -> dict[str, Work]:
+    """What was done between two looks at a timesheet."""
     return {
         kind: Work(now.runs - before.get(kind, Work()).runs, now.seconds - before.get(kind, Work()).seconds)
         for kind, now in after.items()
