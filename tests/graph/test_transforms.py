@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 import distgrad as dg
+from distgrad.autograd import tape
+from distgrad.autograd.reverse import pullback_of
 from distgrad.errors import CannotTravel, ContextClosed, ContextError, GradientError
 
 from .shards import Dense, Router
@@ -116,6 +118,17 @@ def test_a_pullback_can_be_called_again_in_its_context(world: ClusterWorld) -> N
     assert value.shape == (3,)
     with pytest.raises(ContextClosed):
         pullback(np.ones(3))
+
+
+@pytest.mark.parametrize("own_context", [False, True])
+def test_a_value_that_is_not_computed_yet_goes_to_a_shard_and_back(world: ClusterWorld, own_context: bool) -> None:
+    def f(x: Any) -> Any:
+        return np.cos(world.shard("a").forward(np.sin(x)).get())
+
+    with world.context() if own_context else tape.outermost():
+        (expected,) = dg.vjp(f, X)[1](Y)
+        (found,) = pullback_of(f, X)[1](Y)
+    same(found, expected, "pullback alone", exact=True)
 
 
 def test_a_linearized_function_can_be_called_again_in_its_context(world: ClusterWorld) -> None:
