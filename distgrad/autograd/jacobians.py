@@ -30,7 +30,8 @@ def jacobian(f: Function, argnums: int | Sequence[int] = 0, mode: Mode = "auto",
         argnums: position of the argument, or a tuple of positions.
         mode: "forward" costs a pass for each element of the arguments, "reverse" one for each element of the value;
             "auto" takes the cheaper.
-        vectorize: run all these passes as one computation, by `vmap`; otherwise one after the other.
+        vectorize: run all these passes as one computation, by `vmap`; otherwise, and where `f` calls shards, one after
+            the other. (Where forward mode cannot follow such calls, see `jvp`, they are reverse ones.)
 
     Returns:
         a function of the same arguments. For a value of shape s and an argument of shape t it returns an array of
