@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 
 from .batches import Batches, Microbatch
 
 
 class Feed:
-    """Draws the batch of each step once, and again after a return.
+    """Draws the batch of each step once, and again after a return. `close` ends its thread.
 
     Arguments:
         batches: the data, which stands before `step`.
@@ -18,6 +20,9 @@ class Feed:
         self._batches = batches
         self._next = step
         self._drawn: tuple[int, Sequence[Microbatch]] | None = None
+        # A batch that was drawn ahead of its step.
+        self._ahead: tuple[int, Future[Sequence[Microbatch]]] | None = None
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="data")
         # Step -> where the data stands before it, as far as it has been told.
         self._marks: dict[int, str] = {}
         if batches.resumable:
@@ -27,9 +32,31 @@ class Feed:
         """The batch of a step (from 0), in pieces. Taken again, it is the same."""
         self.go_to(step)
         if self._drawn is None or self._drawn[0] != step:
-            self._drawn = step, self._batches.microbatches(step)
+            self._drawn = step, self._draw(step)
             self._next = step + 1
         return self._drawn[1]
+
+    def _draw(self, step: int) -> Sequence[Microbatch]:
+        ahead, self._ahead = self._ahead, None
+        return ahead[1].result() if ahead is not None and ahead[0] == step else self._batches.microbatches(step)
+
+    @contextmanager
+    def ahead(self, step: int) -> Iterator[None]:
+        """Draws the batch of a step, to be taken later, while the block runs, if the data can be asked for any step at
+        any time. It is drawn when the block ends, so data is never asked for two things at once. What it raises is
+        raised when the batch is taken.
+        """
+        if not self._batches.any_step:
+            yield
+            return
+        self._ahead = step, self._thread.submit(self._batches.microbatches, step)
+        try:
+            yield
+        finally:
+            wait([self._ahead[1]])
+
+    def close(self) -> None:
+        self._thread.shutdown()
 
     def mark(self, step: int) -> str:
         """Where the data stands before `step`, for a checkpoint. Asked for before the batch of that step is taken; and

@@ -6,7 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -70,7 +70,8 @@ class Trainer:
 
     Arguments:
         client: of the cluster; a `dg.LocalCluster`, or what `dg.connect` returned.
-        data: where batches come from, instead of what the job says. An object with `batch(step)`; or an iterable of
+        data: where batches come from, instead of what the job says. An object with `batch(step)`, which a thread of its
+            own calls for the next step while one is taken, and nobody else meanwhile; or an iterable of
             batches with `state_dict()` and `load_state_dict()`, whose state goes into checkpoints; or any other
             iterable, which cannot go back to a checkpoint. A batch is (inputs, targets), arrays with the examples along
             the first axis. A job with an [evaluation] also calls its `held_out()`, which returns such a pair.
@@ -160,6 +161,7 @@ class Trainer:
         finally:
             if course is not None:
                 course.saves.settle()
+                course.feed.close()
 
     # ---- the course --------------------------------------------------------------------------------------------------
 
@@ -178,7 +180,7 @@ class Trainer:
                 if course.taken >= self._job.steps:
                     break
                 step = course.taken
-                for loss in steps.take(step, course.feed.take(step), companions.check):
+                for loss in self._take(course, steps, step, companions.check):
                     course.taken += 1
                     course.losses[course.taken] = self._loss = loss
                     event = {"event": "step", "step": course.taken, "steps": self._job.steps}
@@ -187,6 +189,12 @@ class Trainer:
             course.saves.finish()
         if self._job.evaluation and self._measured_after != course.taken:
             self._evaluate(course.taken, evaluation)
+
+    def _take(self, course: _Course, steps: Steps, step: int, check: Callable[[], None]) -> tuple[float, ...]:
+        """Takes a step, and meanwhile draws the batch of the next that this trainer takes."""
+        pieces, following = course.feed.take(step), step + self._job.trainers
+        with course.feed.ahead(following) if following < self._job.steps else nullcontext():
+            return steps.take(step, pieces, check)
 
     def _follow_up(self, course: _Course, evaluation: Evaluation, recorders: Sequence[Recorder]) -> None:
         """What is to be known after the steps of a round."""

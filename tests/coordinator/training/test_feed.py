@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 
 import pytest
 
@@ -18,6 +19,7 @@ class Counted(Batches):
         self._kind = kind
         self._next = 0
         self.resumable = kind != "once"
+        self.any_step = kind == "by step"
         self.drawn = 0
 
     def microbatches(self, step: int) -> Sequence[Microbatch]:
@@ -109,3 +111,46 @@ def test_a_checkpoint_that_is_written_again_notes_the_same_state() -> None:
     assert feed.mark(1) == "1"
     take(feed, 1)  # the step fails, and so does the checkpoint, which is due again
     assert feed.mark(1) == "1"
+
+
+def test_the_next_batch_is_drawn_while_a_step_is_taken() -> None:
+    data = Counted("by step")
+    with closing(Feed(data, 0)) as feed:
+        assert take(feed, 0) == 0
+        with feed.ahead(1):
+            pass
+        assert data.drawn == 2
+        assert take(feed, 1) == 1
+        assert take(feed, 1) == 1
+        assert data.drawn == 2
+
+
+def test_a_batch_that_was_drawn_ahead_is_not_taken_for_that_of_another_step() -> None:
+    with closing(Feed(Counted("by step"), 0)) as feed:
+        with feed.ahead(5):
+            pass
+        assert [take(feed, step) for step in (4, 5)] == [4, 5]
+
+
+@pytest.mark.parametrize("kind", ["stateful", "once"])
+def test_data_whose_batches_come_in_turn_is_not_asked_ahead(kind: str) -> None:
+    data = Counted(kind)
+    with closing(Feed(data, 0)) as feed:
+        with feed.ahead(0):
+            pass
+        assert data.drawn == 0
+
+
+def test_what_drawing_ahead_raises_is_raised_when_the_batch_is_taken() -> None:
+    class Ending(Counted):
+        def microbatches(self, step: int) -> Sequence[Microbatch]:
+            if step == 1:
+                raise ConfigError("there is no second batch")
+            return super().microbatches(step)
+
+    with closing(Feed(Ending("by step"), 0)) as feed:
+        assert take(feed, 0) == 0
+        with feed.ahead(1):
+            pass
+        with pytest.raises(ConfigError, match="no second batch"):
+            feed.take(1)
