@@ -1,8 +1,10 @@
-"""What surviving costs, and how long it takes: `python -m tests.benchmarks.recovery [losses] [ray] [overhead]
-[checkpoint]`.
+"""What surviving costs, and how long it takes: `python -m tests.benchmarks.recovery [losses] [cluster] [ray]
+[overhead] [checkpoint]`.
 
 losses       seconds from a fault in the middle of a job on three workers until it is noticed, and until the next step
              has been committed, under both policies; what is left behind
+cluster      the same on a cluster of the commands for several machines: a worker that is cut off from the network
+             (needs root), whose place another takes; the coordinator and the trainer killed
 ray          the same on a Ray of two nodes, whose second is removed in the end; with copies
 overhead     seconds and CPU seconds a step of the gpt job: as it is, with copies, with a checkpoint every ten steps,
              in turns. To reach: at most 5 % more
@@ -23,11 +25,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import distgrad as dg
 from tests.cli.points import JOB
+from tests.cli.standing import TOKEN, Standing
+from tests.faults.namespaces import Network, without_proxies
 from tests.processes import with_environment
 
 PROGRAMS = Path(__file__).parent / "programs"
@@ -74,7 +79,7 @@ class Training:
 
     def child(self, name: str) -> int:
         found = with_environment(f"TMPDIR={self._environment['TMPDIR']}")
-        return next(pid for pid, command in found.items() if command.split()[-1] == name)
+        return next(pid for pid, command in found.items() if command.split()[-1].startswith(name))
 
     def left_behind(self) -> list[object]:
         """Ends the run; returns what is still there."""
@@ -145,6 +150,41 @@ def _loss(
         elif event["event"] == "recovered":
             recovered = event
     raise AssertionError(f"the run ended:\n{run.errors.read_text()}")
+
+
+# ---- on a cluster of its own -----------------------------------------------------------------------------------------
+
+
+def on_cluster() -> None:
+    print(HEAD)
+    for replicate in (False, True):
+        with ExitStack() as stack:
+            stack.enter_context(without_proxies())
+            network = Network(stack)
+            cut = functools.partial(_cut_off, network=network)
+            standing = _stand(stack, workers=4, network=network)
+            _show("worker cut off", cut, replicate, "--cluster", standing.address)
+        with ExitStack() as stack:
+            standing = _stand(stack)
+            restart = functools.partial(_restart, standing=standing)
+            _show("coordinator killed", restart, replicate, "--cluster", standing.address)
+            kill = functools.partial(strike(signal.SIGKILL), victim="trainer")
+            _show("trainer killed", kill, replicate, "--cluster", standing.address)
+
+
+def _cut_off(run: Training, network: Network) -> None:
+    network.pull("w1")
+
+
+def _restart(run: Training, standing: Standing) -> None:
+    standing.coordinator.kill()
+    standing.start_coordinator()
+
+
+def _stand(stack: ExitStack, **how: Any) -> Standing:
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir="/tmp")))
+    os.environ.update(TOKEN | {"DISTGRAD_HOLD": os.devnull})
+    return Standing(folder, stack, **how)
 
 
 # ---- on Ray ----------------------------------------------------------------------------------------------------------
@@ -261,7 +301,7 @@ def checkpoint() -> None:
         )
 
 
-PARTS = {"losses": losses, "ray": on_ray, "overhead": overhead, "checkpoint": checkpoint}
+PARTS = {"losses": losses, "cluster": on_cluster, "ray": on_ray, "overhead": overhead, "checkpoint": checkpoint}
 
 if __name__ == "__main__":
     print(f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")

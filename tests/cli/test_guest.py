@@ -4,68 +4,24 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+from tests.faults.namespaces import Network, needs_root, without_proxies
 from tests.processes import eventually
 
-from .conftest import PROGRAMS, Start
+from .conftest import Start
+from .standing import TOKEN, Standing
 from .test_train import shards
 
 pytestmark = pytest.mark.slow
 
-TOKEN = {"DISTGRAD_TOKEN": "of the cluster"}
 STEPS = 100
 SETTINGS = ("--json", "--set", f"steps={STEPS}", "--set", "evaluation.every=50")
-
-
-class Standing:
-    """`distgrad coordinator` with its journal, and three times `distgrad worker`.
-
-    Attributes:
-        address: of the coordinator, which keeps it.
-    """
-
-    def __init__(self, folder: Path, stack: ExitStack) -> None:
-        self._folder = folder
-        self._stack = stack
-        self.address = "127.0.0.1:0"
-        self.coordinator = self.start_coordinator()
-        for number in range(3):
-            self._start("worker", "--join", self.address, "--programs", str(PROGRAMS), "--name", f"w{number}")
-
-    def start_coordinator(self) -> subprocess.Popen[str]:
-        """Starts it, as the service manager of its machine would do after its loss."""
-        options = ("--listen", self.address, "--journal", str(self._folder / "journal"))
-        self.coordinator = self._start("coordinator", *options)
-        assert self.coordinator.stdout is not None
-        said = re.search(r"at (\S+)$", self.coordinator.stdout.readline())
-        assert said is not None
-        self.address = said[1]
-        return self.coordinator
-
-    def _start(self, *command: str) -> subprocess.Popen[str]:
-        process = subprocess.Popen(
-            [sys.executable, "-u", "-m", "distgrad", *command],
-            cwd=self._folder,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=os.environ | TOKEN,
-        )
-        self._stack.callback(end, process)
-        return process
-
-
-def end(process: subprocess.Popen[str]) -> None:
-    process.kill()
-    process.communicate()
 
 
 @pytest.fixture
@@ -118,3 +74,22 @@ def test_a_coordinator_that_does_not_come_back_ends_the_run_with_advice_and_the_
     last = start(*SETTINGS, "--resume", "--cluster", standing.address, environment=TOKEN)
     last.until("done")
     last.end()
+
+
+@pytest.mark.network
+@needs_root
+def test_a_run_survives_a_worker_that_is_cut_off(tmp_path: Path, start: Start) -> None:
+    """Whose machine nobody reaches any more, without a word; one without shards takes its place."""
+    here = start(*SETTINGS, folder="here")
+    with without_proxies(), ExitStack() as stack:
+        network = Network(stack)
+        standing = Standing(tmp_path, stack, workers=4, network=network)
+        run = start(*SETTINGS, "--cluster", standing.address, folder="there", environment=TOKEN)
+        run.until("step", 5)
+        network.pull("w1")
+        assert "w1 is lost: silent for 3 s" in run.until("failure")["reason"]
+        assert run.until("recovered")["source"] == "a checkpoint"
+        _, errors = run.end()
+        assert (run.process.returncode, errors) == (0, "")
+    here.end()
+    assert shards(run, STEPS) == shards(here, STEPS)

@@ -167,6 +167,24 @@ def test_a_run_survives_a_process_that_is_stopped(start: Start, undisturbed: dic
 
 
 @pytest.mark.slow
+def test_a_run_survives_a_worker_whose_interpreter_is_held_by_foreign_code(start: Start, tmp_path: Path) -> None:
+    steps = ("--json", "--set", "steps=100")
+    here = start(*steps, folder="here")
+    hold = tmp_path / "hold"
+    stuck = ("--set", "shard.middle.program='stuck.py:Stage'")
+    run = start(*steps, *stuck, folder="held", environment={"DISTGRAD_HOLD": str(hold)})
+    run.until("step", 1)
+    hold.write_text("w1")
+    assert "is lost: silent for 3 s" in run.until("failure")["reason"]
+    assert run.until("recovered")["source"] in ("a checkpoint", "the beginning")
+    run.end()
+    here.end()
+    assert run.process.returncode == 0
+    assert shards(run, 100) == shards(here, 100)
+    assert run.left_behind == []
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("victim", "number", "message"),
     [
