@@ -10,7 +10,7 @@ callee     running calls that came
 protocol   the distributed backward pass: its statement, its messages, who owes whom what
 part       one process's part of a pass as a pure state machine: the protocol and the engine
 backward   the same with a thread to compute in and links to speak over
-passes     messages of passes on their way to their part
+passes     messages of passes on their way to their part; messages puts them into frames
 inputs     what a restricted pass finds gradients for
 initiator  the passes that one process starts in one context
 functional dg.grad and other transforms of functions that call shards

@@ -25,22 +25,12 @@ from distgrad.autograd.rows import Rows
 from distgrad.autograd.tape import Node, Path
 from distgrad.autograd.tensor import Tensor
 from distgrad.errors import DistgradError, GradientError
-from distgrad.wire import (
-    Recorded,
-    decode_value,
-    edge_to_pb,
-    encode_into,
-    encode_value,
-    error_from_pb,
-    error_to_pb,
-    normalise,
-    pb,
-    ref_from_pb,
-)
+from distgrad.wire import Recorded, edge_to_pb, error_from_pb, error_to_pb, normalise, pb, ref_from_pb
 
 from .edges import EdgeId, edge_from_wire
+from .messages import message_to_pb, roots_of
 from .part import Part, Snapshot
-from .protocol import Acknowledgement, Complete, Gradients, Mark, Message, Outgoing, Resume, Start
+from .protocol import Acknowledgement, Complete, Message, Outgoing, Start
 from .share import Share, active
 from .urgency import USUAL, urgency_from_wire
 from .values import arrays_of, select
@@ -215,7 +205,7 @@ class LocalPass:
     def _first_contact(self) -> Part:
         """Takes the snapshot of this process's edges, roots and inputs that the pass counts over."""
         process, header = self._process, self._header
-        for root in self._own_roots():
+        for root in roots_of(header, process.name):
             self._roots[root.position] = self._tensor(root.ref, f"root {root.position}")
         for wanted in header.inputs:
             if wanted.ref.owner == process.name:
@@ -247,11 +237,6 @@ class LocalPass:
             header.dead.extend(edge_to_pb(recv.edge) for recv in part.unreached)
         return part
 
-    def _own_roots(self) -> list[pb.Root]:
-        """The roots that are values of calls of this process, by position."""
-        tables = [table.roots for table in self._header.roots if table.process == self._process.name]
-        return sorted((root for roots in tables for root in roots), key=lambda root: root.position)
-
     def _tensor(self, ref: pb.RefId, what: str) -> Tensor:
         """The value, or an item of the value, of a call that ran here, which must be one tensor."""
         name = ref_from_pb(ref)
@@ -264,51 +249,11 @@ class LocalPass:
             )
         return arrays[0]
 
-    # ---- the wire ----------------------------------------------------------------------------------------------------
+    # ---- gradients on their way --------------------------------------------------------------------------------------
 
     def _send(self, messages: list[Outgoing]) -> None:
         for peer, message in messages:
-            body, arrays = self._to_wire(message)
-            self._process.send(peer, body, arrays)
-
-    def _to_wire(self, message: Message) -> tuple[Any, list[Any]]:
-        arrays: list[Any] = []
-        body: Any
-        match message:
-            case Start(seeds):
-                body = pb.Start(header=self._header)
-                body.seeds.extend(encode_value(seed, arrays, "gradient") for _, seed in sorted(seeds.items()))
-            case Gradients(gradients, acknowledged, last):
-                body = pb.Gradients(header=self._header, completion=_completion(acknowledged), last=last)
-                for edge, gradient in gradients:
-                    entry = body.gradients.add(edge=edge_to_pb(edge))
-                    encode_into(entry.gradient, gradient, arrays, edge)
-            case Mark(reached, begin):
-                body = pb.Mark(header=self._header, reached=[edge_to_pb(edge) for edge in reached], begin=begin)
-            case Resume():
-                body = pb.Resume(header=self._header)
-            case Acknowledgement():
-                body = pb.PassAck(context=self._share.id, path=self.path, completion=_completion(message))
-        return body, arrays
-
-    def from_wire(self, body: Any, arrays: list[Any]) -> Message:
-        """The message of a frame. Raises WireError when it is malformed."""
-        match body:
-            case pb.Start():
-                positions = [root.position for root in self._own_roots()]
-                seeds = [decode_value(seed, arrays) for seed in body.seeds]
-                return Start(dict(zip(positions, seeds, strict=True)))
-            case pb.Gradients():
-                gradients = [(edge_from_wire(g.edge), decode_value(g.gradient, arrays)) for g in body.gradients]
-                return Gradients(gradients, _acknowledgement(body), body.last)
-            case pb.Mark():
-                return Mark([edge_from_wire(edge) for edge in body.reached], body.begin)
-            case pb.PassAck():
-                return _acknowledgement(body) or Acknowledgement(0)
-            case _:
-                return Resume()
-
-    # ---- gradients on their way --------------------------------------------------------------------------------------
+            self._process.send(peer, *message_to_pb(message, self._header))
 
     def _pack(self, edge: EdgeId, gradient: Any, peer: str) -> Any:
         """A gradient as it travels; under create_graph it leaves a send node of its own."""
@@ -393,20 +338,6 @@ class LocalPass:
 
     def __repr__(self) -> str:
         return f"<pass {'/'.join(map(str, self.path))} of {self._share.id} on {self._process.name}: {self._part}>"
-
-
-def _completion(message: Acknowledgement | None) -> pb.Completion | None:
-    if message is None:
-        return None
-    return pb.Completion(count=message.count, waiting=message.waiting, met=message.met, finds=message.finds)
-
-
-def _acknowledgement(body: Any) -> Acknowledgement | None:
-    """What a frame says of completed messages."""
-    if not body.HasField("completion"):
-        return None
-    completion = body.completion
-    return Acknowledgement(completion.count, completion.waiting, tuple(completion.met), tuple(completion.finds))
 
 
 def _each(found: Tensor | Mapping[str, Tensor]) -> list[Tensor]:

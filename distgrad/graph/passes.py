@@ -11,6 +11,7 @@ from distgrad.transport.interfaces import Link
 from distgrad.wire import error_from_pb, error_to_pb, pb
 
 from .backward import WEIGHTS, LocalPass, flood_abort
+from .messages import message_from_pb
 from .share import Share
 from .waiting import Priority
 
@@ -39,7 +40,7 @@ class Passes:
         try:
             local = self._part(header)
             if local is not None:
-                local.receive(link.peer.name, local.from_wire(body, arrays))
+                local.receive(link.peer.name, message_from_pb(body, arrays, self._process.name))
         except ContextClosed as error:
             # Ordinary: it crossed with the release of its context. The sender must not wait for ever.
             abort = pb.Abort(context=header.context.id, path=header.path)
@@ -73,7 +74,7 @@ class Passes:
     def _acknowledgement(self, link: Link, body: pb.PassAck, arrays: list[Any]) -> None:
         local = self._find(body.context, body.path)
         if local is not None:
-            local.receive(link.peer.name, local.from_wire(body, arrays))
+            local.receive(link.peer.name, message_from_pb(body, arrays, self._process.name))
 
     def _abort(self, link: Link, body: pb.Abort, arrays: list[Any]) -> None:
         """A pass has failed somewhere. It is told on from here once, also when this process had not met it yet."""

@@ -232,10 +232,11 @@ class Target:
 
 def _last_words(port: Port) -> str:
     """The text of the goodbye that a port has to say, if any."""
-    while (pieces := port.take()) is not None:
-        frame = pb.Frame.FromString(b"".join(pieces))
-        if frame.HasField("goodbye"):
-            return frame.goodbye.message
+    while frames := port.take():
+        for pieces in frames:
+            frame = pb.Frame.FromString(b"".join(pieces))
+            if frame.HasField("goodbye"):
+                return frame.goodbye.message
     return ""
 
 
