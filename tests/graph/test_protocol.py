@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from distgrad.graph.part import Part
 from distgrad.graph.protocol import (
     Acknowledgement,
     BeginMark,
@@ -21,6 +20,7 @@ from distgrad.graph.protocol import (
 )
 
 from .model import KINDS, Graph, Search, distinct, drawn, expected, graphs
+from .mutants import MUTANTS, named
 
 FAST = ("used", "ignored", "pending")
 
@@ -172,6 +172,7 @@ def test_states_named_alike_live_on_alike() -> None:
 #   all graphs of up to three values on three processes, edges of all kinds, messages of a link in any order;
 #   all graphs of four values, which have up to six edges (used, ignored or pending), messages of a link in order;
 #   graphs of five to seven values with six edges between processes: more than can be listed, so drawn by seed.
+# `test_open_graphs.py` searches all graphs with six edges between three processes at once, without computing values.
 # The default and slow tests search a part of what those marked `long` search.
 
 
@@ -251,46 +252,11 @@ def test_an_abort_at_any_moment_in_any_order_of_messages_reaches_everybody() -> 
 # ---- the searches can fail -------------------------------------------------------------------------------------------
 
 
-def acknowledges_its_parent_too_early(self: Participant, waiting: int) -> Any:
-    deficit, self.deficit = self.deficit, 0 if self.me != self.initiator else self.deficit
-    try:
-        return WORKED(self, waiting)
-    finally:
-        self.deficit = deficit
-
-
-def forgets_who_was_met(self: Participant, count: int, waiting: int, met: Any) -> None:
-    ACKNOWLEDGED(self, count, waiting, ())
-
-
-def tells_none_over_every_edge(self: Part, recv: Any, gradient: Any) -> None:
-    marked, self._marked = self._marked, None
-    LEAVE(self, recv, gradient)
-    self._marked = marked
-
-
-def marks_from_the_roots_down_only_here(self: Part, reached: Any, begin: bool) -> Any:
-    return [] if not begin else MARK(self, reached, begin)
-
-
-def drops_all_that_wait(self: Part, edges: Any) -> None:
-    GIVE_UP(self, list(self._sends))
-
-
-WORKED, ACKNOWLEDGED = Participant.worked, Participant.acknowledged
-LEAVE, MARK, GIVE_UP = Part._leave, Part._mark, Part._give_up
-
-
 @pytest.mark.parametrize(
     ("kind", "method", "mutant"),
-    [
-        (Participant, "worked", acknowledges_its_parent_too_early),
-        (Participant, "acknowledged", forgets_who_was_met),
-        (Part, "_leave", tells_none_over_every_edge),
-        (Part, "_mark", marks_from_the_roots_down_only_here),
-        (Part, "_give_up", drops_all_that_wait),
-    ],
-    ids=lambda value: value.__name__ if callable(value) else str(value),
+    # It takes more edges than these to see who rests too early; `test_open_graphs.py` does.
+    [entry for entry in MUTANTS if entry[1] != "rests_with"],
+    ids=named,
 )
 def test_a_broken_protocol_is_noticed(kind: Any, method: str, mutant: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kind, method, mutant)
