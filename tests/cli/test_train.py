@@ -297,7 +297,7 @@ def test_a_directory_in_use_by_another_run_is_left_alone(start: Start) -> None:
     second = start("--quiet", *ALONE)
     _, errors = second.end()
     assert second.process.returncode == 1
-    assert f"is in use by another coordinator (process {running.children()['coordinator']})" in errors
+    assert f"is in use by another coordinator (process {running.children()['coordinator']} " in errors
 
 
 # ---- errors: one screen, no traceback --------------------------------------------------------------------------------
