@@ -5,6 +5,7 @@ interfaces   what a link, its receiver and a lane are
 settings     how links behave
 endpoint     all links of one process                     <- start here
 link         one of them: messages, requests, the window
+bodies       messages, requests and replies as bytes
 session      sequence numbers, acknowledgements, sending again
 chunks       large arrays in pieces; who goes next
 plug         the end of a lane in this process

@@ -12,17 +12,9 @@ from typing import Any, Protocol
 from distgrad.errors import ResourceExhausted, WireError, WorkerLost
 from distgrad.wire import error_from_pb, error_to_pb, pb
 from distgrad.wire.dtypes import Array, in_c_order
-from distgrad.wire.frames import (
-    SMALL,
-    Buffer,
-    append_payload,
-    embedded,
-    frame_head,
-    split_frame,
-    tag,
-    view_arrays,
-)
+from distgrad.wire.frames import SMALL, Buffer, append_payload, frame_head, split_frame, view_arrays
 
+from .bodies import message_body, reply_body, request_body
 from .buffers import copied
 from .chunks import Assembler, Outbox
 from .interfaces import Identity, Receiver
@@ -33,18 +25,6 @@ from .settings import TransportSettings
 logger = logging.getLogger("distgrad.transport")
 
 
-def _oneof(message: Any) -> dict[type, tuple[str, bytes]]:
-    """The fields of a message's oneof `body`, by their messages' classes: name and tag."""
-    fields = message.DESCRIPTOR.oneofs_by_name["body"].fields
-    return {getattr(pb, field.message_type.name): (field.name, tag(field.number)) for field in fields}
-
-
-_OWN = frozenset({"hello", "welcome", "goodbye", "heartbeat", "chunk", "request", "reply"})
-_FRAME_BODIES = {kind: field for kind, field in _oneof(pb.Frame).items() if field[0] not in _OWN}
-_REQUEST_BODIES = _oneof(pb.Request)
-_REPLY_BODIES = _oneof(pb.Reply)
-_REQUEST_TAG = _oneof(pb.Frame)[pb.Request][1]
-_REPLY_TAG = _oneof(pb.Frame)[pb.Reply][1]
 _ARRAY_HEADER = 100  # bytes, generously, of an array's header in a frame
 _UNSEQUENCED = frozenset({None, "hello", "welcome", "goodbye", "heartbeat"})
 
@@ -130,16 +110,9 @@ class ProcessLink:
     # ---- Link, for those above ---------------------------------------------------------------------------------------
 
     def send(self, body: Any, arrays: Sequence[Array] = ()) -> None:
-        field = _FRAME_BODIES.get(type(body))
-        if field is None:
-            raise WireError(f"a {type(body).__name__} is not sent by itself: see the body of pb.Frame")
-        name, tag = field
-        self._post(embedded(tag, body.SerializeToString()), arrays, waits=name != "gradients")
+        self._post(message_body(body), arrays, waits=type(body) is not pb.Gradients)
 
     def request(self, body: Any, arrays: Sequence[Array] = ()) -> Future[tuple[Any, list[Array]]]:
-        field = _REQUEST_BODIES.get(type(body))
-        if field is None:
-            raise WireError(f"a {type(body).__name__} is not a request: see the body of pb.Request")
         future: Future[tuple[Any, list[Array]]] = Future()
         future.set_running_or_notify_cancel()
         with self._lock:
@@ -148,8 +121,7 @@ class ProcessLink:
             number = self._last_request
             self._requests[number] = future
         try:
-            request = pb.Request(id=number).SerializeToString() + embedded(field[1], body.SerializeToString())
-            self._post(embedded(_REQUEST_TAG, request), arrays)
+            self._post(request_body(number, body), arrays)
         except BaseException:
             with self._lock:
                 self._requests.pop(number, None)
@@ -383,12 +355,8 @@ class ProcessLink:
     def _post_reply(self, number: int, method: str, body: Any, arrays: Sequence[Array]) -> None:
         if isinstance(body, BaseException):
             body, arrays = error_to_pb(body, self._me.name, method), ()
-        field = _REPLY_BODIES.get(type(body))
         try:
-            if field is None:
-                raise WireError(f"a {type(body).__name__} is not a reply: see the body of pb.Reply")
-            answer = pb.Reply(id=number).SerializeToString() + embedded(field[1], body.SerializeToString())
-            self._post(embedded(_REPLY_TAG, answer), arrays, reply=True)
+            self._post(reply_body(number, body), arrays, reply=True)
         except (WireError, ResourceExhausted) as error:  # a reply that cannot travel must not leave the peer waiting
             self._post_reply(number, method, error, ())
 
