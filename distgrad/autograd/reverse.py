@@ -17,6 +17,7 @@ from distgrad.errors import GradientError
 
 from . import tape, tree
 from .backward import own, run_pass
+from .deferred import Deferred
 from .lifted import Lifted
 from .primitive import differentiable, namespace, ops
 from .rows import Rows
@@ -208,7 +209,7 @@ def arrived(result: Any) -> Any:
 
 
 # Results that surely hold none.
-_HERE = frozenset({Tensor, np.ndarray, np.float64, float})
+_HERE = frozenset({Tensor, Deferred, np.ndarray, np.float64, float})
 
 
 def _arrived(leaf: Any) -> Any:
