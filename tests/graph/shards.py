@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Callable
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -116,6 +118,11 @@ class Dense:
 
 def _raise(gradient: Any) -> None:
     raise ArithmeticError("no gradient today")
+
+
+def dense(seed: int) -> Callable[[], Dense]:
+    """Makes such a shard."""
+    return partial(Dense, seed)
 
 
 class Router:

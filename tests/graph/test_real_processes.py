@@ -12,11 +12,12 @@ import pytest
 
 from tests.faults.world import World, quick_settings, world
 
-from . import test_higher_order, test_semantics, test_tangents, test_unusual
+from . import test_higher_order, test_semantics, test_semantics_of_backward, test_tangents, test_unusual
 from .worlds import WORKERS, ClusterWorld, Factories, LocalWorld, Program, same
 
 PROGRAMS: dict[str, tuple[Factories, Program]] = {
     **test_semantics.PROGRAMS,
+    **test_semantics_of_backward.PROGRAMS,
     **{name: (test_higher_order.SHARDS, run) for name, run in test_higher_order.PROGRAMS.items()},
     **{name: (test_unusual.SHARDS, run) for name, run in test_unusual.PROGRAMS.items()},
     **{name: (test_tangents.SHARDS, run) for name, run in test_tangents.PROGRAMS.items()},
@@ -75,5 +76,6 @@ def test_a_program_means_the_same_on_real_processes(found: World, name: str, bit
 
 
 def test_every_program_has_a_name_of_its_own() -> None:
-    tables = (test_semantics.PROGRAMS, test_higher_order.PROGRAMS, test_unusual.PROGRAMS, test_tangents.PROGRAMS)
+    modules = (test_semantics, test_semantics_of_backward, test_higher_order, test_unusual, test_tangents)
+    tables = [module.PROGRAMS for module in modules]
     assert sum(map(len, tables)) == len(PROGRAMS)

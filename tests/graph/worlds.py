@@ -33,6 +33,19 @@ Factories = Mapping[str, Callable[[], Any]]
 Program = Callable[[Any], dict[str, Any]]
 
 
+class Programs(dict[str, tuple[Factories, Program]]):
+    """Programs by name, with the shards they need."""
+
+    def enter(self, **factories: Callable[[], Any]) -> Callable[[Program], Program]:
+        """Enters a program in the table."""
+
+        def enter(run: Program) -> Program:
+            self[run.__name__] = factories, run
+            return run
+
+        return enter
+
+
 # ---- one process, no cluster -----------------------------------------------------------------------------------------
 
 _inside: ContextVar[LocalContext | None] = ContextVar("inside", default=None)
