@@ -140,24 +140,35 @@ class Rehearsal:
 
 def costs_of(job: Job, shape: Shape, work: Mapping[str, Mapping[str, Work]], microbatches: int) -> Costs:
     """What the tasks of a job take in the mean over so many microbatches, given what each worker has spent on each kind
-    of work. What a worker spends on gradients is ascribed to its stages in proportion to their calls."""
+    of work.
+
+    What a worker spends on gradients is ascribed to its stages in proportion to their calls. Nobody waits for the
+    gradients of a pipeline's first stages: those that others wait for are of the worker's other ones, if it has any.
+    """
     stages = [[f"{call.shard}.{call.method}" for call in stage.calls()] for stage in job.pipeline.forward]
     uses = Counter(chain.from_iterable(stages))
     calls = [
         sum(work[worker].get(call, Work()).seconds / uses[call] for call in made)
         for worker, made in zip(shape.workers, stages, strict=True)
     ]
-    called = dict.fromkeys(work, 0.0)
-    for worker, seconds in zip(shape.workers, calls, strict=True):
-        called[worker] += seconds
-    gradient, weight = [], []
-    for stages_of_run in shape.runs:
-        worker = shape.workers[stages_of_run[0]]
-        share = sum(calls[stage] for stage in stages_of_run) / (called[worker] or 1) / microbatches
-        gradient.append(share * work[worker].get(GRADIENTS, Work()).seconds)
-        weight.append(share * work[worker].get(WEIGHTS, Work()).seconds)
+    workers = [shape.workers[run[0]] for run in shape.runs]
+    called = [sum(calls[run[0] : run[-1] + 1]) for run in shape.runs]
+    awaited = [0.0, *called[1:]] if workers[0] in workers[1:] else called
+
+    def ascribed(kind: str, weights: Sequence[float]) -> tuple[float, ...]:
+        """The time of a kind of each run's worker, shared among its runs by these weights."""
+        whole = dict.fromkeys(workers, 0.0)
+        for worker, weight in zip(workers, weights, strict=True):
+            whole[worker] += weight
+        return tuple(
+            work[worker].get(kind, Work()).seconds * weight / (whole[worker] or 1) / microbatches
+            for worker, weight in zip(workers, weights, strict=True)
+        )
+
     return Costs(
-        forward=tuple(seconds / microbatches for seconds in calls), gradient=tuple(gradient), weight=tuple(weight)
+        forward=tuple(seconds / microbatches for seconds in calls),
+        gradient=ascribed(GRADIENTS, awaited),
+        weight=ascribed(WEIGHTS, called),
     )
 
 

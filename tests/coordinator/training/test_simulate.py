@@ -6,9 +6,12 @@ import itertools
 
 import pytest
 
-from distgrad.coordinator.training.predict import Measured, latency_for, predictions
+from distgrad.coordinator.training.job import Job
+from distgrad.coordinator.training.predict import Measured, costs_of, latency_for, predictions
 from distgrad.coordinator.training.schedule import SCHEDULES, Kind, Shape
 from distgrad.coordinator.training.simulate import Costs, Timeline, simulate
+from distgrad.graph.backward import GRADIENTS, WEIGHTS
+from distgrad.graph.timesheet import Work
 
 FOUR = Shape(("a", "b", "c", "d"), microbatches=16, warm_up=0)
 EVEN = Costs(forward=(1.0,) * 4, gradient=(1.0,) * 4, weight=(1.0,) * 4)
@@ -69,6 +72,37 @@ def test_a_single_microbatch_takes_the_way_there_and_back() -> None:
 
 def test_a_step_that_is_faster_than_its_tasks_has_no_latency() -> None:
     assert latency_for(FOUR, EVEN, 1.0) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("places", "gradient", "weight"),
+    [
+        ("aabb", (4.0, 6.0), (8.0, 10.0)),  # each worker has one run of stages
+        ("abab", (0.0, 2.0, 4.0, 4.0), (2.0, 10 / 3, 6.0, 20 / 3)),  # what others wait for on a is of its second one
+    ],
+)
+def test_what_a_worker_spends_on_gradients_is_ascribed_to_its_stages(
+    places: str, gradient: tuple[float, ...], weight: tuple[float, ...]
+) -> None:
+    calls = (1.0, 2.0, 3.0, 4.0)
+    job = Job.of(
+        name="ascribed",
+        steps=1,
+        microbatches=2,
+        shard=[{"name": f"s{k}", "program": "p.py:S", "worker": place} for k, place in enumerate(places)],
+        pipeline={"forward": [f"s{k}.forward" for k in range(4)]},
+        optimizer={"kind": "SGD", "settings": {"lr": 0.1}},
+    )
+    work = {
+        "a": {GRADIENTS: Work(2, 8.0), WEIGHTS: Work(2, 16.0)},
+        "b": {GRADIENTS: Work(2, 12.0), WEIGHTS: Work(2, 20.0)},
+    }
+    for k, place in enumerate(places):
+        work[place][f"s{k}.forward"] = Work(2, 2 * calls[k])
+    costs = costs_of(job, Shape(tuple(places), 2), work, microbatches=2)
+    assert costs.forward == calls
+    assert costs.gradient == pytest.approx(gradient)
+    assert costs.weight == pytest.approx(weight)
 
 
 def test_the_prediction_to_pick_is_the_fastest_or_the_smaller_of_those_that_are_as_fast() -> None:
