@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import queue
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -183,7 +185,15 @@ class Run:
         return {path.name: path.read_bytes() for path in (self._directory / "step-00000120").iterdir()}
 
 
-def test_a_job_comes_to_the_same_bits_on_ray_as_on_this_machine_whatever_is_lost(nodes: Any, tmp_path: Path) -> None:
+def end(process: int) -> None:
+    """Ends a process, which may have ended with its node."""
+    with suppress(ProcessLookupError):
+        os.kill(process, signal.SIGKILL)
+
+
+def test_a_job_comes_to_the_same_bits_on_ray_as_on_this_machine_whatever_is_lost(
+    nodes: Any, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     """First an actor is killed, then a node is lost without a word to anybody, then the coordinator is killed."""
     nodes.add_node(num_cpus=1)
     here = Run(tmp_path / "here")
@@ -209,6 +219,7 @@ def test_a_job_comes_to_the_same_bits_on_ray_as_on_this_machine_whatever_is_lost
                     nodes.remove_node(lost, allow_graceful=False)
                     for process in there:
                         os.kill(process, signal.SIGSTOP)
+                        request.addfinalizer(functools.partial(end, process))
                 case 2:
                     os.kill(run.coordinator(), signal.SIGKILL)
             hit += 1
