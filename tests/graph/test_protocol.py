@@ -163,7 +163,7 @@ def test_every_order_of_messages_gives_the_one_answer(name: str, in_order: bool)
 
 def test_states_named_alike_live_on_alike() -> None:
     """What allows the searches below to visit a state once: the same graphs, with every history told apart."""
-    for graph in [*graphs(2, KINDS, most=2), *itertools.islice(graphs(3, FAST, most=2), 0, None, 150)]:
+    for graph in [*graphs(2, KINDS, most=2), *itertools.islice(graphs(3, FAST, most=2), 0, None, 400)]:
         Search(graph, merge=False).run()
 
 
@@ -191,11 +191,11 @@ def test_all_graphs_of_two_values() -> None:
 
 
 def test_graphs_of_three_values() -> None:
-    explore(graphs(3, FAST, most=3), slice(0, None, 6))
+    explore(graphs(3, FAST, most=3), slice(0, None, 20))
 
 
 def test_graphs_of_four_values() -> None:
-    explore(graphs(4, FAST, most=5), slice(0, None, 4001))
+    explore(graphs(4, FAST, most=5), slice(0, None, 20011))
 
 
 def draw(values: int, count: int, **options: Any) -> None:
@@ -204,7 +204,7 @@ def draw(values: int, count: int, **options: Any) -> None:
     explore((drawn(rng, values, crossing=6) for _ in range(count)), slice(0, None), **options)
 
 
-@pytest.mark.parametrize("values", [5, 6, 7])
+@pytest.mark.parametrize("values", [5, 6])
 def test_graphs_of_more_values_with_six_crossing_edges(values: int) -> None:
     draw(values, 8)
 
@@ -216,7 +216,7 @@ def test_an_abort_at_any_moment_reaches_everybody(aborted: Any) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("offset", range(4))
+@pytest.mark.parametrize("offset", [0, *(pytest.param(offset, marks=pytest.mark.long) for offset in (1, 2, 3))])
 def test_all_graphs_of_three_values(offset: int) -> None:
     explore(distinct(graphs(3, KINDS, most=3)), slice(offset, None, 4), in_order=False)
 
@@ -224,14 +224,14 @@ def test_all_graphs_of_three_values(offset: int) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_an_abort_at_any_moment_on_graphs_of_three_values_reaches_everybody() -> None:
-    explore(distinct(graphs(3, FAST, most=3)), slice(0, None, 3), aborts=True)
+    explore(distinct(graphs(3, FAST, most=3)), slice(0, None, 10), aborts=True)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("values", [5, 6, 7])
-def test_many_graphs_of_more_values_with_six_crossing_edges(values: int) -> None:
-    draw(values, 100)
+@pytest.mark.parametrize(("values", "count"), [(5, 100), (6, 100), (7, 25)])
+def test_many_graphs_of_more_values_with_six_crossing_edges(values: int, count: int) -> None:
+    draw(values, count)
 
 
 @pytest.mark.slow
@@ -261,7 +261,7 @@ def test_an_abort_at_any_moment_in_any_order_of_messages_reaches_everybody() -> 
 def test_a_broken_protocol_is_noticed(kind: Any, method: str, mutant: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kind, method, mutant)
     with pytest.raises(Exception):  # noqa: B017, PT011  (an assertion, or whatever breaks first)
-        explore([*THOUGHT_OF.values(), *graphs(3, FAST, most=3)], slice(0, None))
+        explore([*THOUGHT_OF.values(), *itertools.islice(graphs(3, FAST, most=3), 0, None, 20)], slice(0, None))
 
 
 def test_the_expected_answer_is_the_sum_over_paths() -> None:
