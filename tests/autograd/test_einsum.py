@@ -7,7 +7,7 @@ from typing import Any
 import hypothesis.strategies as st
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 
 import distgrad as dg
 from tests.autograd.differences import check_derivatives
@@ -53,6 +53,7 @@ def test_values_are_those_of_numpy(expression: tuple[str, list[tuple[int, ...]]]
     np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-12)
 
 
+@settings(max_examples=40)
 @given(expressions(), st.sampled_from([float, complex]))
 def test_gradients_are_those_of_pytorch(expression: tuple[str, list[tuple[int, ...]]], dtype: Any) -> None:
     torch = pytest.importorskip("torch")

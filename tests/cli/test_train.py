@@ -59,6 +59,7 @@ def test_a_run_shows_the_job_its_course_and_how_it_ended(complete: Run) -> None:
 WIDE = ("shard.stem.config.outputs=512", "shard.middle.config.inputs=512", "data.config.batch=64", "steps=4")
 
 
+@pytest.mark.slow
 def test_a_job_with_lossy_links_sends_fewer_bytes(start: Start) -> None:
     sent = []
     for lossy in ("", "int8"):

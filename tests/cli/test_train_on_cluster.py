@@ -124,6 +124,7 @@ def test_a_missing_worker_is_named_after_the_deadline(standing: Standing, start:
     assert errors == "error: w1 did not join within 0.2 s; workers that are here: w0, w2\n"
 
 
+@pytest.mark.slow
 def test_without_failures_to_spare_a_lost_worker_ends_the_run_with_advice_and_it_goes_on_when_one_is_back(
     standing: Standing, start: Start
 ) -> None:

@@ -394,6 +394,8 @@ moves = st.tuples(
     st.lists(gradient, min_size=1, max_size=2),
     st.sampled_from([0.0, 1.0]),
 )
+sequences = given(st.lists(moves, min_size=1, max_size=6), st.integers(0, 10_000))
+Moves = list[tuple[str, list[dict[str, Any]], float]]
 
 
 class Model:
@@ -416,11 +418,20 @@ class Model:
         self.version += 1
 
 
-@settings(max_examples=20)
-@given(st.lists(moves, min_size=1, max_size=6), st.integers(0, 10_000))
-def test_after_any_sequence_of_steps_and_faults_all_owners_are_where_the_model_is(
-    moves: list[tuple[str, list[dict[str, Any]], float]], seed: int
-) -> None:
+@settings(max_examples=8)
+@sequences
+def test_after_any_sequence_of_steps_and_faults_all_owners_are_where_the_model_is(moves: Moves, seed: int) -> None:
+    take(moves, seed)
+
+
+@pytest.mark.slow
+@settings(max_examples=60)
+@sequences
+def test_after_many_sequences_of_steps_and_faults_all_owners_are_where_the_model_is(moves: Moves, seed: int) -> None:
+    take(moves, seed)
+
+
+def take(moves: Moves, seed: int) -> None:
     with tempfile.TemporaryDirectory() as directory, pytest.MonkeyPatch.context() as patch:
         folder = Path(directory)
         with cluster(PROGRAMS, "w0", "w1", journal=folder / "journal", seed=seed) as (made, client):

@@ -15,7 +15,14 @@ from .moments import MOMENTS, Trouble, X
 from .world import SIZE, world
 
 
-@pytest.mark.parametrize("moment", [moment for moment in MOMENTS if moment != "commit"])
+@pytest.mark.parametrize(
+    "moment",
+    [
+        pytest.param(moment, marks=[] if moment in ("backward", "prepare") else pytest.mark.slow)
+        for moment in MOMENTS
+        if moment != "commit"
+    ],
+)
 def test_everyone_learns_which_worker_was_killed_and_lets_go_of_everything(moment: str) -> None:
     with world("w0", "w1", "w2") as found:
         trouble = Trouble(found, moment)

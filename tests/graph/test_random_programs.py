@@ -234,7 +234,7 @@ everywhere = {
 PHASES = (Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink)
 
 
-@settings(max_examples=60, derandomize=True, phases=PHASES, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=30, derandomize=True, phases=PHASES, suppress_health_check=[HealthCheck.too_slow])
 @given(**everywhere)
 def test_a_random_program_means_the_same_everywhere(program: list[Step], workers: int, home: str, seed: int) -> None:
     check(program, workers, home, seed)
@@ -248,7 +248,7 @@ def test_many_random_programs_mean_the_same_everywhere(program: list[Step], work
     check(program, workers, home, seed)
 
 
-@settings(max_examples=40, derandomize=True, phases=PHASES, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=15, derandomize=True, phases=PHASES, suppress_health_check=[HealthCheck.too_slow])
 @given(**everywhere)
 def test_forward_mode_of_a_random_program_means_the_same_everywhere(
     program: list[Step], workers: int, home: str, seed: int
