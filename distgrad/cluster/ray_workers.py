@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import logging
+import math
 import os
 import secrets
 import threading
@@ -38,8 +39,10 @@ _log = logging.getLogger(__name__)
 _LOOK_EVERY = 0.2
 # Seconds for a node to end a worker that is lost; one that does not answer is lost as well.
 _FOR_A_NODE = 2.0
-# Seconds for a lost worker to be back, before its node is asked again.
-_TO_BE_BACK = 5.0
+# Seconds for a lost worker to be back, before its node is asked again: one that dies may have answered still.
+_TO_BE_BACK = 2.0
+# Seconds after which it is said that it is not back.
+_UNREMARKED = 5.0
 # Seconds for workers to take their leave.
 _TO_STOP = 2.0
 # Bytes of programs that are handed to every actor.
@@ -199,39 +202,39 @@ class RayWorkers:
         place = _answer(life.place, timeout=0.0)
         if place is None:  # lost before it has said where it is
             ray.kill(life.actor, no_restart=False)
-        remarked = False
+        remark_at = time.monotonic() + _UNREMARKED
         while not self._closing.is_set():
-            if place is not None and life is self._lives[name]:
-                self._renew(name, *place)
+            if place is not None and not self._renew(name, *place):
+                place = None
             try:
                 if self._is_back(name):
                     return
             except ray.exceptions.RayError as error:
                 self._notice(f"worker {name} does not come back on Ray: {_cause(error)}")
                 return
-            if not remarked:
+            if time.monotonic() > remark_at:
                 self._notice(
                     f"worker {name} is not back on Ray: it needs {self._cpus:g} CPU, and {_free_cpus()}; add a node if "
                     "that is too few"
                 )
-            remarked = True
+                remark_at = math.inf
 
-    def _renew(self, name: str, node: str, process: int) -> None:
-        """Has a worker started anew, where it was if that node is there."""
+    def _renew(self, name: str, node: str, process: int) -> bool:
+        """Has a worker started anew, where it was if that node is there. Returns whether it was."""
         life = self._lives[name]
         living = _living_nodes()
         there = node not in living or self._end(node, process)  # a node that is gone is for Ray to replace
         elsewhere = living - self._lost_nodes - {node}
-        if there:
-            life.place = _ask_place(life.actor)
-        elif elsewhere:
+        if not there and elsewhere:
             with self._lock:
                 self._lost_nodes.add(node)
             ray.kill(life.actor)
             self._begin(name)
-        else:
+            return False
+        if not there:
             ray.kill(life.actor, no_restart=False)
-            life.place = _ask_place(life.actor)
+        life.place = _ask_place(life.actor)
+        return there
 
     def _end(self, node: str, process: int) -> bool:
         """Has a worker's process ended by its node. False when that does not answer: Ray would find out much later."""

@@ -120,7 +120,7 @@ def test_a_worker_whose_node_is_lost_waits_for_room_elsewhere_and_says_so(
     """The workers of `cluster` have left one CPU on each of the other nodes."""
     from distgrad.cluster import ray_workers
 
-    monkeypatch.setattr(ray_workers, "_TO_BE_BACK", 0.1)
+    monkeypatch.setattr(ray_workers, "_UNREMARKED", 0.1)
     node = nodes.add_node(num_cpus=2)
     notices: queue.SimpleQueue[str] = queue.SimpleQueue()
     with (
@@ -195,7 +195,7 @@ def test_a_job_comes_to_the_same_bits_on_ray_as_on_this_machine_whatever_is_lost
     nodes: Any, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     """First an actor is killed, then a node is lost without a word to anybody, then the coordinator is killed."""
-    nodes.add_node(num_cpus=1)
+    added = [nodes.add_node(num_cpus=1) for _ in range(2)]  # of four nodes, three are used
     here = Run(tmp_path / "here")
     assert [event["event"] for event in here.events()][-1] == "done"
     run = Run(tmp_path / "ray", "--ray", nodes.address, "--ray-cpus", "0.5")
@@ -211,7 +211,7 @@ def test_a_job_comes_to_the_same_bits_on_ray_as_on_this_machine_whatever_is_lost
             match hit:
                 case 0:
                     used = {node for node, _ in places.values()}
-                    lost = next(node for node in nodes.worker_nodes if node.node_id[:8] in used)
+                    lost = next(node for node in added if node.node_id[:8] in used)
                     there = [process for node, process in places.values() if node == lost.node_id[:8]]
                     others = [process for _, process in places.values() if process not in there]
                     os.kill(others[0], signal.SIGKILL)
