@@ -276,6 +276,7 @@ def test_resuming_without_a_checkpoint_says_that_there_is_none(start: Start) -> 
     assert f"nothing to resume: no complete checkpoint in {run.directory}" in errors
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_is_named_and_so_is_the_one_that_still_stands(
     start: Start, complete: Run, tmp_path: Path
 ) -> None:

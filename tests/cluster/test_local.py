@@ -155,6 +155,7 @@ def test_everything_is_gone_after_the_block_and_closing_again_is_harmless() -> N
     cluster.close()
 
 
+@pytest.mark.slow
 def test_a_cluster_that_is_never_closed_ends_with_its_process() -> None:
     program = (
         "import distgrad as dg\n"

@@ -127,10 +127,11 @@ def test_a_file_cut_anywhere_can_be_opened_and_appended_to(path: Path, every: in
             assert list(journal) == [*kept, added]
 
 
-def test_every_damaged_byte_before_the_last_newline_is_noticed(path: Path) -> None:
+@pytest.mark.parametrize("every", [7, pytest.param(1, marks=pytest.mark.slow)])
+def test_a_damaged_byte_anywhere_before_the_last_newline_is_noticed(path: Path, every: int) -> None:
     write(path, range(1, 3))
     whole = path.read_bytes()
-    for position in range(len(whole) - 1):
+    for position in range(0, len(whole) - 1, every):
         path.write_bytes(whole[:position] + bytes([whole[position] ^ 0x15]) + whole[position + 1 :])
         with pytest.raises(JournalError, match="damaged at byte"):
             Journal.open(path)
