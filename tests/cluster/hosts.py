@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from tests.faults.namespaces import Network, ip
+from tests.faults.namespaces import Network, ip, run_tool
 
 SLOW_CABLE = Path(__file__).parent / "slow_cable.py"
 
@@ -60,7 +60,7 @@ class Hosts(Network):
         ip("link", "set", name, "master", "bridge", "up", inside=self._switch)
         for where, device in ((namespace, "eth0"), (self._switch, name)):
             limit = ["tbf", "rate", self._rate, "burst", "64kb", "latency", "200ms"]
-            subprocess.run(["tc", "-n", where, "qdisc", "add", "dev", device, "root", *limit], check=True)
+            run_tool("tc", "-n", where, "qdisc", "add", "dev", device, "root", *limit)
         return address
 
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -31,11 +32,15 @@ _networks = itertools.count()
 
 def ip(*arguments: str, inside: str = "") -> None:
     """Runs the command `ip`, in a namespace when one is given."""
-    _run("ip", *(["-n", inside] if inside else []), *arguments)
+    run_tool("ip", *(["-n", inside] if inside else []), *arguments)
 
 
-def _run(*command: str) -> None:
-    done = subprocess.run(command, capture_output=True, text=True)
+def run_tool(*command: str) -> None:
+    """Runs a command for networks. Some systems keep those where only root's shells look."""
+    places = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
+    found = shutil.which(command[0], path=places)
+    assert found is not None, f"{command[0]} is not installed: it comes with iproute2"
+    done = subprocess.run([found, *command[1:]], capture_output=True, text=True)
     assert done.returncode == 0, f"{' '.join(command)}: {done.stderr}"
 
 
@@ -85,7 +90,7 @@ class Network:
         """Machines of these names do not reach one another; all others they do."""
         for name in names:
             state = "on" if separate else "off"
-            _run("bridge", "-n", self._switch, "link", "set", "dev", name, "isolated", state)
+            run_tool("bridge", "-n", self._switch, "link", "set", "dev", name, "isolated", state)
 
     def mute(self, name: str) -> None:
         """A machine still hears this process, which does not hear it any more."""
