@@ -88,6 +88,7 @@ class Caller:
             encode_into(call.keywords, outward.pack(kwargs), arrays, f"keywords of {label}")
         sources = [leaf.outcome for leaf in leaves if isinstance(leaf, Ref)]
         outcome = Outcome(label, worker, sources, comes=label in self._small)
+        outcome.tangents = bool(mode.jvps)
         if record and self._taken[label] > 0:
             self._taken[label] -= 1
             outcome.brings = call.bring = True

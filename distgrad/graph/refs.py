@@ -34,6 +34,7 @@ class Outcome:
         brings: whether the value was asked for with the call, recorded; if it is not too large it comes then.
         brought: that value, as it came; None when it did not.
         sources: outcomes of the calls whose Refs were its arguments; let go of when the call has succeeded.
+        tangents: whether the call was made in a jvp.
         observed: whether somebody has seen the call's error.
         forwards: parts of the value that are values of other calls: where they really are, by the steps to the part.
         fetched: values fetched so far, by steps and whether an edge was left.
@@ -51,6 +52,7 @@ class Outcome:
         "observed",
         "returned",
         "sources",
+        "tangents",
         "worker",
     )
 
@@ -58,6 +60,7 @@ class Outcome:
         self.method = method
         self.worker = worker
         self.comes = comes
+        self.tangents = False
         self.brings = False
         self.brought: Any = None
         self.done: Promise[None] = Promise()
@@ -109,10 +112,12 @@ class Outcome:
     def raise_unseen(self) -> None:
         """Raises the call's error if it failed and nobody has seen why; now it is seen.
 
-        That tangents could not be followed is no error of the program's: nobody wanted the value, or the jvp has found
-        its result in another way.
+        That the tangents of a jvp could not be followed is no error of the program's: nobody wanted the value, or the
+        jvp has found its result in another way.
         """
-        if self.done.error is not None and not isinstance(self.done.error, CannotTravel) and not self.seen:
+        if self.tangents and isinstance(self.done.error, CannotTravel):
+            return
+        if self.done.error is not None and not self.seen:
             self.observe()
             raise self.done.error
 

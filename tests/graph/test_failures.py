@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import distgrad as dg
 from distgrad.errors import (
     DistgradError,
     FreedGraphError,
@@ -61,6 +62,22 @@ def test_a_poisoned_reference_names_the_first_cause(world: ClusterWorld) -> None
         for use in (poisoned.get, further.get, further.wait, lambda: ctx.backward(further)):
             with pytest.raises(RemoteError, match=r"^a\.fail on w0 raised ValueError: no luck with shape"):
                 use()
+
+
+class Batched:
+    """Looks into a call of another shard by vmap, which cannot be."""
+
+    def forward(self, shard: Any, x: Any) -> Any:
+        return dg.vmap(lambda row: shard.forward(row).get())(x)
+
+
+def test_a_call_that_cannot_go_elsewhere_is_reported_though_nobody_looks_at_it() -> None:
+    with (
+        cluster_world({"a": partial(Dense, 1), "v": Batched}, SPREAD) as world,
+        pytest.raises(GradientError, match="cannot look into a call to another process"),
+        world.context(),
+    ):
+        world.shard("v").forward(world.shard("a"), np.stack([X, Y]))
 
 
 def test_wrong_shapes_are_reported_by_the_method(world: ClusterWorld) -> None:
