@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import subprocess
@@ -38,7 +39,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-# ---- temporary files: a directory of this run's own, short enough for the path of a Unix socket ----------------------
+# ---- the run: a directory of its own for temporary files, short enough for the path of a Unix socket -----------------
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -46,6 +47,13 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())
     directory = tempfile.mkdtemp(prefix="dg", dir=os.environ["PYTEST_DEBUG_TEMPROOT"])
     os.environ["TMPDIR"] = os.environ["XDG_RUNTIME_DIR"] = tempfile.tempdir = directory
+
+
+def pytest_collection_finish() -> None:
+    """What ten thousand collected tests hold is there to the end. To look through it takes half a second, in which no
+    thread of this process runs: others, in tests of silence, take it for stopped."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -38,7 +38,7 @@ class Fetcher:
 
     def __init__(self, process: Process) -> None:
         self._process = process
-        # Values under way: the reply that brings each, and its owner.
+        # Values under way, and the owner each was asked for at; what it names within itself is fetched from others.
         self._under_way: dict[Promise[Any], str] = {}
         # That of values that are nobody's in particular.
         self._outside = Mode(False, process.outside)
@@ -58,8 +58,8 @@ class Fetcher:
             return result
         message = pb.Fetch(ref=ref_to_pb(name), edge=None if edge is None else edge_to_pb(edge))
         reply = self._process.request(name.owner, message)
-        self._under_way[reply] = name.owner
-        reply.add_callback(lambda p: self._under_way.pop(p, None))
+        self._under_way[result] = name.owner
+        result.add_callback(lambda p: self._under_way.pop(p, None))
         reply.add_callback(lambda p: self._unpack(share, name, edge, mode, p, result))
         return result
 
@@ -67,6 +67,13 @@ class Fetcher:
         """Whose values this process waits for: "w2 waits for values of w1 (3)"."""
         counts = Counter(self._under_way.copy().values())
         return [f"{self._process.name} waits for values of {owner} ({count})" for owner, count in counts.items()]
+
+    def lost(self, owner: str, error: DistgradError) -> None:
+        """Values asked for at a process that is gone do not come, also when it has answered with references to the
+        values of others: the calls that make these may have been lost with it."""
+        for promise, asked in list(self._under_way.items()):
+            if asked == owner:
+                promise.set_error(error)
 
     def _unpack(
         self,

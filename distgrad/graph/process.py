@@ -292,6 +292,7 @@ class Process:
 
     def _unreachable(self, name: str, error: DistgradError) -> None:
         self.caller.lost(name, error)
+        self.fetcher.lost(name, error)
         for share in self.shares:
             if share.lose(name, error):
                 self.passes.abort(share, error)
@@ -388,6 +389,7 @@ class Process:
         """Closes every link, so that others know at once that this process is gone, and why, and releases every
         context."""
         error = ContextClosed(f"{self.name} has closed")
+        self.endpoint.say_goodbye(reason)
         self.peers.close(error)
         self.endpoint.close(reason)
         for share in self.shares:

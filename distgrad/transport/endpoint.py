@@ -147,15 +147,21 @@ class Endpoint:
         if link is not None and link.peer.incarnation == peer.incarnation:
             link.banish(reason)
 
+    def say_goodbye(self, reason: str = "") -> None:
+        """Nothing goes out on any link after this, for that reason if there is one: what fails now because this process
+        ends is no failure that others should hear of."""
+        for link in self.links():
+            link.say_goodbye(reason or f"{self.identity.name} ends")
+
     def close(self, reason: str = "") -> None:
-        """Says goodbye on every link, for that reason if there is one, ends them and joins all threads. Harmless when
-        repeated."""
+        """Says goodbye on every link, ends them and joins all threads. Harmless when repeated."""
         with self._changed:
             if self.closing.is_set():
                 return
             self.closing.set()
             self._changed.notify_all()
         self.health.close()
+        self.say_goodbye(reason)
         for link in self.links():
             link.close(reason or f"{self.identity.name} ends")
         with self._changed:

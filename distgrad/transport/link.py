@@ -129,19 +129,22 @@ class ProcessLink:
         return future
 
     def close(self, reason: str) -> None:
-        self._leave(reason, f"link closed here: {reason}")
+        self.say_goodbye(reason)
+        self._owner.lose(self, f"link closed here: {reason}")
 
     def banish(self, reason: str) -> None:
         """Closes the link because the peer is lost, for that reason."""
-        self._leave(reason, reason)
+        self.say_goodbye(reason)
+        self._owner.lose(self, reason)
 
-    def _leave(self, reason: str, ending: str) -> None:
+    def say_goodbye(self, reason: str) -> None:
+        """The last thing that goes out. The link has still to be closed."""
         with self._lock:
-            self._goodbye = pb.Goodbye(reason=pb.REASON_CLOSED, message=reason)
+            if self._goodbye is None:
+                self._goodbye = pb.Goodbye(reason=pb.REASON_CLOSED, message=reason)
             plug = self._plug
         if plug is not None:
             plug.wake()
-        self._owner.lose(self, ending)
 
     def statistics(self) -> dict[str, Any]:
         with self._lock:
@@ -170,8 +173,8 @@ class ProcessLink:
         return "connected" if self._plug is not None else "broken"
 
     def _require_alive(self) -> None:
-        if self._ended:
-            raise WorkerLost(f"{self.peer!r} is lost: {self._ended}")
+        if self._ended or self._goodbye is not None:
+            raise WorkerLost(f"{self.peer!r} is lost: {self._ended or 'link closed here'}")
 
     # ---- sending -----------------------------------------------------------------------------------------------------
 
@@ -190,7 +193,7 @@ class ProcessLink:
             if waits and size and not getattr(self._owner.readers, "serving", False):
                 while self._in_flight >= self._settings.window_bytes and not self._ended:
                     self._wait_for_room()
-            if self._ended:
+            if self._ended or self._goodbye is not None:
                 self._require_alive()
             self._in_flight += size
             self._outbox.put(body, arrays, size, reply)

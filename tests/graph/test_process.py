@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import threading
 from collections import deque
-from contextlib import ExitStack
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, nullcontext, suppress
+from contextvars import copy_context
 from typing import Any
 
 import numpy as np
+import pytest
 
+from distgrad.errors import WorkerLost
 from distgrad.wire import RefName, pb
 from tests.graph.memory_cluster import MemoryCluster, memory_cluster
 
@@ -24,6 +29,74 @@ def test_threads_that_tell_of_forgotten_values_at_once_do_not_trip_over_one_anot
     with memory_cluster(1) as cluster:
         cluster.driver._forgotten["w0"] = Raced([RefName("w0", "driver/inference", (0,))])
         assert cluster.driver.forgotten("w0") == []
+
+
+class Asking:
+    """A shard whose method asks another when it is told to, after `held`."""
+
+    def __init__(self) -> None:
+        self.held, self.asks, self.asked = threading.Event(), threading.Event(), threading.Event()
+
+    def ask(self, x: Any, other: Any) -> Any:
+        self.held.set()
+        assert self.asks.wait(10)
+        try:
+            return other.same(x)
+        finally:
+            self.asked.set()
+
+
+def test_what_fails_because_a_process_ends_reaches_others_as_its_loss_alone() -> None:
+    with memory_cluster(2) as cluster, ThreadPoolExecutor(1) as pool:
+        asking = Asking()
+        near, far = cluster.place("near", asking, "w0"), cluster.place("far", Echo(), "w1")
+        value = pool.submit(near.ask(np.ones(2), far).get, timeout=10)
+        assert asking.held.wait(10)
+        worker = cluster.workers["w0"]
+        end_links = worker.endpoint.close
+
+        def end_links_late(reason: str) -> None:
+            asking.asks.set()
+            assert asking.asked.wait(10)
+            end_links(reason)
+
+        worker.endpoint.close = end_links_late  # type: ignore[method-assign]
+        worker.close("the machine is taken down")
+        with pytest.raises(WorkerLost, match="the machine is taken down"):
+            value.result()
+
+
+class Forwarding:
+    """A shard whose method returns what another will return."""
+
+    def ask(self, x: Any, other: Any) -> Any:
+        return other.same(x)
+
+
+@pytest.mark.parametrize("recorded", [False, True])
+def test_the_value_of_a_call_that_was_lost_with_its_caller_is_waited_for_by_nobody(recorded: bool) -> None:
+    with memory_cluster(2) as cluster, ThreadPoolExecutor(1) as pool:
+        near, far = cluster.place("near", Forwarding(), "w0"), cluster.place("far", Echo(), "w1")
+        fetched, w0 = threading.Event(), cluster.workers["w0"]
+        send, answer = w0.peers.send, cluster.workers["w1"].requests[pb.Fetch]
+
+        def send_no_calls(name: str, body: Any, arrays: Any = ()) -> None:
+            if not isinstance(body, pb.Call):
+                send(name, body, arrays)
+
+        def note(*asked: Any) -> None:
+            answer(*asked)
+            fetched.set()
+
+        w0.peers.send = send_no_calls  # type: ignore[method-assign]
+        cluster.workers["w1"].requests[pb.Fetch] = note
+        context = cluster.context()
+        with suppress(WorkerLost), context if recorded else nullcontext():
+            value = pool.submit(copy_context().run, near.ask(np.ones(2), far).get, 10)
+            assert fetched.wait(10)
+            w0.close("the machine is taken down")
+            with pytest.raises(WorkerLost, match="the machine is taken down"):
+                value.result()
 
 
 class Echo:

@@ -45,8 +45,8 @@ class Survival:
         self._alive = self._living()
 
     def note(self, error: DistgradError) -> None:
-        """Counts a failure. Raises `error` again when no loss of a process explains it, or there were too many; and
-        WorkerLost when the coordinator is gone, without whom nobody recovers."""
+        """Counts a failure. Raises `error` again when no loss of a process explains it; WorkerLost when there were too
+        many, or the coordinator is gone, without whom nobody recovers."""
         self._client.check_coordinator()
         lost = self._alive - self._living()
         of_a_loss = bool(lost) or isinstance(error, LinkError | ContextClosed)
@@ -58,9 +58,7 @@ class Survival:
         self._reason = self._reasons(lost) or str(error)
         whole = "\n".join([self._reason, *self._whereabouts(lost), *self._waits()])
         if self._failures >= self._job.recovery.max_failures:
-            if isinstance(error, LinkError):
-                raise WorkerLost(whole) from error
-            raise error
+            raise WorkerLost(whole) from error
         self._failures += 1
         self._report(
             {
