@@ -1,10 +1,10 @@
 """What calls, backward passes and transfers cost, beside torch.distributed.rpc where torch is installed.
 
-Both are measured in turns, so that a noisy machine is noisy for both: a driver and its workers on this machine, one
-BLAS thread in each process. Every lane is measured in a process of its own, `python -m distgrad.cluster.bench`, since
-BLAS reads its number of threads at import. Over `unix` torch may use shared memory as we do; over the others it is held
-to its TCP transport. Torch's processes look into their shared memory all the time, which would slow down whoever shares
-the machine with them: they are stopped while it is not their turn.
+Both are measured in turns of some runs, so that a noisy machine is noisy for both: a driver and its workers on this
+machine, one BLAS thread in each process. Every lane is measured in a process of its own, `python -m
+distgrad.cluster.bench`, since BLAS reads its number of threads at import. Over `unix` torch may use shared memory as we
+do; over the others it is held to its TCP transport. Torch's processes look into their shared memory all the time, which
+would slow down whoever shares the machine with them: they are stopped while it is not their turn.
 """
 
 from __future__ import annotations
@@ -30,8 +30,9 @@ from .children import THREADS
 
 # Of the layers of a pipeline, and the rows of a microbatch.
 WIDTH, ROWS = 256, 32
-# Calls that are timed together.
+# Runs of a program in one turn, as in a loop that trains: what comes right after the other side's is slower, for both.
 _IN_A_ROW = 20
+_MEBIBYTES_IN_A_ROW = 320
 # Seconds that torch's processes may take to end.
 _FAREWELL = 20
 # Runs of each program before any is timed, and the fewest that are.
@@ -43,7 +44,7 @@ Run = Callable[[], float]
 class Runs(Protocol):
     """What each side can do. All return seconds; see `bench_ours.Ours`."""
 
-    def call(self, times: int) -> float: ...
+    def call(self) -> float: ...
     def one_way(self, mebibytes: int) -> Run: ...
     def chain(self, length: int, bring_back: bool) -> float: ...
     def fan_out(self, calls: int) -> float: ...
@@ -59,6 +60,7 @@ class Measure:
     Attributes:
         name, label: as those of `Figure`.
         run: one timed run of it by a side.
+        in_a_row: how many runs make a turn of a side; its figure is their median.
         workers: how many it needs.
         mebibytes: the figure is how fast so much is moved.
         rate: the figure is how often it is done in a second.
@@ -69,11 +71,16 @@ class Measure:
     name: str
     label: str
     run: Callable[[Any], Run]
+    in_a_row: int = 1
     workers: int = 2
     mebibytes: int = 0
     rate: bool = False
     targets: Mapping[str, float] = field(default_factory=dict)
     against: Callable[[Any], Run] | None = None
+
+    def turn(self, run: Run) -> Run:
+        """The runs of one turn, given one of them."""
+        return lambda: statistics.median(run() for _ in range(self.in_a_row))
 
     def figure(self, lane: str, ours: float, theirs: float | None) -> Figure:
         """The figure, given the medians in seconds."""
@@ -95,7 +102,8 @@ def _measures() -> Iterator[Measure]:
     yield Measure(
         name="call",
         label="call round trip, small tensor",
-        run=_times("call", _IN_A_ROW),
+        run=_times("call"),
+        in_a_row=_IN_A_ROW,
         targets={"unix": 5, "grpc": 1.5},
     )
     for n in (1, 4, 16, 64):
@@ -104,16 +112,21 @@ def _measures() -> Iterator[Measure]:
             name=f"chain-{n}",
             label=f"backward, chain of {n}, by reference",
             run=_times("chain", n, False),
+            in_a_row=_IN_A_ROW,
             targets=targets,
         )
         yield Measure(
-            name=f"chain-{n}-back", label=f"backward, chain of {n}, values brought back", run=_times("chain", n, True)
+            name=f"chain-{n}-back",
+            label=f"backward, chain of {n}, values brought back",
+            run=_times("chain", n, True),
+            in_a_row=_IN_A_ROW,
         )
     for n in (1, 4, 16, 64):
         yield Measure(
             name=f"fan-out-{n}",
             label=f"backward, fan-out of {n}",
             run=_times("fan_out", n),
+            in_a_row=_IN_A_ROW,
             targets={"unix": 8} if n == 64 else {},
         )
     for size in (1, 16, 64, 256):
@@ -121,21 +134,37 @@ def _measures() -> Iterator[Measure]:
             name=f"{size}MiB",
             label=f"{size} MiB, one way",
             run=_one_way(size),
+            in_a_row=max(1, min(_IN_A_ROW, _MEBIBYTES_IN_A_ROW // size)),
             mebibytes=size,
             targets={"unix": 3, "tcp": 1} if size > 1 else {},
         )
     for n in (2, 4, 8):
         yield Measure(
-            name=f"workers-{n}", label=f"call and backward, {n} workers at once", run=_times("workers", n), workers=n
+            name=f"workers-{n}",
+            label=f"call and backward, {n} workers at once",
+            run=_times("workers", n),
+            in_a_row=_IN_A_ROW,
+            workers=n,
         )
-    yield Measure(name="contexts-16", label="call and backward in 16 contexts at once", run=_times("contexts", 16))
     yield Measure(
-        name="steps", label="steps: 4 shards, 8 microbatches", run=_times("steps", 4, 8), workers=4, rate=True
+        name="contexts-16",
+        label="call and backward in 16 contexts at once",
+        run=_times("contexts", 16),
+        in_a_row=_IN_A_ROW,
+    )
+    yield Measure(
+        name="steps",
+        label="steps: 4 shards, 8 microbatches",
+        run=_times("steps", 4, 8),
+        in_a_row=_IN_A_ROW,
+        workers=4,
+        rate=True,
     )
     yield Measure(
         name="fallback",
         label="backward with an unused result, fan-out of 16",
         run=_times("unused", 16),
+        in_a_row=_IN_A_ROW,
         targets=dict.fromkeys(("unix", "tcp", "grpc"), 1 / 1.5),
         against=_times("fan_out", 16),
     )
@@ -197,9 +226,9 @@ def _measure(lane: str, chosen: Sequence[Measure], budget: float, torch: bool) -
         theirs = stack.enter_context(_Torch(lane, workers)) if torch else None
         ours = stack.enter_context(our_side(lane, workers))
         for measure in chosen:
-            programs = [measure.run(ours)]
+            programs = [measure.turn(measure.run(ours))]
             if measure.against is not None:
-                programs.append(measure.against(ours))
+                programs.append(measure.turn(measure.against(ours)))
             elif theirs is not None:
                 programs.append(partial(theirs.run, measure.name))
             yield measure.figure(lane, *_medians(programs, budget))
@@ -218,7 +247,7 @@ class _Torch:
         self._signal(signal.SIGSTOP)
 
     def run(self, name: str) -> float:
-        """Seconds of one run of a measure."""
+        """Seconds of a run of a measure, the median of a turn."""
         assert self._rank0.stdin is not None
         self._signal(signal.SIGCONT)
         self._rank0.stdin.write(f"{name}\n")

@@ -3,14 +3,13 @@
     python -m distgrad.cluster.bench_torch serve LANE WORKERS           rank 0, which measures
     python -m distgrad.cluster.bench_torch rank RANK WORLD LANE PORT    the others, which it starts
 
-Rank 0 reads names of measures, a line each, and answers with the seconds of one run.
+Rank 0 reads names of measures, a line each, and answers with the seconds of a run, the median of a turn.
 """
 
 from __future__ import annotations
 
 import os
 import socket
-import statistics
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -51,8 +50,8 @@ class Theirs:
         self.x = torch.ones(4)
         self.batch = torch.ones(ROWS, WIDTH)
 
-    def call(self, times: int) -> float:
-        return statistics.median(seconds(lambda: rpc.rpc_sync("rank1", echo, (self.x,))) for _ in range(times))
+    def call(self) -> float:
+        return seconds(lambda: rpc.rpc_sync("rank1", echo, (self.x,)))
 
     def one_way(self, mebibytes: int) -> Callable[[], float]:
         tensor = torch.ones(mebibytes * 2**18)
@@ -141,7 +140,7 @@ def serve(lane: str, workers: int) -> None:
         for line in sys.stdin:
             name = line.strip()
             if name not in runs:
-                runs[name] = MEASURES[name].run(side)
+                runs[name] = MEASURES[name].turn(MEASURES[name].run(side))
             print(runs[name](), flush=True)
 
 
