@@ -417,7 +417,7 @@ class Endpoint:
         if plug.opening:
             plug.fail(LinkError(f"no link to {plug.name} at {plug.address}: {reason}"))
         link = plug.link
-        if link is None or not link.detach(plug) or link.ending:
+        if link is None or not link.detach(plug) or link.ending or link.leaving:
             return
         with self._changed:
             if self.closing.is_set():

@@ -500,6 +500,25 @@ def test_closing_an_endpoint_says_goodbye_and_refuses_new_links(world: World) ->
         a.connect("b", b.identity.address)
 
 
+def test_after_its_goodbye_a_link_carries_nothing_and_is_not_made_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a, b = world.pair(reconnect_window=0.1)
+    recovered = []
+    monkeypatch.setattr("distgrad.transport.endpoint.recover", lambda endpoint, link, reason: recovered.append(link))
+    link = a.link("b")
+    link.send(a_call(0))
+    a.say_goodbye("the job is done")
+    with pytest.raises(WorkerLost, match="link closed here"):
+        link.send(a_call(1))
+    assert b.receiver.loss() == (a.identity, "it closed the link: the job is done")
+    assert numbers(b.receiver.messages) == [0]
+    wait_until(lambda: not link.connected)
+    a.close()
+    assert a.receiver.loss() == (b.identity, "link closed here: a ends")
+    assert not recovered
+
+
 def test_linked_and_lost_come_in_pairs(world: World) -> None:
     a, b = world.endpoint("a"), world.endpoint("b")
     for _ in range(5):
