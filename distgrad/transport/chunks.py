@@ -124,9 +124,34 @@ class Assembler:
         self.complete: dict[int, memoryview] = {}
         self._max_bytes = max_bytes
         self._partial: dict[int, tuple[memoryview, int]] = {}
+        self._placed = 0  # the transfer whose next chunk is being read straight to its place
+
+    def place(self, chunk: pb.Chunk, size: int) -> memoryview | None:
+        """Where the next chunk of a transfer belongs, of `size` bytes, for a lane to read it there; `add` comes next.
+        None when it does not continue its transfer, as `add` will say.
+
+        Raises WireError and ResourceExhausted as `add` does.
+        """
+        buffer, filled = self._partial.get(chunk.transfer) or (self._new(chunk), 0)
+        end = filled + size
+        if chunk.total != len(buffer) or chunk.offset != filled or end > len(buffer):
+            return None
+        self._partial[chunk.transfer] = buffer, filled
+        self._placed = chunk.transfer
+        return buffer[filled:end]
+
+    def displace(self) -> None:
+        """Nobody writes any more to the place that was given last: a lane that is given up may still be reading."""
+        if self._placed in self._partial:
+            buffer, filled = self._partial[self._placed]
+            fresh = aligned(len(buffer))
+            copy_into(fresh[:filled], buffer[:filled])
+            self._partial[self._placed] = fresh, filled
+        self._placed = 0
 
     def add(self, chunk: pb.Chunk, payload: memoryview) -> None:
-        """Puts a chunk in its place. Memory is set aside once, for the whole transfer, after its size was checked.
+        """Puts a chunk in its place, unless it was read there. Memory is set aside once, for the whole transfer, after
+        its size was checked.
 
         Raises:
             WireError: the chunk does not continue its transfer.
@@ -140,7 +165,9 @@ class Assembler:
                 f"chunk at {chunk.offset} of {len(payload)} bytes of a transfer of {chunk.total} "
                 f"does not continue transfer {chunk.transfer}, which has {filled} of {len(buffer)} bytes"
             )
-        copy_into(buffer[filled:end], payload)
+        if payload.obj is not buffer.obj:
+            copy_into(buffer[filled:end], payload)
+        self._placed = 0
         if end < len(buffer):
             self._partial[chunk.transfer] = buffer, end
             return

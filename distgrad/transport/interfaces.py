@@ -122,6 +122,10 @@ class Port(Protocol):
     def finished(self) -> bool:
         """True when `take` will never give another frame: write what was taken, then end the lane."""
 
+    def place(self, begun: memoryview) -> tuple[int, memoryview] | None:
+        """The beginning of a large frame arrived. Where its payload begins, and memory of the payload's size to read it
+        into, which is then given to `received`; None when it may be read anywhere. Never raises."""
+
     def received(self, frame: Buffer, payload: memoryview | None = None) -> None:
         """One whole frame arrived. Comes from one thread, in order. Never raises.
 

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from distgrad.errors import ResourceExhausted, WireError, WorkerLost
 from distgrad.wire import error_from_pb, error_to_pb, pb
 from distgrad.wire.dtypes import Array, in_c_order
-from distgrad.wire.frames import SMALL, Buffer, append_payload, frame_head, split_frame, view_arrays
+from distgrad.wire.frames import SMALL, Buffer, append_payload, frame_head, split_frame, split_message, view_arrays
 
 from .bodies import message_body, reply_body, request_body
 from .buffers import copied
@@ -256,6 +256,18 @@ class ProcessLink:
 
     # ---- receiving ---------------------------------------------------------------------------------------------------
 
+    def place(self, plug: LinkPlug, begun: memoryview) -> tuple[int, memoryview] | None:
+        """Where the payload of a frame that has begun to arrive belongs, as `Port.place`: that of a chunk has a place.
+        Raises WireError or ResourceExhausted when there is something wrong with it."""
+        with self._receiving:
+            if plug is not self._plug or self._ended:
+                return None
+            frame, payload, missing = split_message(pb.Frame, begun, beside=True)
+            if frame.WhichOneof("body") != "chunk" or frame.sequence != self._session.received + 1:
+                return None
+            memory = self._assembler.place(frame.chunk, len(payload) + missing)
+            return None if memory is None else (len(begun) - len(payload), memory)
+
     def received(self, plug: LinkPlug, buffer: Buffer, beside: memoryview | None = None) -> None:
         """Serves one frame. Raises WireError or ResourceExhausted when it is not what a peer may send.
 
@@ -420,6 +432,7 @@ class ProcessLink:
         """
         with self._receiving, self._lock:
             self._let_go(self._session.resume(peer_received))
+            self._assembler.displace()
             self._attached += 1
             self._plug = plug
             self._heard = time.monotonic()

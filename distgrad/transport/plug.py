@@ -145,6 +145,12 @@ class Plug:
     def finished(self) -> bool:
         return self._last_words and not self._greetings
 
+    def place(self, begun: memoryview) -> tuple[int, memoryview] | None:
+        try:
+            return self.link.place(self, begun) if self.link is not None else None
+        except (WireError, ResourceExhausted):  # which `received` will raise again, and serve
+            return None
+
     def received(self, frame: Buffer, payload: memoryview | None = None) -> None:
         try:
             if self.link is not None:

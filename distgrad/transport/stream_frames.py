@@ -127,9 +127,9 @@ class FrameReader:
             OSError: the stream broke.
             WireError: what came is no frame; nothing more can be read.
         """
-        for frame, slot in self._frames():
+        for frame, slot, payload in self._frames(port):
             if slot == 0:
-                port.received(frame)
+                port.received(frame, payload)
             elif self._slots is None:
                 raise WireError(f"slot {slot} of shared memory was named, and there is none")
             else:
@@ -137,8 +137,8 @@ class FrameReader:
                 self._slots.free()
             yield
 
-    def _frames(self) -> Iterator[tuple[Buffer, int]]:
-        """Frames and the slots that hold their payloads."""
+    def _frames(self, port: Port) -> Iterator[tuple[Buffer, int, memoryview | None]]:
+        """Frames, the slots that hold their payloads, and their payloads where these are somewhere else."""
         buffer = bytearray(BUFFER)
         view = memoryview(buffer)
         start = end = 0  # of what was read and not yet given
@@ -150,25 +150,32 @@ class FrameReader:
                     raise WireError(f"a frame of {length} bytes was announced, {self._max_frame_bytes} are allowed")
                 first, last = start + HEADER.size, start + HEADER.size + length
                 if last <= end:
-                    yield bytes(view[first:last]), slot
+                    yield bytes(view[first:last]), slot, None
                     start = last
                 elif HEADER.size + length <= BUFFER:
                     break
                 else:
-                    frame = self._complete(length, view[first:end])
-                    if frame is None:
+                    whole = self._complete(port, length, view[first:end])
+                    if whole is None:
                         return
-                    yield frame, slot
+                    frame, payload = whole
+                    yield frame, slot, payload
                     start = end = 0
             view[: end - start] = view[start:end]
             start, end = 0, end - start
 
-    def _complete(self, length: int, begun: memoryview) -> memoryview | None:
-        """Reads the rest of a large frame; None when the stream ends before."""
-        frame = aligned(length)
-        frame[: len(begun)] = begun
-        missing = frame[len(begun) :]
-        return frame if self._stream.receive_into(missing, wait_for_all=True) == len(missing) else None
+    def _complete(self, port: Port, length: int, begun: memoryview) -> tuple[Buffer, memoryview | None] | None:
+        """Reads the rest of a large frame, its payload to where the port wants it; None when the stream ends before."""
+        head, payload = port.place(begun) or (0, None)
+        if payload is None or head + len(payload) != length:
+            head, payload = 0, None
+        target = aligned(length) if payload is None else payload
+        here = len(begun) - head
+        target[:here] = begun[head:]
+        missing = target[here:]
+        if self._stream.receive_into(missing, wait_for_all=True) < len(missing):
+            return None
+        return (target, None) if payload is None else (bytes(begun[:head]), payload)
 
     def discard(self) -> None:
         """Reads on without a look, until the stream ends."""

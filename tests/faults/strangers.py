@@ -319,6 +319,9 @@ class Stranger:
         frames, self._frames = self._frames, []
         return [[frame] for frame in frames]
 
+    def place(self, begun: memoryview) -> None:
+        return None
+
     def received(self, frame: Any, payload: memoryview | None = None) -> None:
         self._answers.put(pb.Frame.FromString(bytes(frame)))
 

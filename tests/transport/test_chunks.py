@@ -143,3 +143,49 @@ def test_a_limit_that_no_memory_backs_is_an_error_too(monkeypatch: pytest.Monkey
     monkeypatch.setattr(np, "empty", no_memory)
     with pytest.raises(ResourceExhausted, match="no memory"):
         Assembler(LIMIT).add(*chunk())
+
+
+def test_a_chunk_that_was_read_to_its_place_is_not_copied() -> None:
+    assembler, content = Assembler(LIMIT), np.arange(250, dtype=np.uint8).data
+    for offset in (0, 100, 200):
+        piece = content[offset : offset + 100]
+        chunk = pb.Chunk(transfer=1, total=250, offset=offset)
+        memory = assembler.place(chunk, len(piece))
+        memory[:] = piece
+        assembler.add(chunk, memory.toreadonly())
+    assert assembler.complete[1] == content
+    assert assembler.complete[1].obj is memory.obj
+
+
+@pytest.mark.parametrize(
+    "chunk",
+    [
+        pb.Chunk(transfer=1, total=250, offset=0),
+        pb.Chunk(transfer=1, total=250, offset=200),
+        pb.Chunk(transfer=1, total=300, offset=100),
+        pb.Chunk(transfer=1, total=199, offset=100),
+        pb.Chunk(transfer=2, total=300, offset=100),
+    ],
+)
+def test_a_chunk_that_does_not_continue_its_transfer_has_no_place(chunk: pb.Chunk) -> None:
+    assembler = Assembler(LIMIT)
+    assembler.add(pb.Chunk(transfer=1, total=250, offset=0), memoryview(bytes(100)))
+    assert assembler.place(chunk, 100) is None
+    with pytest.raises(WireError, match="does not continue"):
+        assembler.add(chunk, memoryview(bytes(100)))
+
+
+def test_a_chunk_beyond_the_limit_has_no_place() -> None:
+    with pytest.raises(ResourceExhausted, match="more than max_transfer_bytes"):
+        Assembler(LIMIT).place(pb.Chunk(transfer=1, total=LIMIT + 1), 100)
+
+
+def test_who_still_writes_to_a_place_that_was_taken_back_changes_nothing() -> None:
+    assembler, content = Assembler(LIMIT), np.arange(200, dtype=np.uint8).data
+    first, second = (pb.Chunk(transfer=1, total=200, offset=offset) for offset in (0, 100))
+    assembler.add(first, content[:100])
+    stale = assembler.place(second, 100)
+    assembler.displace()
+    assembler.add(second, content[100:])
+    stale[:] = bytes(100)
+    assert assembler.complete[1] == content

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import socket
 import threading
 from collections import deque
@@ -26,6 +27,7 @@ class Box:
         self.outgoing: deque[list[bytes]] = deque()
         self.came: list[bytes] = []
         self.in_slots = 0
+        self.placed: list[memoryview] = []
         self.finished = False
         self.ends: list[str] = []
         self.complaints: list[str] = []
@@ -42,8 +44,19 @@ class Box:
             frames.append(self.outgoing.popleft())
         return frames
 
+    def place(self, begun: memoryview) -> tuple[int, memoryview] | None:
+        """A frame may say where its payload begins, and how large it is: "at 30, 70000"."""
+        found = re.match(rb"at (\d+), (\d+)", begun)
+        if found is None:
+            return None
+        head, size = map(int, found.groups())
+        self.placed.append(memoryview(bytearray(size)))
+        return head, self.placed[-1]
+
     def received(self, frame: Any, payload: Any = None) -> None:
         self.on_received()
+        if payload is not None and self.placed and payload is self.placed[-1]:
+            frame, payload = bytes(frame) + payload, None
         with self.changed:
             self.in_slots += payload is not None
             self.came.append(bytes(frame) if payload is None else bytes(frame) + bytes(payload[: int(frame)]))
@@ -112,6 +125,27 @@ def test_large_payloads_travel_in_slots_and_the_rest_as_ever(pair: tuple[Box, Bo
     assert far.came == [str(size).encode() + payload(size, seed) for seed, size in enumerate(sizes)]
     if far.in_slots:
         assert far.in_slots <= sum(2**15 < size <= SLOT for size in sizes)
+
+
+def test_a_payload_is_read_to_the_place_that_the_port_has_for_it(pair: tuple[Box, Box]) -> None:
+    near, far = pair
+    frames = [f"at 30, {size}".encode().ljust(30) + payload(size, size) for size in (2**20, 2**16, 10, 2**17) * 5]
+    for frame in frames:
+        near.send(frame)
+    far.wait_for(lambda: len(far.came) == len(frames))
+    assert far.came == frames
+    assert len(far.placed) == 15, "small frames are read at once"
+    assert all(any(memory) for memory in far.placed)
+
+
+def test_a_place_of_another_size_than_the_payload_is_not_written_to(pair: tuple[Box, Box]) -> None:
+    near, far = pair
+    frames = [f"at 30, {size}".encode().ljust(30) + payload(2**20, 1) for size in (2**20 - 1, 2**20 + 1)]
+    for frame in frames:
+        near.send(frame)
+    far.wait_for(lambda: len(far.came) == 2)
+    assert far.came == frames
+    assert not any(any(memory) for memory in far.placed)
 
 
 def test_without_a_free_slot_payloads_go_over_the_socket(pair: tuple[Box, Box]) -> None:
