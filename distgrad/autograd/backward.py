@@ -12,7 +12,7 @@ from distgrad.errors import GradientError
 
 from . import tape
 from .engine import Pass, Sink
-from .primitive import namespace
+from .operands import namespace
 from .rows import Rows
 from .tape import Leaf, Node
 from .tensor import TENSOR_TYPES, Tensor

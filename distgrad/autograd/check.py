@@ -10,7 +10,7 @@ import numpy as np
 from distgrad.errors import CheckError, GradientError
 
 from . import tape, tree
-from .primitive import differentiable
+from .operands import differentiable
 from .reverse import name_of, vjp
 from .tensor import Tensor
 from .transforms import jvp

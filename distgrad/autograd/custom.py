@@ -18,7 +18,8 @@ import numpy as np
 from distgrad.errors import GradientError
 
 from . import tape, tree
-from .primitive import Primitive, differentiable, ops
+from .operands import differentiable, ops
+from .primitive import Primitive
 from .reverse import name_of, vjp
 from .tensor import TENSOR_TYPES, Boxed, Tensor
 

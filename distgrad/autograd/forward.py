@@ -15,7 +15,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from . import tape
-from .primitive import Primitive, differentiable, ops
+from .operands import differentiable, ops
+from .primitive import Primitive
 from .tensor import Boxed, Tensor
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from distgrad.errors import CannotTravel, GradientError
 
 from . import tape, tree
-from .primitive import ops
+from .operands import ops
 from .reverse import Function, bind, check_differentiable, check_function, name_of, vjp
 from .tensor import Tensor
 from .transforms import grad, jvp_forward

@@ -28,12 +28,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from distgrad.errors import FreedGraphError, GradientError
-
 from . import tape
 from .deferred import Deferred
-from .tape import Frame, Node, Output, Places
-from .tape import clock as _clock
+from .operands import FLOAT32, FLOAT64, NUMPY_TYPES, SCALARS, as_operand, differentiable, namespace, ops
+from .opnode import OpNode
+from .tape import Node, Output
 from .tape import mode as _mode
 from .tensor import TENSOR_TYPES, Boxed, Tensor, apply_boxed
 
@@ -48,24 +47,6 @@ Wrap = Callable[[Any, Node | None], Any]
 PRIMITIVES: dict[str, Primitive] = {}
 # Functions made of primitives, by name; the rest of `dg.ops`.
 COMPOSITES: dict[str, Rule] = {}
-
-
-class Spec:
-    """Stands for an operand whose values were not kept: the shape and dtype that rules may still ask for."""
-
-    __slots__ = ("dtype", "shape")
-
-    def __init__(self, shape: tuple[int, ...], dtype: Any) -> None:
-        self.shape = shape
-        self.dtype = dtype
-
-    @property
-    def ndim(self) -> int:
-        return len(self.shape)
-
-    @property
-    def size(self) -> int:
-        return int(np.prod(self.shape))
 
 
 class Primitive:
@@ -155,13 +136,13 @@ class Primitive:
                 kind = type(a)
                 if node is not None:
                     live = True
-            if kind not in _NUMPY:
+            if kind not in NUMPY_TYPES:
                 return self._on_others(args, params)
             raw.append(a)
             nodes.append(node)
         if live and self.defers and not params and (mode := _mode.get()).deferring and mode.record:
             dtype = raw[0].dtype
-            if dtype is _FLOAT64 or dtype is _FLOAT32:
+            if dtype is FLOAT64 or dtype is FLOAT32:
                 node = OpNode(self, nodes, raw, params, raw[0], None, np, mode)
                 return Deferred(self.forward, raw[0], node)
         value = self.forward(np, *raw, **params)
@@ -171,7 +152,7 @@ class Primitive:
         mode = _mode.get()
         if live and mode.record and self.vjps is not None:
             return self._recorded(np, raw, nodes, params, mode, Tensor, value, residual)
-        if type(value) in _SCALARS:  # a rule that uses Python's operators, on numbers alone
+        if type(value) in SCALARS:  # a rule that uses Python's operators, on numbers alone
             value = np.asarray(value)
         return Tensor(value) if type(value) is not tuple else tuple(map(Tensor, value))
 
@@ -179,7 +160,7 @@ class Primitive:
         """The same for operands among which are other things than NumPy arrays: boxes, foreign arrays, sequences."""
         if any(isinstance(a, Boxed) for a in args):
             return apply_boxed(self, args, params)
-        raw = [a.data if isinstance(a, Tensor) else _array(a, self) for a in args]
+        raw = [a.data if isinstance(a, Tensor) else as_operand(a, self.name) for a in args]
         nodes = [a.node if isinstance(a, Tensor) else None for a in args]
         mode = tape.mode.get()
         if mode.record and self.vjps is not None and any(nodes):
@@ -248,7 +229,7 @@ class Primitive:
             except AttributeError:  # Python computes 1j * numpy.float64(2) itself, to a complex of its own
                 value = np.asarray(value)
                 dtype = value.dtype
-            if dtype is not _FLOAT64 and dtype is not _FLOAT32 and not differentiable(dtype):
+            if dtype is not FLOAT64 and dtype is not FLOAT32 and not differentiable(dtype):
                 return wrap(value, None)
             return wrap(value, OpNode(self, nodes, raw, params, value, residual, xp, mode))
         node = OpNode(self, nodes, raw, params, value, residual, xp, mode)
@@ -297,7 +278,7 @@ def _vjp_from(derivative: Rule) -> Rule:
     def vjp(xp: Any, g: Any, ans: Any, *args: Any, **params: Any) -> Any:
         factor = derivative(xp, ans, *args, **params)
         dtype = getattr(factor, "dtype", None)
-        if dtype is _FLOAT64 or dtype is _FLOAT32:  # the usual case, without the call
+        if dtype is FLOAT64 or dtype is FLOAT32:  # the usual case, without the call
             return g * factor
         return g * conjugate(xp, factor)
 
@@ -325,210 +306,3 @@ def conjugate(xp: Any, factor: Any) -> Any:
     if kind is None:  # a foreign namespace's dtype
         kind = "c" if "complex" in str(dtype) else "f"
     return xp.conj(factor) if kind == "c" else factor
-
-
-_NO_PARAMS: dict[str, Any] = {}
-
-
-class OpNode(Node):
-    """A recorded application of a primitive, with what its vjps need."""
-
-    # `args` and `out` stand in for what is not kept by something that has its shape and dtype, often a node.
-    __slots__ = ("args", "clock", "op", "out", "params", "residual", "xp")
-
-    def __init__(
-        self,
-        op: Primitive,
-        nodes: list[Node | None],
-        raw: list[Any],
-        params: dict[str, Any],
-        value: Any,
-        residual: Any,
-        xp: Any,
-        mode: tape.Mode,
-    ) -> None:
-        # Written out instead of calling Node.__init__: this runs once per operation of the user's program.
-        frame: Frame = mode.frame
-        inputs = tuple(nodes)
-        self.inputs = inputs
-        self.frame = frame
-        self.index = frame.next_op()
-        self.hooks = None
-        self.trace = _user_line() if mode.anomaly else None
-        self.op = op
-        self.params = params
-        self.residual = residual
-        self.xp = xp
-        self.clock = _clock.now
-        self.args: tuple[Any, ...] | None
-        if op.saves_inputs:
-            self.args = tuple(raw)
-        elif None not in inputs:
-            self.args = inputs
-        elif op.save == "constants":
-            self.args = tuple([a if n is None else n for a, n in zip(raw, inputs, strict=True)])
-        else:
-            self.args = tuple([_spec(a) if n is None else n for a, n in zip(raw, inputs, strict=True)])
-        if op.outputs == 1:
-            self.shape = value.shape
-            self.dtype = value.dtype
-            self.out: Any = value if op.saves_output else None
-        else:
-            self.shape = ()
-            self.dtype = None
-            self.out = value if op.saves_output else _spec(value)
-
-    @property
-    def name(self) -> str:
-        return self.op.name
-
-    def shared(self, gradient: Any, record: bool) -> Any:
-        """Namespace, answer (or what the vjps share), operands and parameters for the rules: raw, or as tensors
-        linked to the tape under `record`.
-        """
-        op, args, out, params, xp = self.op, self.args, self.out, self.params, self.xp
-        if args is None:
-            raise self._freed()
-        if self.clock != _clock.now:
-            _clock.check(self.clock, (*args, out), self)
-        if record:
-            xp = ops()
-            args = tuple(map(_linked, args, self.inputs))
-            if op.outputs != 1:
-                out = tuple(_linked(o, self._output(k, o)) for k, o in enumerate(out))
-            elif out is not None:
-                out = Tensor(out, self)
-        if out is None:
-            out = self
-        if op.residual:
-            params = {**params, "residual": None if record else self.residual}
-        if op.shared is not None:
-            out = op.shared(xp, gradient, out, *args, **params)
-        return xp, out, args, params
-
-    def _output(self, position: int, value: Any) -> Output | None:
-        return Output(self, position, value.shape, value.dtype) if differentiable(value.dtype) else None
-
-    def complete(self, gradient: Places, record: bool) -> tuple[Any, ...]:
-        """The gradients of all results: zeros for those that received none."""
-        if self.out is None:
-            raise self._freed()
-        given = gradient.by_position
-        return tuple(given[k] if k in given else self._zeros(o, record) for k, o in enumerate(self.out))
-
-    def _zeros(self, value: Any, record: bool) -> Any:
-        return (ops() if record else self.xp).zeros(value.shape, dtype=value.dtype)
-
-    def _freed(self) -> FreedGraphError:
-        return FreedGraphError(
-            f"the saved values of {self} were freed by an earlier backward pass over it; "
-            "pass retain_graph=True to that pass to keep them"
-        )
-
-    def vjp(self, i: int, gradient: Any, shared: Any, record: bool) -> Any:
-        xp, out, args, params = shared
-        vjps = self.op.vjps
-        if type(vjps) is tuple:
-            rule = vjps[i]
-            return None if rule is None else rule(xp, gradient, out, *args, **params)
-        return vjps(i, xp, gradient, out, *args, **params)  # type: ignore[operator, misc]
-
-    def free(self) -> None:
-        self.args = self.out = self.residual = None
-        self.params = _NO_PARAMS
-
-
-_ops: Any = None
-
-
-def ops() -> Any:
-    """The namespace `dg.ops`; its module is made of primitives, so it can only be imported after them."""
-    # An import statement for each operation would cost as much as the operation.
-    global _ops
-    if _ops is None:
-        from . import ops as module
-
-        _ops = module
-    return _ops
-
-
-def _linked(value: Any, node: Node | None) -> Any:
-    """A saved operand as a tensor on the tape; scalars and what stands for values that were not kept as they are."""
-    return value if type(value) in _SCALARS or isinstance(value, Spec | Node) else Tensor(value, node)
-
-
-# ---- arrays and their namespaces -------------------------------------------------------------------------------------
-
-# Array types met so far and their namespaces. Python scalars are weak in promotion and go with any of them.
-# None stands for an operand that is left out.
-_SCALARS = (bool, int, float, complex, type(None))
-_NAMESPACES: dict[type, Any] = dict.fromkeys((np.ndarray, *_SCALARS, *np.sctypeDict.values()), np)
-# What NumPy's own functions take.
-_NUMPY = frozenset(_NAMESPACES)
-_FLOAT32, _FLOAT64 = (np.dtype(np.float32), np.dtype(np.float64))
-
-
-def namespace(*values: Any) -> Any:
-    """The array namespace of `values`: `dg.ops` for tensors, NumPy for NumPy, else theirs under NumPy's names."""
-    xp = np
-    for v in values:
-        found = _NAMESPACES.get(type(v))
-        if found is None:
-            if isinstance(v, Tensor):
-                return ops()
-            found = _foreign_namespace(v)
-        if found is not np:
-            xp = found
-    return xp
-
-
-def _foreign_namespace(value: Any) -> Any:
-    """The namespace of an array type met for the first time, remembered from then on."""
-    if isinstance(value, np.ndarray):
-        return np
-    # Imported here because only users of other array packages pay for it.
-    from .namespaces import namespace_of
-
-    xp = _NAMESPACES[type(value)] = namespace_of(value)
-    return xp
-
-
-def _array(value: Any, op: Primitive) -> Any:
-    """An operand that is no tensor: arrays and numbers as they are, a sequence as a NumPy array."""
-    if type(value) in _NAMESPACES:
-        return value
-    if hasattr(value, "__array_namespace__"):
-        _foreign_namespace(value)
-        return value
-    array = np.asarray(value)
-    if array.dtype == object:
-        raise GradientError(
-            f"{op.name}() got an operand of type {type(value).__name__}, which is not an array, a tensor or a number; "
-            "stack a list of tensors with dg.ops.stack"
-        )
-    return array
-
-
-def _spec(value: Any) -> Any:
-    """What remains of an operand that is not kept: its shape and dtype; Python scalars stay."""
-    if type(value) in _SCALARS:
-        return value
-    if type(value) is tuple:
-        return tuple(map(_spec, value))
-    return Spec(value.shape, value.dtype)
-
-
-def differentiable(dtype: Any) -> bool:
-    """Whether values of this dtype have gradients: real and complex floating point."""
-    kind = getattr(dtype, "kind", None)
-    if kind is None:
-        return "float" in str(dtype) or "complex" in str(dtype)
-    return kind in "fcV" and (kind != "V" or "float" in str(dtype))
-
-
-def _user_line() -> str:
-    """The innermost line of the running program that is not ours."""
-    frame = sys._getframe(1)
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("distgrad."):
-        frame = frame.f_back
-    return f'File "{frame.f_code.co_filename}", line {frame.f_lineno}, in {frame.f_code.co_name}'

@@ -19,7 +19,7 @@ from . import tape, tree
 from .backward import own, run_pass
 from .deferred import Deferred
 from .lifted import Lifted
-from .primitive import differentiable, namespace, ops
+from .operands import differentiable, namespace, ops
 from .rows import Rows
 from .tape import Alias, Leaf, Node
 from .tensor import TENSOR_TYPES, Boxed, Tensor

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from .primitive import namespace
+from .operands import namespace
 from .rows import Rows
 from .sliced import Sliced
 from .tape import Node

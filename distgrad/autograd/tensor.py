@@ -263,7 +263,7 @@ def tensor(data: Any, *, dtype: Any = None, requires_grad: bool = False) -> Tens
 
 def variable(array: Any) -> Tensor:
     """A leaf over `array` itself, not a copy."""
-    from .primitive import differentiable
+    from .operands import differentiable
 
     if not differentiable(array.dtype):
         raise GradientError(

@@ -18,7 +18,7 @@ from distgrad.errors import CannotTravel, GradientError
 
 from . import tape, tree
 from .forward import Dual
-from .primitive import differentiable, namespace, ops
+from .operands import differentiable, namespace, ops
 from .reverse import (
     Function,
     Reverse,

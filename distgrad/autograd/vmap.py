@@ -17,7 +17,8 @@ import numpy as np
 from distgrad.errors import GradientError
 
 from . import tape, tree
-from .primitive import Primitive, ops
+from .operands import ops
+from .primitive import Primitive
 from .reverse import refuse_escaped
 from .tensor import Boxed, Tensor
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from distgrad.autograd.primitive import differentiable
+from distgrad.autograd.operands import differentiable
 from distgrad.errors import ConfigError, WireError
 from distgrad.wire import pb
 from distgrad.wire.dtypes import dtype_name, dtype_named

@@ -10,7 +10,7 @@ import pytest
 
 import distgrad as dg
 from distgrad.autograd.namespaces import NumPyLike, Standard, namespace_of
-from distgrad.autograd.primitive import namespace
+from distgrad.autograd.operands import namespace
 from distgrad.autograd.tensor import variable
 
 XP = Standard(strict)

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from ..primitive import composite, conjugate, ops, primitive
+from ..operands import ops
+from ..primitive import composite, conjugate, primitive
 from .einsum import contract
 from .nested import adjoint, nested, shape_of
 from .shape import ravel, reshape

@@ -18,7 +18,8 @@ import numpy as np
 
 from distgrad.errors import GradientError
 
-from ..primitive import composite, ops, primitive
+from ..operands import ops
+from ..primitive import composite, primitive
 from .blocks import PART
 from .nested import nested
 from .precision import narrow, widen

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from ..primitive import composite, namespace, ops
+from ..operands import namespace, ops
+from ..primitive import composite
 from ..tensor import Tensor
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..primitive import composite, conjugate, ops, primitive
+from ..operands import ops
+from ..primitive import composite, conjugate, primitive
 
 
 def _flattened(xp: Any, x: Any, axis: int | None) -> tuple[Any, int]:

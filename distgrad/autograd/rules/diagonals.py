@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..primitive import Primitive, composite, ops, primitive
+from ..operands import ops
+from ..primitive import Primitive, composite, primitive
 from .nested import nested, shape_of
 
 

@@ -21,7 +21,8 @@ import numpy as np
 
 from distgrad.errors import GradientError
 
-from ..primitive import composite, namespace, ops, primitive
+from ..operands import namespace, ops
+from ..primitive import composite, primitive
 from .diagonals import diagonal_part, off_diagonal, on_diagonal
 from .nested import adjoint, is_complex, linalg, whole
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ..primitive import composite, ops, primitive
+from ..operands import ops
+from ..primitive import composite, primitive
 from .nested import shape_of
 
 _EXCHANGED = {None: "forward", "backward": "forward", "forward": "backward", "ortho": "ortho"}

@@ -13,7 +13,8 @@ import numpy as np
 
 from distgrad.errors import GradientError
 
-from ..primitive import ops, primitive
+from ..operands import ops
+from ..primitive import primitive
 from .blocks import PART, parts
 from .error_functions import erf
 

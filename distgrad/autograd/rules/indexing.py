@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from ..primitive import Primitive, composite, ops, primitive
+from ..operands import ops
+from ..primitive import Primitive, composite, primitive
 from ..rows import Rows
 from ..sliced import Sliced
 from .nested import bare, nested, or_zeros, shape_of

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from ..primitive import composite, namespace, ops, primitive
+from ..operands import namespace, ops
+from ..primitive import composite, primitive
 from .contraction import matmul
 from .diagonals import off_diagonal, on_diagonal
 from .factorisations import svdvals

@@ -12,7 +12,8 @@ import numpy as np
 
 from distgrad.errors import GradientError
 
-from ..primitive import Rule, composite, ops, primitive
+from ..operands import ops
+from ..primitive import Rule, composite, primitive
 from .activation import sigmoid_of, softplus_of
 from .blocks import as_rows, row_parts, row_sums
 from .nested import shape_of

@@ -9,7 +9,8 @@ import numpy as np
 
 from distgrad.errors import GradientError
 
-from ..primitive import Primitive, conjugate, ops
+from ..operands import ops
+from ..primitive import Primitive, conjugate
 from ..tensor import Boxed, Tensor
 
 

@@ -9,7 +9,8 @@ import numpy as np
 
 from distgrad.errors import GradientError
 
-from ..primitive import ops, primitive
+from ..operands import ops
+from ..primitive import primitive
 from .losses import one_hot_of
 from .precision import is_half, narrow, widen
 

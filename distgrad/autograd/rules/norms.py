@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from ..primitive import composite, ops
+from ..operands import ops
+from ..primitive import composite
 from .arithmetic import ratio
 from .nested import is_complex
 from .reductions import axes_of, first_or_shared, weighted

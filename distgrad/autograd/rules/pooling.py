@@ -8,7 +8,8 @@ import numpy as np
 
 from distgrad.errors import GradientError
 
-from ..primitive import ops, primitive
+from ..operands import ops
+from ..primitive import primitive
 from .convolution import Window, pad_image, pair, scatter, window
 from .masking import masked
 from .precision import narrow, widen

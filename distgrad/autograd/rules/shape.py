@@ -13,7 +13,8 @@ import numpy as np
 
 from distgrad.errors import GradientError
 
-from ..primitive import Primitive, composite, ops, primitive
+from ..operands import ops
+from ..primitive import Primitive, composite, primitive
 from .nested import or_zeros, shape_of
 
 # ---- the same elements in another shape ------------------------------------------------------------------------------

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from ..primitive import ops, primitive
+from ..operands import ops
+from ..primitive import primitive
 from .blocks import as_rows, row_parts, row_sums
 from .precision import narrow, widen
 

@@ -6,7 +6,8 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from ..primitive import composite, ops
+from ..operands import ops
+from ..primitive import composite
 from .reductions import axes_of, count
 
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from distgrad.autograd import tree
-from distgrad.autograd.primitive import Primitive, ops
+from distgrad.autograd.operands import ops
+from distgrad.autograd.primitive import Primitive
 from distgrad.autograd.tensor import Boxed, Tensor
 
 from .flat import DERIVATIVE, LINEAR_IN, Arrays, FlatFunction, Product
