@@ -71,7 +71,7 @@ class Measure:
     name: str
     label: str
     run: Callable[[Any], Run]
-    in_a_row: int = 1
+    in_a_row: int = _IN_A_ROW
     workers: int = 2
     mebibytes: int = 0
     rate: bool = False
@@ -103,7 +103,6 @@ def _measures() -> Iterator[Measure]:
         name="call",
         label="call round trip, small tensor",
         run=_times("call"),
-        in_a_row=_IN_A_ROW,
         targets={"unix": 5, "grpc": 1.5},
     )
     for n in (1, 4, 16, 64):
@@ -112,21 +111,18 @@ def _measures() -> Iterator[Measure]:
             name=f"chain-{n}",
             label=f"backward, chain of {n}, by reference",
             run=_times("chain", n, False),
-            in_a_row=_IN_A_ROW,
             targets=targets,
         )
         yield Measure(
             name=f"chain-{n}-back",
             label=f"backward, chain of {n}, values brought back",
             run=_times("chain", n, True),
-            in_a_row=_IN_A_ROW,
         )
     for n in (1, 4, 16, 64):
         yield Measure(
             name=f"fan-out-{n}",
             label=f"backward, fan-out of {n}",
             run=_times("fan_out", n),
-            in_a_row=_IN_A_ROW,
             targets={"unix": 8} if n == 64 else {},
         )
     for size in (1, 16, 64, 256):
@@ -143,20 +139,17 @@ def _measures() -> Iterator[Measure]:
             name=f"workers-{n}",
             label=f"call and backward, {n} workers at once",
             run=_times("workers", n),
-            in_a_row=_IN_A_ROW,
             workers=n,
         )
     yield Measure(
         name="contexts-16",
         label="call and backward in 16 contexts at once",
         run=_times("contexts", 16),
-        in_a_row=_IN_A_ROW,
     )
     yield Measure(
         name="steps",
         label="steps: 4 shards, 8 microbatches",
         run=_times("steps", 4, 8),
-        in_a_row=_IN_A_ROW,
         workers=4,
         rate=True,
     )
@@ -164,7 +157,6 @@ def _measures() -> Iterator[Measure]:
         name="fallback",
         label="backward with an unused result, fan-out of 16",
         run=_times("unused", 16),
-        in_a_row=_IN_A_ROW,
         targets=dict.fromkeys(("unix", "tcp", "grpc"), 1 / 1.5),
         against=_times("fan_out", 16),
     )
