@@ -12,10 +12,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 
 from distgrad.errors import WireError
+from distgrad.transport import stream_frames
 from distgrad.transport.settings import TransportSettings
 from distgrad.transport.shared_memory import exchange
 from distgrad.transport.stream_frames import HEADER, FrameReader
@@ -97,8 +99,8 @@ class _Noted:
     """Stands for a port: reads all it gets."""
 
     def place(self, begun: memoryview) -> tuple[int, memoryview] | None:
-        head = begun[0] if begun else 0  # whatever the bytes are, some payloads have a place
-        return (head, memoryview(bytearray(2**15))) if head % 2 else None
+        head = min(begun[0], len(begun)) if begun else 0  # whatever the bytes are, some payloads have a place
+        return (head, memoryview(bytearray(300))) if head % 2 else None
 
     def received(self, frame: Any, payload: memoryview | None = None) -> None:
         bytes(frame), bytes(payload or b"")
@@ -106,9 +108,10 @@ class _Noted:
 
 @contextmanager
 def stream() -> Iterator[Harm]:
-    """A byte stream with frames, and shared memory that they may name. The first byte says how it comes in pieces."""
+    """A byte stream with frames, and shared memory that they may name. The first byte says how it comes in pieces.
+    Frames of 256 bytes count as large, which are read to a place of their own."""
     ends = socket.socketpair()
-    with ends[0], ends[1], ThreadPoolExecutor(1) as other:
+    with patch.object(stream_frames, "BUFFER", 256), ends[0], ends[1], ThreadPoolExecutor(1) as other:
         theirs = other.submit(exchange, ends[1], 4096)
         pairs = [exchange(ends[0], 4096), theirs.result()]
         reader = pairs[0][1]
