@@ -322,7 +322,7 @@ class Updates:
         )
         owners = {worker: self._process.peers.incarnation(worker) for worker in sorted(group.owners)}
         try:
-            norms = [norm for reply in self._ask_all(group, prepare) for norm in reply.norms]
+            norms = [norm for reply in self._prepare(group, prepare) for norm in reply.norms]
             total = math.sqrt(math.fsum(n.norm * n.norm for n in sorted(norms, key=lambda n: n.parameter)))
             finite = all(n.finite for n in norms) and math.isfinite(total)
             decision = Decision(
@@ -387,11 +387,22 @@ class Updates:
         for worker in group.holders():
             self._process.request(worker, withdraw)
 
-    def _ask_all(self, group: _Group, body: Any) -> list[Any]:
-        """The answers of all owners, asked at once. Raises the first error once all have answered."""
-        promises = [self._process.request(worker, body) for worker in sorted(group.owners)]
-        self._wait(promises, type(body).__name__)
-        return [promise.result()[0] for promise in promises]
+    def _prepare(self, group: _Group, prepare: pb.Prepare) -> list[pb.Prepared]:
+        """The answers of all owners, asked at once. Raises the error that came first once all have answered; those who
+        wait for the part of an owner that failed are told, as they would wait for ever."""
+        failed: Promise[None] = Promise()
+
+        def look(answer: Promise[Any]) -> None:
+            if answer.error is not None and failed.set_error(answer.error):
+                self._withdraw(group, prepare.version)
+
+        answers = [self._process.request(worker, prepare) for worker in sorted(group.owners)]
+        for answer in answers:
+            answer.add_callback(look)
+        self._wait([settled(answer) for answer in answers], "Prepare")
+        if failed.error is not None:
+            failed.result()
+        return [answer.result()[0] for answer in answers]
 
     def _wait(self, promises: list[Promise[Any]], what: str) -> None:
         ready: Promise[None] = Promise()

@@ -57,6 +57,7 @@ class Reductions:
         self._process = process
         self._lock = threading.Lock()
         self._sums: dict[_Key, Promise[Gradients]] = {}
+        self._attempts: list[_Attempt] = []  # that are under way here
 
     def reduce(self, body: pb.Prepare, names: Iterable[str], sums: Mapping[str, Any]) -> dict[str, Any]:
         """The totals over all twins, for shards that have some; other gradients as they are.
@@ -69,19 +70,25 @@ class Reductions:
             WorkerLost, ContextClosed, ...: another owner cannot say its part.
         """
         attempt = _Attempt(self, body, _by_shard(names, sums))
+        self._attempts.append(attempt)
         try:
             return {**sums, **attempt.totals()}
         except BaseException as error:
             reason = error if isinstance(error, DistgradError) else ContextError(f"the update was given up: {error}")
             self._end(body.optimizer, body.version, reason)
             raise
+        finally:
+            self._attempts.remove(attempt)
 
     def drop(self, optimizer: str, version: int) -> None:
-        """Nobody will ask for the sums of an update any more: it has been decided."""
-        self._end(optimizer, version, ContextError(f"update {version} of {optimizer} has been decided"))
+        """Nobody will ask for the sums of an update any more: it has been decided, or given up. Nor does anybody here
+        go on asking: an owner that could not prepare will never say its part."""
+        self._end(optimizer, version, ContextError(f"update {version} of {optimizer} was decided or given up"))
 
     def _end(self, optimizer: str, version: int, reason: DistgradError) -> None:
         """Lets go of the sums of updates up to this version. Who waits for one gets the reason."""
+        for attempt in self._attempts:
+            attempt.give_up(optimizer, version, reason)
         with self._lock:
             ended = [key for key in self._sums if key.optimizer == optimizer and key.version <= version]
             promises = [self._sums.pop(key) for key in ended]
@@ -139,6 +146,15 @@ class _Attempt:
         self._families = [list(zip(it.shards, it.workers, strict=True)) for it in body.twins]
         # An update that was given up may be tried again, with other contexts.
         self._name = body.contexts[0] if body.contexts else ""
+        self._asked: list[Promise[Any]] = []
+        self._given_up: DistgradError | None = None
+
+    def give_up(self, optimizer: str, version: int, reason: DistgradError) -> None:
+        """Ends this attempt, if it is at an update up to this version."""
+        if self._body.optimizer == optimizer and self._body.version <= version:
+            self._given_up = reason
+            for promise in self._asked:
+                promise.set_error(reason)
 
     def _key(self, shard: str, complete: bool) -> _Key:
         return _Key(self._body.optimizer, self._body.version, self._name, shard, complete)
@@ -169,13 +185,20 @@ class _Attempt:
         return sorted(self._own[shard].names)[number :: len(family)]
 
     def _ask(self, family: list[tuple[str, str]], names: list[str]) -> list[_Asked]:
-        return [self._reductions.ask(worker, self._key(shard, False), names) for shard, worker in family]
+        return [self._ask_one(worker, self._key(shard, False), names) for shard, worker in family]
 
     def _ask_totals(self, family: list[tuple[str, str]], shard: str) -> list[_Asked]:
         return [
-            self._reductions.ask(worker, self._key(other, True), self._dealt(family, number, shard))
+            self._ask_one(worker, self._key(other, True), self._dealt(family, number, shard))
             for number, (other, worker) in enumerate(family)
         ]
+
+    def _ask_one(self, worker: str, key: _Key, names: Sequence[str]) -> _Asked:
+        if self._given_up is not None:
+            raise self._given_up
+        asked = self._reductions.ask(worker, key, names)
+        self._asked.append(asked.promise)
+        return asked
 
     def _sum(self, asked: Sequence[_Asked]) -> Gradients:
         """The sums over the twins, in the order of their numbers."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import ExitStack
 from typing import Any
 
@@ -10,8 +11,9 @@ import pytest
 
 import distgrad as dg
 from distgrad.coordinator.client import Client
-from distgrad.errors import ContextClosed, WorkerLost
-from tests.coordinator.cluster import PROGRAMS, SIZES, Cluster, X, cluster
+from distgrad.coordinator.optimizer import Turn
+from distgrad.errors import ContextClosed, ContextError, WorkerLost
+from tests.coordinator.cluster import PATIENCE, PROGRAMS, SIZES, Cluster, X, cluster
 
 PLACES = {"a": "w0", "a@1": "w1", "a@2": "w0"}
 
@@ -83,6 +85,23 @@ def test_a_lost_owner_of_a_twin_ends_the_step() -> None:
             with pytest.raises(WorkerLost, match="w1"):
                 sgd.step(ctx)
         assert_nothing_is_kept(made)
+
+
+def test_an_owner_of_a_twin_that_was_started_anew_ends_the_step_instead_of_being_waited_for() -> None:
+    with cluster(PROGRAMS, "w0", "w1") as (made, client):
+        shards = placed(client)
+        sgd = client.optimizer(dg.optim.SGD(1.0), shards)
+        with client.context() as ctx:
+            ctx.backward(shards[0].loss(X, 0.0))
+            made.end("w1")
+            made.start("w1")
+            deadline = time.monotonic() + PATIENCE
+
+            def check() -> None:
+                assert time.monotonic() < deadline, "w0 waits for what w1 does not have"
+
+            with pytest.raises(ContextError, match="w1 owns no parameters"):
+                sgd.step(ctx, turn=Turn(check=check))
 
 
 def assert_nothing_is_kept(made: Cluster) -> None:
