@@ -64,6 +64,7 @@ def alike(works: Sequence[Work]) -> bool:
         work.body == first.body
         and work.message.function == first.message.function
         and getattr(work.message, "with_respect_to", ()) == getattr(first.message, "with_respect_to", ())
+        and getattr(work.message, "with_value", False) == getattr(first.message, "with_value", False)
         for work in works
     )
 
@@ -198,9 +199,13 @@ class Evaluator:
 def _fixed(column: Sequence[Any]) -> bool:
     """Whether a leaf is the same in all requests and no number to compute with: a flag, a count, a text."""
     first = column[0]
-    if hasattr(first, "dtype") or isinstance(first, float | complex):
+    if hasattr(first, "dtype"):
         return False
-    if any(type(leaf) is not type(first) or leaf != first for leaf in column):
+    if any(type(leaf) is not type(first) for leaf in column):  # a real number among complex ones would become one
+        raise GradientError("requests that differ in their types")
+    if isinstance(first, float | complex):
+        return False
+    if any(leaf != first for leaf in column):
         raise GradientError("requests that differ in more than their numbers")
     return True
 

@@ -298,4 +298,5 @@ def _check_tangent(tree: Tree, point: Point, names: list[str], whole: bool, wher
 def batch_key(function: Description, body: str, message: Any, point: Point, headers: list[_Header]) -> tuple[Any, ...]:
     """Equal for requests that can be computed as one."""
     arrays = tuple((header.dtype, header.shape) for header in headers)
-    return function.name, body, tuple(getattr(message, "with_respect_to", ())), arrays, len(leaves(point.arguments))
+    asked = tuple(getattr(message, "with_respect_to", ())), getattr(message, "with_value", False)
+    return function.name, body, *asked, arrays, len(leaves(point.arguments))

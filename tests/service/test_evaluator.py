@@ -26,6 +26,9 @@ def picky(x):
 def chosen(x, how="sum", times=1):
     return getattr(np, how)(x) * times
 
+def root(x):
+    return np.sqrt(x)
+
 def unmapped(x):
     return np.array(sorted(float(a) for a in x))
 """
@@ -35,7 +38,7 @@ def unmapped(x):
 def evaluator(tmp_path: Path) -> Evaluator:
     (tmp_path / "program.py").write_text(PROGRAM)
     return Evaluator(
-        Served([f"{tmp_path}/program.py:{name}" for name in ("sine", "picky", "chosen", "unmapped")]), 60.0
+        Served([f"{tmp_path}/program.py:{name}" for name in ("sine", "picky", "chosen", "root", "unmapped")]), 60.0
     )
 
 
@@ -89,6 +92,13 @@ def test_texts_and_counts_are_not_computed_with(evaluator: Evaluator, ways: tupl
     assert found == [3 * getattr(np, how)(x) for how in ways]
 
 
+@pytest.mark.parametrize("points", [(1.0 + 0j, -1.0), (-1.0, 1.0 + 0j), (2.0, 4)])
+def test_a_number_keeps_its_type_among_those_of_others(evaluator: Evaluator, points: tuple[complex, complex]) -> None:
+    works = [work("evaluate", function="root", arguments=[x]) for x in points]
+    for one, result in zip(works, evaluator.answer_together(works), strict=True):
+        np.testing.assert_equal(fields(result), fields(evaluator.answer(one)))
+
+
 def test_requests_that_differ_are_not_alike() -> None:
     one = work("vjp", function="sine", arguments=[1.0], cotangents=[1.0], with_respect_to=["x"])
     assert not alike([one])
@@ -97,6 +107,7 @@ def test_requests_that_differ_are_not_alike() -> None:
         work("evaluate", function="sine", arguments=[1.0]),
         work("vjp", function="picky", arguments=[1.0], cotangents=[1.0], with_respect_to=["x"]),
         work("vjp", function="sine", arguments=[1.0], cotangents=[1.0], with_respect_to=["y"]),
+        work("vjp", function="sine", arguments=[1.0], cotangents=[1.0], with_respect_to=["x"], with_value=True),
         work("vjp", session="s", cotangents=[1.0]),
         work("close_session", session="s"),
     ):
