@@ -58,6 +58,8 @@ class Interruption:
         try:
             try:
                 self._running = request
+                if request == self._unwanted:  # it was given up before it began
+                    raise _GivenUp
                 # What the interrupted computation has left set in its context is forgotten with it.
                 return contextvars.copy_context().run(answer)
             finally:
