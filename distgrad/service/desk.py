@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import math
 import os
 import time
 from collections import Counter
@@ -123,6 +124,7 @@ class Desk:
             Refused: it does not fit, or there is no room; `done` is not called, and the payload is released.
         """
         try:
+            _require_number(timeout)
             task = self._checked(client, request, payload, done)
         except BaseException:
             payload.release()
@@ -310,6 +312,7 @@ class Desk:
                 lost = f"the process that ran the request was lost, {task.attempts} times"
                 self._end(task, Refused(Code.UNAVAILABLE, lost, retry_after=1.0).to_pb())
             else:
+                task.batch = None  # what killed the process shall not take others with it again
                 self._queue.put(task, first=True)
 
     def _end(self, task: Task, outcome: Outcome) -> None:
@@ -384,6 +387,12 @@ class Desk:
         await self.pool.close()
         for task in tasks:
             self._end(task, gone)
+
+
+def _require_number(timeout: float | None) -> None:
+    """Raises Refused for NaN, which would keep the alarms of other requests from their order."""
+    if timeout is not None and math.isnan(timeout):
+        raise Refused(Code.INVALID_ARGUMENT, "the timeout is not a number")
 
 
 _FAILURE_TAG = pb.StreamResponse(failure=pb.Failure()).SerializeToString()[:1]

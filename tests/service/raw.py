@@ -40,6 +40,7 @@ TARGETS = [
     "spins",
     "sleeps_deeply",
     "dies",
+    "dies_below_zero",
     "process",
     "grows",
     "Counter",

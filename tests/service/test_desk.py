@@ -101,6 +101,15 @@ def test_a_deadline_reaches_the_computation(running: Running) -> None:
     assert running.processes() == before
 
 
+def test_a_deadline_that_is_no_number_is_refused(running: Running) -> None:
+    local = Local(running.address)
+    with pytest.raises(Failed, match="the timeout is not a number") as raised:
+        local.ask("evaluate", timeout=float("nan"), function="anything", arguments=[1.0])
+    assert raised.value.code == "INVALID_ARGUMENT"
+    assert local.ask("evaluate", function="anything", arguments=[3.0])["value"] == 6.0
+    local.close()
+
+
 def test_a_request_is_cancelled_whether_it_waits_or_runs(running: Running) -> None:
     stream = Streaming(running.address)
     sent = [stream.send("evaluate", function="spins", arguments=[0.0, 3600.0]) for _ in range(3)]
@@ -138,6 +147,18 @@ def test_a_request_that_kills_every_process_fails_in_the_end(running: Running, u
         unary.ask("evaluate", function="dies", arguments=[1.0])
     assert raised.value.code == "UNAVAILABLE"
     assert unary.ask("evaluate", function="anything", arguments=[3.0])["value"] == 6.0
+    assert eventually(lambda: running.counts()["workers"] == 2)
+
+
+def test_a_request_that_kills_its_process_takes_others_with_it_once_at_most(running: Running) -> None:
+    stream = Streaming(running.address)
+    for _ in range(2):
+        stream.send("evaluate", function="spins", arguments=[0.0, 0.3])
+    killing, other = (stream.send("evaluate", function="dies_below_zero", arguments=[x]) for x in (-1.0, 1.0))
+    ended = {exchange.stream.id: exchange for exchange in (stream.next() for _ in range(4))}
+    assert Failed(ended[killing].message).code == "UNAVAILABLE"
+    assert answer(ended[other].message, ended[other].payload)["value"] == 1.0
+    stream.close()
     assert eventually(lambda: running.counts()["workers"] == 2)
 
 

@@ -81,6 +81,13 @@ def dies(x):
     return x
 
 
+@dg.served(takes={"x": "float64[]"}, gives="float64[]", batchable=True)
+def dies_below_zero(x):
+    if np.any(np.asarray(x) < 0):
+        dies(x)
+    return x
+
+
 def process(x):
     return os.getpid() + 0 * x
 
