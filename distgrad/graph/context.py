@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -63,6 +63,8 @@ class Context:
         self._lock = threading.Lock()
         # Tokens of the context variables, by who entered.
         self._inside: dict[Who, list[list[tuple[Any, Token[Any]]]]] = {}
+        # Whether somebody has entered it, not only a branch of it.
+        self._entered = False
         # Where calls are numbered: () for those made directly in the context, (-1 - i,) for those of branch i.
         self._frames: dict[Path, Frame] = {}
         # Who made the latest call of each frame.
@@ -92,6 +94,7 @@ class Context:
 
     def __enter__(self) -> Context:
         self._enter(self._frame)
+        self._entered = True
         return self
 
     def __exit__(
@@ -135,14 +138,14 @@ class Context:
             self._inside.setdefault(_who(), []).append(tokens)
 
     def _leave(self) -> bool:
-        """Undoes the latest `_enter` of this thread or task. True when nobody is left inside."""
+        """Undoes the latest `_enter` of this thread or task. True when it was entered and nobody is left inside."""
         who = _who()
         with self._lock:
             tokens = self._inside[who].pop()
             if not self._inside[who]:
                 del self._inside[who]
                 self._issuers = {path: issuer for path, issuer in self._issuers.items() if issuer is not who}
-            last = not self._inside
+            last = self._entered and not self._inside
         for variable, token in tokens:
             variable.reset(token)
         return last
@@ -174,14 +177,14 @@ class Context:
     @contextmanager
     def branch(self, index: int) -> Iterator[None]:
         """For a thread or task that makes calls beside others in this context: its calls get paths of their own, named
-        by `index`, so that the order of sums does not depend on which thread is faster."""
+        by `index`, so that the order of sums does not depend on which thread is faster. A branch that is left after the
+        context was ends the context."""
         if index < 0:
             raise ContextError(f"a branch is numbered from 0, not {index}")
         self._enter(self._numbered((-1 - index,)))
-        try:
+        with ExitStack() as stack:
+            stack.push(self)
             yield
-        finally:
-            self._leave()
 
     def _numbered(self, path: Path) -> Frame:
         """The frame of that path, whose calls only one thread or task at a time may make."""

@@ -304,6 +304,27 @@ def test_a_branch_that_is_entered_again_goes_on_counting(world: ClusterWorld) ->
         assert paths == [(-2, 0), (-2, 1)]
 
 
+def test_a_branch_that_is_left_last_ends_the_context(world: ClusterWorld) -> None:
+    inside, outlives = threading.Event(), threading.Event()
+
+    def branch(ctx: Any) -> None:
+        with ctx.branch(0):
+            world.shard("a").forward(X)
+            inside.set()
+            assert outlives.wait(10)
+
+    ctx = world.context()
+    with ctx:
+        thread = threading.Thread(target=branch, args=(ctx,))
+        thread.start()
+        assert inside.wait(10)
+    assert not ctx.closed
+    outlives.set()
+    thread.join()
+    assert ctx.closed
+    assert_empty(world.cluster)
+
+
 def test_calls_side_by_side_in_one_frame_are_refused(world: ClusterWorld) -> None:
     with world.context() as ctx:
         world.shard("a").forward(X)
