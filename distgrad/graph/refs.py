@@ -275,9 +275,11 @@ class Ref:
 
         promise = self._fetch(self._share.records and mode.get().record)
         try:
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout(timeout) as limit:
                 return await promise
         except TimeoutError as error:
+            if not limit.expired():
+                raise  # it is the error of the call
             from distgrad.errors import Timeout
 
             raise Timeout(f"the value of {self._outcome.label} did not come within {timeout:g} s") from error

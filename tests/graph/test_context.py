@@ -481,6 +481,23 @@ def test_an_await_can_time_out_or_be_cancelled(world: ClusterWorld) -> None:
     asyncio.run(main())
 
 
+class Impatient:
+    """A shard whose method waits for something in vain."""
+
+    def give_up(self) -> None:
+        raise Timeout("the solver took too long")
+
+
+@pytest.mark.parametrize("timeout", [None, 10.0])
+def test_an_await_raises_the_timeout_of_a_call_as_it_is(timeout: float | None) -> None:
+    with (
+        cluster_world({"s": Impatient}, TOGETHER) as world,
+        pytest.raises(Timeout, match="the solver took too long"),
+        world.context(),
+    ):
+        asyncio.run(world.shard("s").give_up().get_async(timeout))
+
+
 def test_a_pass_given_up_by_a_cancelled_task_is_aborted(world: ClusterWorld) -> None:
     gate = Gate()
     world.cluster.place("gate", gate, "w0")
