@@ -117,8 +117,10 @@ class States:
         """Lets the journal forget steps that two checkpoints hold: the one just written, and that before it, which is
         resumed from should the newer one be damaged."""
         before, self._saved = self._saved, versions
+        # Of an optimizer that is new under its name, or began anew, no checkpoint before this one holds anything.
+        held = {name: version for name, version in before.items() if version <= versions.get(name, 0)}
         try:
-            self._updates.forget(before)
+            self._updates.forget(held)
         except JournalError as error:
             _log.warning("the journal keeps more than it needs: %s", error)
 

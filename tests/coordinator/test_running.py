@@ -58,6 +58,17 @@ def test_nothing_is_left_of_a_job_whose_client_has_gone(made: Cluster) -> None:
         assert (list(worker.host.shards), worker.host.owners) == ([f"on-{name}"], {})
 
 
+def test_the_journal_keeps_the_steps_of_a_job_whatever_checkpoints_the_one_before_has_left(
+    made: Cluster, tmp_path: Path
+) -> None:
+    before = train(made, steps=3)
+    before.save(str(tmp_path / "before"))
+    made.leave(before)
+    trainer = train(made, steps=2)
+    trainer.save(str(tmp_path / "after"))  # what no second checkpoint holds may yet be asked for
+    assert len(made.coordinator.journal) == 2
+
+
 def test_nothing_is_left_of_copies_of_its_state_either(made: Cluster) -> None:
     trainer = made.client("trainer")
     trainer.begin_job("points", 1)
