@@ -183,8 +183,11 @@ def require_writable(directory: str | os.PathLike[str]) -> None:
         )
 
 
-def prune(directory: str | os.PathLike[str], keep: int) -> None:
+def prune(directory: str | os.PathLike[str], keep: int, written: Path | None = None) -> None:
     """Removes all but the newest `keep` complete checkpoints, and what interrupted writes left.
+
+    Arguments:
+        written: stays in any case: those of higher versions may be of training that was gone back on.
 
     Raises:
         ValueError: `keep` is less than one.
@@ -197,7 +200,7 @@ def prune(directory: str | os.PathLike[str], keep: int) -> None:
     versions: dict[str, Path] = {}
     for path in complete:
         versions.setdefault(path.stem, path)  # of a checkpoint and the one it replaced, the first stands
-    kept = list(versions.values())[:keep]
+    kept = [*list(versions.values())[:keep], written]
     _remove_all(directory, [path for path in complete if path not in kept])
 
 

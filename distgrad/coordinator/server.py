@@ -245,7 +245,7 @@ class Coordinator:
         directory = self._allowed(body.directory)
         path = self.states.save(directory, extra)
         if body.keep:
-            prune(directory, body.keep)
+            prune(directory, body.keep, written=path)
         return pb.Saved(path=str(path), bytes=sum(file.stat().st_size for file in path.iterdir())), []
 
     def _restore(self, body: pb.Restore, arrays: list[Any]) -> tuple[Any, list[Any]]:

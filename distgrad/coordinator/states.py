@@ -65,23 +65,29 @@ class States:
         with self._process.executor.parked("the checkpoint before"):
             self._saving.acquire()
         try:
-            with self._updates.paused():
-                checkpoint = self._take_snapshot(extra)
-            written: Promise[Path] = Promise()
-            writer = threading.Thread(target=_write, args=(directory, checkpoint, written), name="distgrad-checkpoint")
-            writer.start()
-            self._process.executor.wait(written, what="the checkpoint")
-            with self._process.executor.parked("the end of its writer"):
-                writer.join()
-            self._end_snapshot()
-            path = written.result()
+            try:
+                with self._updates.paused():
+                    checkpoint = self._take_snapshot(extra)
+                path = self._write(directory, checkpoint)
+            finally:
+                self._end_snapshot()
             self._make_history(checkpoint.extra["optimizers"])
         finally:
             self._saving.release()
         return path
 
+    def _write(self, directory: Path, checkpoint: Checkpoint) -> Path:
+        written: Promise[Path] = Promise()
+        writer = threading.Thread(target=_write, args=(directory, checkpoint, written), name="distgrad-checkpoint")
+        writer.start()
+        self._process.executor.wait(written, what="the checkpoint")
+        with self._process.executor.parked("the end of its writer"):
+            writer.join()
+        return written.result()
+
     def _take_snapshot(self, extra: Mapping[str, Any]) -> Checkpoint:
         """A checkpoint of what all shards hold now, to be fetched from their workers. Called while paused."""
+        self._snapshot_at = []
         placements = list(self._shards)
         shards: dict[str, list[str]] = {}
         for placement in placements:

@@ -17,6 +17,8 @@ from distgrad.coordinator.client import Client
 from distgrad.errors import (
     CheckpointError,
     ConfigError,
+    ContextError,
+    RemoteError,
     WorkerLost,
 )
 from tests.coordinator.cluster import (
@@ -227,6 +229,43 @@ def test_a_checkpoint_that_cannot_be_written_says_so_and_leaves_the_earlier_ones
         client.save(str(tmp_path))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "step-00000002"]
     assert json.loads((Path(earlier) / "manifest.json").read_text())["version"] == 2
+
+
+def test_workers_keep_nothing_for_a_checkpoint_that_could_not_be_begun(
+    pair: tuple[Cluster, Client], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, client = pair
+    for name, worker in (("a", "w0"), ("b", "w1")):
+        place(client, name, worker)
+    noted = made.workers["w1"].host.take_snapshot
+
+    def refuse(names: list[str]) -> None:
+        if names:
+            raise MemoryError("no room")
+        noted(names)
+
+    monkeypatch.setattr(made.workers["w1"].host, "take_snapshot", refuse)
+    with pytest.raises(RemoteError, match="no room"):
+        client.save(str(tmp_path))
+    client.read_state("a")  # workers do one thing after the other
+    with pytest.raises(ContextError, match="replaced"):
+        made.workers["w0"].host.snapshot("a")
+
+
+def test_a_checkpoint_of_training_that_went_back_stands_beside_newer_ones(
+    pair: tuple[Cluster, Client], tmp_path: Path
+) -> None:
+    _, client = pair
+    shard = place(client, "a")
+    trained(client, shard, steps=1)
+    first = client.save(str(tmp_path))
+    trained(client, shard, steps=2)
+    client.save(str(tmp_path))
+    client.restore(first)
+    trained(client, shard, steps=1)
+    written = client.save(str(tmp_path), keep=1)
+    assert Path(written).name == "step-00000002"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000002", "step-00000003"]
 
 
 def test_a_step_and_a_checkpoint_at_once_take_turns(pair: tuple[Cluster, Client], tmp_path: Path) -> None:
