@@ -130,6 +130,10 @@ class Line(ABC):
         else:
             _succeed(future, (exchange.message, arrays))
 
+    def _reject(self, under_way: UnderWay, error: WireError) -> None:
+        """The answer to a request that was forgotten cannot be read. The line breaks, which tells all others."""
+        _fail(under_way.future, error)
+
     def _arrays(self, exchange: Exchange[pb.StreamResponse], payload: memoryview, transfers: Any = None) -> list[Array]:
         """The arrays of a response, which are the caller's to write to."""
         if exchange.body in ("failure", "close_session"):

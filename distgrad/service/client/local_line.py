@@ -192,11 +192,15 @@ class LocalLine(Line):
         under_way = self._forget(exchange.stream.id)
         if under_way is None:
             raise WireError(f"an answer to request {exchange.stream.id} came, which is not under way")
-        payload = self._payload(message.where, exchange, under_way.lent, own)
+        try:
+            arrays = self._arrays(exchange, self._payload(message.where, exchange, under_way.lent, own))
+        except WireError as error:
+            self._reject(under_way, error)
+            raise
         question = under_way.question
         if exchange.body == question.kind:
             self._sizes[question.function, question.kind] = exchange.size
-        self._settle(under_way, exchange, self._arrays(exchange, payload))
+        self._settle(under_way, exchange, arrays)
 
     def _payload(
         self, where: int, exchange: Exchange[pb.StreamResponse], lent: Lent | None, own: memoryview | None

@@ -10,7 +10,7 @@ from typing import Any
 
 import grpc
 
-from distgrad.errors import DistgradError, LinkError
+from distgrad.errors import DistgradError, LinkError, WireError
 from distgrad.transport.chunks import Assembler, too_large
 from distgrad.wire import pb
 from distgrad.wire.dtypes import raw_bytes
@@ -52,7 +52,7 @@ class StreamLine(Line):
         # Before anything leaves, as it may raise.
         pieces, size = laid_out(question, transfers)
         whole = b"".join(encode_exchange(request, question.kind, question.body, pieces, size))
-        self._queue.put(_messages(under_way, transfers, whole))
+        self._queue.put(_messages(request.id, under_way, transfers, whole))
 
     def _send_cancel(self, request: pb.StreamRequest) -> None:
         self._queue.put(iter([request.SerializeToString()]))
@@ -95,7 +95,11 @@ class StreamLine(Line):
             return
         under_way = self._forget(exchange.stream.id)
         if under_way is not None:
-            arrays = self._arrays(exchange, exchange.payload, self._assembler.complete)
+            try:
+                arrays = self._arrays(exchange, exchange.payload, self._assembler.complete)
+            except WireError as error:
+                self._reject(under_way, error)
+                raise
             self._settle(under_way, exchange, arrays)
 
     # ---- the end
@@ -107,7 +111,7 @@ class StreamLine(Line):
         self._reader.join()
 
 
-def _messages(under_way: UnderWay, transfers: dict[int, int], whole: bytes) -> Messages:
+def _messages(number: int, under_way: UnderWay, transfers: dict[int, int], whole: bytes) -> Messages:
     for index, transfer in transfers.items():
         raw = raw_bytes(under_way.question.arrays[index])
         for offset in range(0, len(raw), CHUNK_BYTES):
@@ -115,3 +119,5 @@ def _messages(under_way: UnderWay, transfers: dict[int, int], whole: bytes) -> M
             chunk = pb.ArrayChunk(chunk=pb.Chunk(transfer=transfer, total=len(raw), offset=offset))
             yield b"".join(encode_exchange(pb.StreamRequest(), "chunk", chunk, [piece], len(piece)))
     yield whole
+    if under_way.future.cancelled():  # perhaps before the server could know the request
+        yield pb.StreamRequest(id=number, cancel=pb.CancelRequest()).SerializeToString()

@@ -233,6 +233,17 @@ def test_closing_ends_the_requests_under_way(service: Client, server: Server) ->
         service["sin"](X)
 
 
+def test_an_answer_that_cannot_be_read_fails_its_request(
+    service: Client, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nonsense = pb.EvaluateResponse(arrays=[pb.Array(dtype="float65", shape=[3], size=24)])
+    monkeypatch.setattr(server, "answer", lambda *_: ("evaluate", nonsense, []))
+    with pytest.raises(WireError, match="float65"):
+        service["sin"](X, timeout=2)
+    monkeypatch.undo()
+    assert np.array_equal(service["sin"](X), np.sin(X))
+
+
 # ---- deadlines and cancellation --------------------------------------------------------------------------------------
 
 
