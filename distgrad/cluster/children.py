@@ -17,7 +17,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from distgrad.worker.child import STOP
+from distgrad.worker.child import STOP, events
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -138,8 +138,8 @@ class Child:
             self._process = process
         self._pid.set_result(process.pid)
         assert process.stdout is not None
-        for line in process.stdout:
-            self._heard(self, json.loads(line))
+        for event in events(process.stdout):
+            self._heard(self, event)
         self._reap(process)
         self._close_input()
         process.stdout.close()

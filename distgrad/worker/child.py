@@ -15,13 +15,14 @@ from __future__ import annotations
 import ctypes
 import faulthandler
 import json
+import logging
 import os
 import shutil
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,8 @@ from typing import Any, Self
 from distgrad.errors import DistgradError
 from distgrad.transport.settings import TLS, Lossy, TransportSettings
 from distgrad.wire import error_from_pb, error_to_pb, pb
+
+_log = logging.getLogger(__name__)
 
 STOP = b"stop\n"
 
@@ -159,6 +162,20 @@ class Parent:
                 time.sleep(every)
 
         threading.Thread(target=tell_on, name="distgrad-beat", daemon=True).start()
+
+
+def events(output: Iterable[bytes]) -> Iterator[dict[str, Any]]:
+    """What a child says, for its parent. What is no event is passed over: a line that the end of the process has torn,
+    or what was printed there before there was a `Parent`."""
+    for line in output:
+        try:
+            event = json.loads(line)
+        except ValueError:
+            event = None
+        if isinstance(event, dict) and "event" in event:
+            yield event
+        else:
+            _log.warning("a process that was started by this one said what is no event: %r", line)
 
 
 def failure(event: Mapping[str, Any]) -> DistgradError:

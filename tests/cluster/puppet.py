@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import signal
 import sys
 import threading
 
@@ -37,10 +38,16 @@ def talkative(parent: Parent) -> None:
     parent.tell("ready", read=sys.stdin.read())
 
 
+def torn(parent: Parent) -> None:
+    """Is killed in the middle of what it says."""
+    os.write(parent._events.fileno(), b'{"event": "rea')
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 def crashing(parent: Parent) -> None:
     """Dies of a bug."""
     raise RuntimeError("a bug")
 
 
 if __name__ == "__main__":
-    {kind.__name__: kind for kind in (obedient, deaf, stuck, talkative, crashing)}[sys.argv[1]](Parent())
+    {kind.__name__: kind for kind in (obedient, deaf, stuck, talkative, torn, crashing)}[sys.argv[1]](Parent())

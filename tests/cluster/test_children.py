@@ -103,6 +103,12 @@ def test_a_child_that_is_told_to_stop_ends_in_order(theatre: Theatre) -> None:
     assert child.ending == "exited with code 0"
 
 
+def test_a_child_that_is_killed_in_the_middle_of_a_line_is_heard_to_have_ended(theatre: Theatre) -> None:
+    child = theatre.start("torn")
+    theatre.hear("exited")
+    assert child.ending == "was killed by signal 9 (SIGKILL)"
+
+
 def test_a_child_without_orders_ends_when_none_will_come(theatre: Theatre) -> None:
     child = theatre.children.start("obedient", PUPPET)
     child.ask_to_stop()

@@ -20,7 +20,7 @@ from types import TracebackType
 from typing import Any
 
 from distgrad.errors import Timeout, WorkerLost
-from distgrad.worker.child import Orders, Parent, failure
+from distgrad.worker.child import Orders, Parent, events, failure
 
 from ..client import Client
 from .batches import open_batches
@@ -118,15 +118,16 @@ class Companions:
         thread.start()
         self._threads.append(thread)
         assert process.stdin is not None
-        process.stdin.write(json.dumps(asdict(orders), default=str).encode() + b"\n")
-        process.stdin.flush()
+        with suppress(BrokenPipeError):  # it has ended, and the thread is about to say so
+            process.stdin.write(json.dumps(asdict(orders), default=str).encode() + b"\n")
+            process.stdin.flush()
 
     def _listen(self, name: str, process: subprocess.Popen[bytes]) -> None:
         """In a thread: passes on what a companion says, its end last."""
         assert process.stdout is not None
         with process.stdout:
-            for line in process.stdout:
-                self._heard.put((name, json.loads(line)))
+            for event in events(process.stdout):
+                self._heard.put((name, event))
         self._heard.put((name, {"event": "exited", "process": process.pid}))
 
     def _wait_until_ready(self) -> None:
