@@ -210,11 +210,12 @@ class _Run:
             coordinator = self._children.get(COORDINATOR)
             assert coordinator is not None
             coordinator.say({"lost": lost})
+            if self._failures >= self._job.recovery.max_failures:
+                return  # the coordinator is about to give up
         else:  # nobody else knows of it
             self._count(self._describe(child))
-        if self._failures < self._job.recovery.max_failures:  # else the coordinator is about to give up
-            self._children.start(child.name, "distgrad.worker")
-            self._begin_worker(child.name)
+        self._children.start(child.name, "distgrad.worker")
+        self._begin_worker(child.name)
 
     def _end_lost(self, event: Event) -> None:
         """The coordinator has declared a worker lost. If its process is still there, stopped or stuck, it is ended."""
