@@ -21,6 +21,8 @@ MAX_CONNECTIONS = 64
 TLS_HANDSHAKE, ARRIVAL, IDLE = 10.0, 30.0, 60.0
 # Seconds that a connection which was given up is still read from.
 LINGER = 1.0
+# While an answer is made, it is looked after so many seconds whether the peer is still there.
+LOOK = 0.2
 
 logger = logging.getLogger("distgrad.service")
 
@@ -129,6 +131,8 @@ class HttpDoor:
             await _linger(reader, writer)
         except (ConnectionError, asyncio.IncompleteReadError, TimeoutError, ssl.SSLError):
             logger.debug("a connection over HTTP has ended")
+        except asyncio.CancelledError:  # by `close`; asyncio would log it as an error
+            logger.debug("a connection over HTTP was ended")
         finally:
             self._connections.discard(task)
             writer.close()
@@ -138,21 +142,45 @@ class HttpDoor:
         first = await asyncio.wait_for(reader.readexactly(1), IDLE)
         goes_on = False
         try:
-            async with asyncio.timeout(ARRIVAL):
-                head, headers = await self._read_head(first, reader, writer)
-                answer = self._service.admit(head)
-                content = _content(await self._read_body(headers, reader, writer)) if answer is None else None
+            head, content, answer = await self._arrival(first, reader, writer)
             if answer is None:
-                answer = await self._service.serve(head, content)
+                answer = await self._served(head, content, reader)
                 goes_on = head.goes_on
         except _Malformed as error:
             answer = Answer(error.status, self._error(str(error)))
+        except (ConnectionError, asyncio.IncompleteReadError):  # the peer is gone
+            raise
         except Exception:
             logger.exception("a request over HTTP could not be served")
             answer = Answer(HTTPStatus.INTERNAL_SERVER_ERROR, self._error("the server has a bug: see its log"))
         writer.write(_encoded(answer, goes_on))
         await asyncio.wait_for(writer.drain(), ARRIVAL)
         return goes_on
+
+    async def _arrival(
+        self, first: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> tuple[Head, Any, Answer | None]:
+        """A request, and the answer of a service that does not let it in."""
+        try:
+            async with asyncio.timeout(ARRIVAL):
+                head, headers = await self._read_head(first, reader, writer)
+                answer = self._service.admit(head)
+                content = _content(await self._read_body(headers, reader, writer)) if answer is None else None
+        except TimeoutError:
+            message = f"the request did not arrive within {ARRIVAL:g} s"
+            raise _Malformed(HTTPStatus.REQUEST_TIMEOUT, message) from None
+        return head, content, answer
+
+    async def _served(self, head: Head, content: Any, reader: asyncio.StreamReader) -> Answer:
+        """The service's answer. Raises ConnectionResetError when the peer goes before: nobody wants it any more."""
+        serving = asyncio.ensure_future(self._service.serve(head, content))
+        try:
+            while not (await asyncio.wait({serving}, timeout=LOOK))[0]:
+                if reader.at_eof():
+                    raise ConnectionResetError("the peer has not waited for its answer")
+            return serving.result()
+        finally:
+            serving.cancel()
 
     async def _read_head(
         self, first: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter

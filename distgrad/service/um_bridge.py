@@ -126,11 +126,16 @@ class Model:
 
 
 class UmBridge:
-    """Answers requests of the protocol from a server's functions."""
+    """Answers requests of the protocol from a server's functions.
+
+    Attributes:
+        max_bytes: of all arrays of a request.
+    """
 
     def __init__(self, desk: Desk, access: Access) -> None:
         self._desk = desk
         self._access = access
+        self.max_bytes = desk.settings.max_request_bytes
         self._payloads = Payloads()
         self._endpoints: dict[str, Endpoint] = {
             "/ModelInfo": _model_info,
@@ -221,7 +226,15 @@ class _Call:
     def lengths(self) -> dict[str, int]:
         """Of axes with symbols, as the config says."""
         takes = self.model.function.takes
-        return {name: n for name, n in self._config.items() if isinstance(n, int) and name not in takes}
+        lengths = {name: n for name, n in self._config.items() if type(n) is int and name not in takes}
+        for name, length in lengths.items():
+            if length < 0:
+                raise _invalid(f"the length {name} in the config is {length}")
+        return lengths
+
+    def zeros(self, spec: Tree, lengths: Mapping[str, int]) -> Any:
+        """As `zeros`; no more than a request may hold."""
+        return zeros(spec, lengths, self._bridge.max_bytes)
 
     def arguments(self) -> dict[str, Any]:
         """The inputs as arrays of their shapes, and what the config gives."""
@@ -284,7 +297,7 @@ class _Call:
         for name, spec in self.model.inputs.items():
             axes = zip(spec.shape or (), np.shape(arguments[name]), strict=True)
             lengths |= {axis: length for axis, length in axes if isinstance(axis, str)}
-        declared = zeros(self.model.function.gives, lengths)
+        declared = self.zeros(self.model.function.gives, lengths)
         return declared if declared is not None else await self.value(arguments)
 
     def output(self, arrays: Sequence[Any], index: int | None = None) -> Any:
@@ -329,14 +342,22 @@ def shaped(numbers: Any, spec: ArraySpec, lengths: dict[str, int], what: str) ->
     return flat.reshape(shape)
 
 
-def zeros(spec: Tree, lengths: Mapping[str, int]) -> Any:
-    """A tree of zeros as a spec wants it; None when it does not say all."""
+def zeros(spec: Tree, lengths: Mapping[str, int], max_bytes: int) -> Any:
+    """A tree of zeros as a spec wants it; None when it does not say all. Raises Wrong when it is larger than that."""
+    size = 0
     for leaf in leaves(spec):
         if isinstance(leaf, Anything) or leaf.shape is None:
             return None
         if any(isinstance(axis, str) and axis not in lengths for axis in leaf.shape):
             return None
+        size += math.prod(_shape(leaf, lengths)) * np.dtype(leaf.dtype or np.float64).itemsize
+    if size > max_bytes:
+        raise _invalid(f"arrays of these lengths have {size} bytes, {max_bytes} are allowed")
     return _zeros(spec, lengths)
+
+
+def _shape(spec: ArraySpec, lengths: Mapping[str, int]) -> list[int]:
+    return [lengths[axis] if isinstance(axis, str) else axis for axis in spec.shape or ()]
 
 
 def _zeros(spec: Tree, lengths: Mapping[str, int]) -> Any:
@@ -344,8 +365,7 @@ def _zeros(spec: Tree, lengths: Mapping[str, int]) -> Any:
         return {key: _zeros(item, lengths) for key, item in spec.items()}
     if isinstance(spec, list | tuple):
         return type(spec)(_zeros(item, lengths) for item in spec)
-    shape = [lengths[axis] if isinstance(axis, str) else axis for axis in spec.shape]
-    return np.zeros(shape, spec.dtype or np.float64)
+    return np.zeros(_shape(spec, lengths), spec.dtype or np.float64)
 
 
 # ---- the endpoints ---------------------------------------------------------------------------------------------------
@@ -360,7 +380,7 @@ async def _input_sizes(call: _Call) -> dict[str, Any]:
 
 
 async def _output_sizes(call: _Call) -> dict[str, Any]:
-    value = zeros(call.model.function.gives, call.lengths)
+    value = call.zeros(call.model.function.gives, call.lengths)
     if value is None:
         value = await call.value(_somewhere(call))
     return {"outputSizes": [int(np.size(leaf)) for leaf in tree.flatten(value)[0]]}
@@ -374,7 +394,7 @@ def _somewhere(call: _Call) -> dict[str, Array]:
         if unknown:
             example = ", ".join(f'"{axis}": 10' for axis in unknown)
             raise _invalid(f"{name} is {spec}, of any length: give one in the config, as {{{example}}}")
-        found[name] = zeros(spec, call.lengths) + 1
+        found[name] = call.zeros(spec, call.lengths) + 1
     return found
 
 

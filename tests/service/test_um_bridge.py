@@ -14,8 +14,11 @@ import numpy as np
 import pytest
 
 import distgrad as dg
+from distgrad.service import http_door
 from distgrad.service.block import serve
 from distgrad.service.settings import ServiceSettings
+from tests.processes import eventually
+from tests.service.raw import Running, serving
 
 umbridge = pytest.importorskip("umbridge")
 
@@ -144,6 +147,10 @@ def post(url: str, path: str, content: Any, **headers: str) -> tuple[int, Any]:
         ("/Evaluate", b"{", 400, "InvalidInput"),
         ("/Evaluate", [1], 400, "InvalidInput"),
         ("/InputSizes", {"name": "rosenbrock"}, 400, "InvalidInput"),
+        ("/InputSizes", {"name": "rosenbrock", "config": {"n": -1}}, 400, "InvalidInput"),
+        ("/InputSizes", {"name": "rosenbrock", "config": {"n": True}}, 400, "InvalidInput"),
+        ("/InputSizes", {"name": "rosenbrock", "config": {"n": 2**40}}, 400, "InvalidInput"),
+        ("/OutputSizes", {"name": "coupled", "config": {"n": 2**40}}, 400, "InvalidInput"),
         ("/Integrate", {"name": "rosenbrock"}, 404, "UnsupportedFeature"),
         ("/Evaluate", {"name": "fails", "input": [[-1.0, 0.0]]}, 500, "InvalidOutput"),
     ],
@@ -180,6 +187,36 @@ def test_what_is_no_request_is_refused_and_the_connection_ended(url: str, sent: 
         while data := connected.recv(4096):
             found += data
     assert found.startswith(b"HTTP/1.1 " + status)
+
+
+def connected(running: Running) -> socket.socket:
+    host, port = running.server.um_bridge_url.removeprefix("http://").split(":")
+    return socket.create_connection((host, int(port)), timeout=20)
+
+
+def test_a_request_ends_when_its_client_is_gone() -> None:
+    with serving(["spins"], ServiceSettings(workers=1), um_bridge=0) as running:
+        body = json.dumps({"name": "spins", "input": [[0.0], [3600.0]]}).encode()
+        with connected(running) as client:
+            client.sendall(b"POST /Evaluate HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+            assert eventually(lambda: running.counts()["running"] == 1)
+        assert eventually(lambda: running.counts()["running"] == 0)
+
+
+def test_who_goes_or_falls_silent_amid_a_request_is_no_bug_of_the_server(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(http_door, "ARRIVAL", 0.1)
+    begun = b"POST /Evaluate HTTP/1.1\r\nContent-Length: 100\r\n\r\n{"
+    with serving(["sine"], ServiceSettings(workers=1), um_bridge=0) as running:
+        with connected(running) as client:
+            client.sendall(begun)
+            client.shutdown(socket.SHUT_WR)
+            assert client.recv(1000) == b""
+        with connected(running) as client:
+            client.sendall(begun)
+            assert client.recv(1000).startswith(b"HTTP/1.1 408 ")
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
 
 
 def test_a_token_is_asked_for_in_either_header(tmp_path: Path) -> None:
