@@ -252,6 +252,10 @@ class LocalPass:
     # ---- gradients on their way --------------------------------------------------------------------------------------
 
     def _send(self, messages: list[Outgoing]) -> None:
+        # The context may never have led there: a method may have returned what another process computed.
+        with self._share.lock:
+            for peer, _ in messages:
+                self._share.meet_peer(peer)
         for peer, message in messages:
             self._process.send(peer, *message_to_pb(message, self._header))
 

@@ -6,7 +6,7 @@ import contextvars
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from distgrad.errors import ContextClosed, DistgradError
+from distgrad.errors import ContextClosed, DistgradError, WorkerLost
 from distgrad.transport.interfaces import Link
 from distgrad.wire import error_from_pb, error_to_pb, pb
 
@@ -38,23 +38,24 @@ class Passes:
         """A message that may be the first of its pass here, and that its sender waits to hear of."""
         header = body.header
         try:
-            local = self._part(header)
+            local = self._part(header, link.peer.name)
             if local is not None:
                 local.receive(link.peer.name, message_from_pb(body, arrays, self._process.name))
-        except ContextClosed as error:
-            # Ordinary: it crossed with the release of its context. The sender must not wait for ever.
+        except (ContextClosed, WorkerLost) as error:
+            # Ordinary: it crossed with the release of its context, or the link was lost and made again. The sender must
+            # not wait for ever.
             abort = pb.Abort(context=header.context.id, path=header.path)
             abort.error.CopyFrom(error_to_pb(error, self._process.name, "backward"))
             self._process.send(link.peer.name, abort)
         except Exception as error:  # a malformed message ends its pass, not the link's thread
             self._refuse(header, error)
 
-    def _part(self, header: pb.Pass) -> LocalPass | None:
+    def _part(self, header: pb.Pass, sender: str) -> LocalPass | None:
         """The part of this process in a pass, made at first contact. None for a pass that has ended here."""
         share = self._process.shares.meet(header.context)
         path = tuple(header.path)
         with share.lock:
-            share.check_open()
+            share.meet_peer(sender)
             if path in share.ended:
                 return None
             local = share.passes.get(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from functools import partial
 from typing import Any
 
@@ -20,6 +21,7 @@ from distgrad.errors import (
 )
 from distgrad.graph.functional import next_path
 from distgrad.transport.interfaces import Identity
+from distgrad.wire import pb
 
 from .shards import Dense, Gate, Router
 from .worlds import PLACEMENTS, SPREAD, ClusterWorld, LocalWorld, cluster_world, same
@@ -230,6 +232,33 @@ def test_a_worker_that_ends_in_a_pass_ends_it_for_everybody(world: ClusterWorld)
         bystanders = world.shard("a").loss(world.shard("r").use(x))
         ctx.backward(bystanders)
         assert ctx.gradient(x) is not None
+
+
+class Forwarding:
+    """A shard whose method returns what another will return."""
+
+    def ask(self, x: Any, other: Any, method: str) -> Any:
+        return getattr(other, method)(x)
+
+
+@pytest.mark.parametrize(
+    ("ends", "method", "error"),
+    [("w0", "loss", "w0"), ("w1", "fails_backward", "no gradient today")],
+    ids=["it is lost", "it cannot be differentiated"],
+)
+def test_a_pass_from_a_value_of_a_process_that_was_not_met_before_fails_when(
+    ends: str, method: str, error: str
+) -> None:
+    with cluster_world({"far": partial(Dense, 1), "near": Forwarding}, SPREAD) as world:
+        driver, lost = world.cluster.driver, threading.Event()
+        driver.ask("w0", pb.Statistics())  # the processes know one another, in the context they do not
+        with pytest.raises(DistgradError, match=error), world.context() as ctx:
+            value = world.shard("near").ask(X, world.shard("far"), method)
+            value.wait()
+            driver.on_lost.append(lambda *_: lost.set())
+            close(world, ends)
+            assert lost.wait(10)
+            ctx.backward(value, Y if method == "fails_backward" else None, timeout=10)
 
 
 def test_a_context_whose_owner_is_gone_is_released_everywhere(world: ClusterWorld) -> None:
