@@ -117,7 +117,6 @@ class Recovery:
         self._updates.adopt_anew(self._shards.workers())
         versions = self._updates.versions()
         held = self._updates.doubts.settle(versions)
-        checkpoints = complete_checkpoints(directory) if directory is not None else []
         missing = [
             copy
             for optimizer, owners in self._updates.owners().items()
@@ -125,9 +124,9 @@ class Recovery:
         ]
         lacking = any(copy.keeper is None for copy in missing)
         halfway = any(version % steps for version in versions.values())
-        forgotten = bool(checkpoints) and not any(versions.values())  # everybody was lost
+        forgotten = not any(versions.values()) and bool(_checkpoints(directory))  # everybody was lost
         if lacking or halfway or forgotten:
-            found = self._go_back(checkpoints, job)
+            found = self._go_back(directory, job)
         else:
             self._give_copies(missing, versions)
             found = Recovered(versions, pb.SOURCE_REPLICAS if missing else pb.SOURCE_OWNERS)
@@ -144,18 +143,25 @@ class Recovery:
                 self._states.give(shard, decode_value(reply.state, arrays), versions)
         self._updates.stand(versions)
 
-    def _go_back(self, checkpoints: Sequence[Path], job: str) -> Recovered:
-        for path in checkpoints:
+    def _go_back(self, directory: Path | None, job: str) -> Recovered:
+        refused: set[Path] = set()
+        # Looked for anew each time: a save that comes to its end writes one, and may remove that which is being read.
+        while path := next((path for path in _checkpoints(directory) if path not in refused), None):
             try:
                 _, extra = self._states.go_back(path, job)
             except CheckpointError as error:
                 _log.warning("not recovered from %s: %s", path, error)
+                refused.add(path)
             else:
                 return Recovered(self._updates.versions(), pb.SOURCE_CHECKPOINT, str(path), extra)
         self._shards.begin_anew()
         self._updates.adopt_anew(self._shards.workers(), rebuilt=True)
         self._updates.restored(dict.fromkeys(self._updates.versions(), 0))
         return Recovered(self._updates.versions(), pb.SOURCE_INITIAL)
+
+
+def _checkpoints(directory: Path | None) -> list[Path]:
+    return complete_checkpoints(directory) if directory is not None else []
 
 
 @dataclass(frozen=True)

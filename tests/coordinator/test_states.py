@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 import distgrad as dg
-from distgrad.coordinator.checkpoint import read_checkpoint
+from distgrad.coordinator import states
+from distgrad.coordinator.checkpoint import Checkpoint, read_checkpoint
 from distgrad.coordinator.client import Client
 from distgrad.errors import (
     CheckpointError,
@@ -106,6 +107,27 @@ def test_a_restore_brings_back_what_was_lost_with_a_worker(pair: tuple[Cluster, 
     assert everything(made) == saved
     assert optimizer.version == 2
     trained(client, *shards, steps=1)
+
+
+def test_a_recovery_whose_checkpoint_is_removed_for_a_newer_one_returns_to_that(
+    pair: tuple[Cluster, Client], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, client = pair
+    shards = [place(client, "a", "w0"), place(client, "b", "w1")]
+    trained(client, *shards)
+    client.save(str(tmp_path))
+    real = states.read_checkpoint
+
+    def read(path: Path) -> Checkpoint:
+        """Meanwhile a save that was under way comes to its end."""
+        if path.name == "step-00000002":
+            path.rename(tmp_path / "step-00000003")
+        return real(path)
+
+    monkeypatch.setattr(states, "read_checkpoint", read)
+    made.end("w1")
+    made.start("w1")
+    assert client.recover(str(tmp_path)).path.endswith("step-00000003")
 
 
 def test_parameters_can_be_restored_without_an_optimizer(pair: tuple[Cluster, Client], tmp_path: Path) -> None:
