@@ -382,11 +382,17 @@ class Desk:
         self._gathering.release_all()
         gone = Refused(Code.UNAVAILABLE, "the server ends").to_pb()
         tasks = [*self._queue.all(), *(task for process in self.pool for task in process.tasks.values())]
+        for task in tasks:
+            if task.running:
+                task.given_up = task.given_up or gone  # nobody else ends it while the processes do
+            else:
+                self.give_up(task, gone)
         for process in self.pool:
             process.tasks = {}
         await self.pool.close()
         for task in tasks:
-            self._end(task, gone)
+            if task.running:
+                self._end(task, gone)
 
 
 def _require_number(timeout: float | None) -> None:

@@ -96,6 +96,8 @@ class BlockPool:
         self._free.setdefault(block.size, []).append(block)
 
     def close(self) -> None:
+        """Blocks that are given back later are not kept."""
+        self._keep_bytes = 0
         for blocks in self._free.values():
             for block in blocks:
                 block.close()

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from distgrad.errors import ConfigError, LinkError, ProgramError
+from distgrad.service import server
 from distgrad.service.server import Server
 from distgrad.service.settings import ServiceSettings
 from distgrad.wire import pb
-from tests.processes import eventually
+from tests.processes import blocks, eventually
 from tests.service.raw import DEADLINE, TARGETS, Failed, Running, Streaming, Unary, answer, serving
 
 
@@ -55,6 +56,20 @@ def test_requests_under_way_end_before_the_server_does() -> None:
         assert draining.result(DEADLINE)
         late.close()
         stream.close()
+
+
+def test_the_end_amid_a_request_is_quiet_and_leaves_no_memory(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(server, "GRACE", 0.0)
+    before = blocks()
+    with serving(["sleeps_deeply"], ServiceSettings(workers=1)) as running:
+        stream = Streaming(running.address)
+        stream.send("evaluate", function="sleeps_deeply", arguments=[np.ones(20_000), 0.5])
+        assert eventually(lambda: running.counts()["running"] == 1)
+    stream.close()
+    assert blocks() == before
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
 
 
 def test_reflection_names_the_service(unary: Unary) -> None:

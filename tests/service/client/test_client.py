@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import os
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -32,6 +31,7 @@ from distgrad.service.client.connect import Client as Connected
 from distgrad.service.client.retries import Attempts, Retries
 from distgrad.transport.settings import TransportSettings
 from distgrad.wire import pb
+from tests.processes import blocks
 
 from .conftest import FUNCTIONS
 from .server import Server
@@ -296,17 +296,6 @@ def test_shared_memory_is_used_again_when_its_results_are_gone(server: Server) -
     del y
     gc.collect()
     assert blocks() <= before
-
-
-def blocks() -> int:
-    """Descriptors of shared memory that this process has open."""
-    found = 0
-    for name in os.listdir("/proc/self/fd"):
-        try:
-            found += os.readlink(f"/proc/self/fd/{name}").startswith("/memfd:distgrad")
-        except OSError:
-            continue
-    return found
 
 
 def eventually(condition) -> None:  # type: ignore[no-untyped-def]
