@@ -61,7 +61,7 @@ class Caller:
         Raises:
             ContextError: its Refs and tensors belong to different contexts, or another thread or task makes calls in
                 the same one beside this.
-            ContextClosed, WorkerLost: its context has been released, or has lost that worker.
+            ContextClosed, WorkerLost: its context has been released, or has lost that worker, or a Ref's value is lost.
             WireError: an argument cannot travel.
         """
         leaves = leaves_of((args, kwargs) if kwargs else args)

@@ -293,6 +293,10 @@ class Process:
     def _unreachable(self, name: str, error: DistgradError) -> None:
         self.caller.lost(name, error)
         self.fetcher.lost(name, error)
+        for reference, held in self._held.copy().items():  # also if it lives on, it has dropped their values
+            outcome = reference() if held.owner == name else None
+            if outcome is not None:
+                outcome.lost = error
         for share in self.shares:
             if share.lose(name, error):
                 self.passes.abort(share, error)

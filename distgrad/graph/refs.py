@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from distgrad.autograd.tape import Path, mode
+from distgrad.autograd.tape import Mode, Path, mode
 from distgrad.autograd.tensor import Tensor
 from distgrad.errors import CannotTravel, ContextClosed, DistgradError
 from distgrad.wire import RefName
@@ -36,6 +36,8 @@ class Outcome:
         sources: outcomes of the calls whose Refs were its arguments; let go of when the call has succeeded.
         tangents: whether the call was made in a jvp.
         observed: whether somebody has seen the call's error.
+        lost: why the value of a call made outside any context is gone: its process was lost, or the way to it, and it
+            was dropped there.
         forwards: parts of the value that are values of other calls: where they really are, by the steps to the part.
         fetched: values fetched so far, by steps and whether an edge was left.
     """
@@ -48,6 +50,7 @@ class Outcome:
         "done",
         "fetched",
         "forwards",
+        "lost",
         "method",
         "observed",
         "returned",
@@ -67,6 +70,7 @@ class Outcome:
         self.returned: Promise[None] = Promise()
         self.sources = sources
         self.observed = False
+        self.lost: DistgradError | None = None
         self.forwards: dict[Steps, RefName] = {}
         self.fetched: dict[tuple[Steps, bool], Promise[Any]] = {}
 
@@ -199,6 +203,16 @@ class Ref:
         """Whether the call has ended, well or not."""
         return self._outcome.done.done
 
+    def require(self) -> RefName:
+        """Its name, for others to ask for the value by.
+
+        Raises:
+            WorkerLost: the value of a call made outside any context is gone with its process.
+        """
+        if self._outcome.lost is not None:
+            raise self._outcome.lost
+        return self.name
+
     def origin(self) -> RefName:
         """Where the value really is, once the call has ended: methods may return references."""
         steps = self.name.steps
@@ -301,7 +315,15 @@ class Ref:
         if promise is None and not steps and self._may_come(recorded):
             promise = self._once_returned(recorded)
         if promise is None:
-            promise = fetched[steps, recorded] = self._process.fetch_result(self._share, self.name, recorded)
+            promise = fetched[steps, recorded] = self._fetch_now(recorded)
+        return promise
+
+    def _fetch_now(self, recorded: bool, into: Mode | None = None) -> Promise[Any]:
+        """The promise of the value, asked for at its owner."""
+        if self._outcome.lost is None:
+            return self._process.fetch_result(self._share, self.name, recorded, into)
+        promise: Promise[Any] = Promise()
+        promise.set_error(self._outcome.lost)
         return promise
 
     def _may_come(self, recorded: bool) -> bool:
@@ -323,7 +345,7 @@ class Ref:
             elif self._outcome.brought is not None:
                 self._process.fetcher.brought(self._share, self.name, into, self._outcome.brought, value)
             elif not value.done:
-                self._process.fetch_result(self._share, self.name, recorded, into).pass_to(value)
+                self._fetch_now(recorded, into).pass_to(value)
 
         self._outcome.returned.add_callback(settle)
         return value

@@ -127,7 +127,7 @@ class Outward:
             return leaf if self._encoder is None else self._encoder.value(leaf, self._peer)
         if isinstance(leaf, Ref):
             self._number()
-            return leaf.name
+            return leaf.require()
         name = getattr(leaf, "shard_name", None)
         return leaf if name is None else ShardName(name)
 

@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 
 from distgrad.errors import WorkerLost
+from distgrad.graph.process import Process
+from distgrad.transport.link import ProcessLink
 from distgrad.wire import RefName, pb
 from tests.graph.memory_cluster import MemoryCluster, memory_cluster
 
@@ -104,6 +106,31 @@ class Echo:
 
     def same(self, x: Any) -> Any:
         return x
+
+
+def cut(one: Process, other: Process) -> None:
+    """Ends the link between two processes that live on, and can reach one another again."""
+    for process, peer in ((one, other), (other, one)):
+        link = process.endpoint.link(peer.name)
+        if isinstance(link, ProcessLink):
+            process.endpoint.lose(link, "the cable was cut")
+
+
+@pytest.mark.parametrize("ends", [("driver", "w0"), ("w0", "w1")], ids=" - ".join)
+@pytest.mark.parametrize("use", ["fetched", "given to a call"])
+def test_a_value_outside_any_context_that_was_dropped_when_a_link_was_lost_is_waited_for_by_nobody(
+    ends: tuple[str, str], use: str
+) -> None:
+    with memory_cluster(3) as cluster:
+        near, far = cluster.place("near", Forwarding(), "w0"), cluster.place("far", Echo(), "w1")
+        last = cluster.place("last", Echo(), "w2")
+        value = near.ask(np.ones(1000), far)
+        value.wait()
+        processes = {process.name: process for process in cluster.processes}
+        cut(*(processes[name] for name in ends))
+        with pytest.raises(WorkerLost, match="the cable was cut"):
+            (value if use == "fetched" else last.same(value)).get(timeout=10)
+        assert near.ask(np.ones(2), far).get(timeout=10).shape == (2,)
 
 
 def releases_of(cluster: MemoryCluster) -> list[str]:
