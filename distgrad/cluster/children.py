@@ -36,8 +36,9 @@ _TAIL_BYTES = 8192
 class Child:
     """A process started by this one: `python -m MODULE NAME`, waiting for its orders.
 
-    A thread lives as long as the process: it starts it, passes on its events, and waits for its end. The process must
-    be started by a thread that lasts, because the kernel takes the end of that thread for the end of the parent.
+    A thread lives as long as the process: it starts it and waits for its end, while another one passes on its events.
+    The process must be started by a thread that lasts, because the kernel takes the end of that thread for the end of
+    the parent. What it has forked, as a program that loads data may, ends with it.
 
     Attributes:
         name: of the process in the cluster.
@@ -137,12 +138,13 @@ class Child:
         with self._lock:
             self._process = process
         self._pid.set_result(process.pid)
-        assert process.stdout is not None
-        for event in events(process.stdout):
-            self._heard(self, event)
+        listener = threading.Thread(
+            target=self._listen, args=(process,), name=f"distgrad-hear-{self.name}", daemon=True
+        )
+        listener.start()
         self._reap(process)
+        listener.join()
         self._close_input()
-        process.stdout.close()
         self.ending = f"was {self._reason}, and was ended" if self._reason else _ending(process.returncode)
         self.ended.set()
         self._heard(self, {"event": "exited", "code": process.returncode})
@@ -159,11 +161,20 @@ class Child:
                 start_new_session=True,  # Ctrl-C in a terminal is for the parent alone
             )
 
+    def _listen(self, process: subprocess.Popen[bytes]) -> None:
+        """In a thread: passes on what the process says."""
+        assert process.stdout is not None
+        with process.stdout:
+            for event in events(process.stdout):
+                self._heard(self, event)
+
     def _reap(self, process: subprocess.Popen[bytes]) -> None:
-        """Waits for the process. Its number is given back with the lock held, so that no signal meant for it can hit
-        another process that gets the same number."""
+        """Waits for the process, and ends what it has forked, which may go on and holds its pipes open. Its number is
+        given back with the lock held, so that no signal meant for it can hit another process that gets the same."""
         with suppress(ChildProcessError):  # the program around us waits for all its children itself
             os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+            with suppress(ProcessLookupError, PermissionError):  # a group of none, or that became another user's
+                os.killpg(process.pid, signal.SIGKILL)
         with self._lock:
             process.wait()
 

@@ -38,6 +38,13 @@ def talkative(parent: Parent) -> None:
     parent.tell("ready", read=sys.stdin.read())
 
 
+def forking(parent: Parent) -> None:
+    """Has forked, as a program that loads data may."""
+    if (forked := os.fork()) != 0:
+        parent.tell("ready", forked=forked)
+    threading.Event().wait()
+
+
 def torn(parent: Parent) -> None:
     """Is killed in the middle of what it says."""
     os.write(parent._events.fileno(), b'{"event": "rea')
@@ -50,4 +57,4 @@ def crashing(parent: Parent) -> None:
 
 
 if __name__ == "__main__":
-    {kind.__name__: kind for kind in (obedient, deaf, stuck, talkative, torn, crashing)}[sys.argv[1]](Parent())
+    {kind.__name__: kind for kind in (obedient, deaf, stuck, talkative, forking, torn, crashing)}[sys.argv[1]](Parent())

@@ -109,6 +109,15 @@ def test_a_child_that_is_killed_in_the_middle_of_a_line_is_heard_to_have_ended(t
     assert child.ending == "was killed by signal 9 (SIGKILL)"
 
 
+def test_a_child_that_is_killed_is_heard_to_have_ended_though_it_has_forked_and_nothing_of_it_is_left(
+    theatre: Theatre,
+) -> None:
+    child, event = theatre.ready("forking")
+    child.signal(signal.SIGKILL)
+    theatre.hear("exited")
+    assert eventually(lambda: is_gone(event["forked"]))
+
+
 def test_a_child_without_orders_ends_when_none_will_come(theatre: Theatre) -> None:
     child = theatre.children.start("obedient", PUPPET)
     child.ask_to_stop()
