@@ -79,6 +79,16 @@ class Stream:
 
     def receive_into(self, view: memoryview, wait_for_all: bool = False) -> int:
         """Waits for bytes, until `view` is full if so wished; returns how many came, 0 at the end."""
+        filled = self._receive_some(view, wait_for_all)
+        # A signal, or a stop of this process, ends the wait for all.
+        while wait_for_all and 0 < filled < len(view):
+            got = self._receive_some(view[filled:], wait_for_all)
+            if not got:
+                break
+            filled += got
+        return filled
+
+    def _receive_some(self, view: memoryview, wait_for_all: bool) -> int:
         return self.socket.recv_into(view, 0, socket.MSG_WAITALL if wait_for_all else 0)
 
     def wait_writable(self) -> None:
@@ -150,16 +160,7 @@ class TlsStream(Stream):
             except (ssl.SSLWantWriteError, ssl.SSLWantReadError):
                 raise BlockingIOError from None
 
-    def receive_into(self, view: memoryview, wait_for_all: bool = False) -> int:
-        filled = self._receive_some(view)
-        while wait_for_all and 0 < filled < len(view):
-            got = self._receive_some(view[filled:])
-            if not got:
-                break
-            filled += got
-        return filled
-
-    def _receive_some(self, view: memoryview) -> int:
+    def _receive_some(self, view: memoryview, wait_for_all: bool) -> int:
         while True:
             with self._lock:
                 try:
