@@ -125,7 +125,7 @@ class LentBlocks:
         # No other block has this number as long as this one is mapped.
         key = status.st_dev, status.st_ino
         memory = self._maps.get(key)
-        if memory is None:
+        if memory is None or len(memory) < status.st_size:  # it has grown since
             require_sealed(descriptor)
             memory = mmap.mmap(descriptor, status.st_size)
             self._maps[key] = memory
@@ -145,7 +145,8 @@ class LentBlocks:
 
 
 def require_sealed(descriptor: int) -> int:
-    """The size of the memory behind a descriptor. Raises WireError when it is no memory that cannot be cut short."""
+    """The size of the memory behind a descriptor. Raises WireError when it is no memory that cannot be cut short, or
+    none that can be written to."""
     try:
         seals = fcntl.fcntl(descriptor, fcntl.F_GET_SEALS)
     except OSError:
@@ -153,6 +154,8 @@ def require_sealed(descriptor: int) -> int:
     size = os.fstat(descriptor).st_size
     if not seals & fcntl.F_SEAL_SHRINK or not size:
         raise WireError("a descriptor that came along is no memory, is empty, or could be cut short")
+    if seals & _WRITE_SEALS or fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE != os.O_RDWR:
+        raise WireError("memory came along that cannot be written to")
     return size
 
 
@@ -169,3 +172,5 @@ def put(memory: memoryview, pieces: Sequence[Buffer], at: int) -> None:
 
 
 _SEALS = getattr(fcntl, "F_SEAL_SEAL", 0) | getattr(fcntl, "F_SEAL_SHRINK", 0) | getattr(fcntl, "F_SEAL_GROW", 0)
+# With F_SEAL_FUTURE_WRITE, which Python 3.11 has no name for.
+_WRITE_SEALS = getattr(fcntl, "F_SEAL_WRITE", 0) | 0x10

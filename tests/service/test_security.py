@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import logging
 import os
@@ -248,6 +249,25 @@ def lent(running: Running, descriptor: int, size: int) -> bytes:
     return said
 
 
+def sealed(size: int, seals: int) -> int:
+    """Memory of a stranger's."""
+    descriptor = os.memfd_create("stranger", os.MFD_ALLOW_SEALING)
+    os.ftruncate(descriptor, size)
+    fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, seals)
+    return descriptor
+
+
+def test_memory_that_has_grown_since_it_was_lent_is_used_whole(running: Running) -> None:
+    growing = sealed(2**16, fcntl.F_SEAL_SHRINK)
+    before = running.processes()
+    for size in (2**16, 2**18):
+        os.ftruncate(growing, size)
+        for _ in before:
+            assert lent(running, growing, size) != b""
+    os.close(growing)
+    assert running.processes() == before
+
+
 def test_memory_that_could_be_cut_short_or_is_too_small_is_refused(running: Running, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(bytes(2**17))
     with open(tmp_path / "file", "r+b") as file:
@@ -256,6 +276,12 @@ def test_memory_that_could_be_cut_short_or_is_too_small_is_refused(running: Runn
     os.ftruncate(unsealed, 2**17)
     assert lent(running, unsealed, 2**16) == b""
     os.close(unsealed)
+    for seals in (fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_WRITE, fcntl.F_SEAL_SHRINK):
+        unwritable = sealed(2**17, seals)
+        reading = os.open(f"/proc/self/fd/{unwritable}", os.O_RDONLY)
+        assert lent(running, unwritable if seals & fcntl.F_SEAL_WRITE else reading, 2**16) == b""
+        os.close(reading)
+        os.close(unwritable)
     block = Block(2**12)
     assert lent(running, block.descriptor, 2**16) == b""
     block.close()
