@@ -89,6 +89,7 @@ class LocalCluster(Client):
                 self._children.start(name, "distgrad.worker")
             self._coordinator = Coordinator(settings, self._address_for(COORDINATOR, lane))
             stack.callback(self._coordinator.close)
+            stack.callback(self._replace_no_more)  # workers end with their coordinator
             self._coordinator.process.endpoint.explain = self._explain
             address = self._coordinator.start()
             self._coordinator.on_event.append(self._end_lost)
@@ -112,8 +113,7 @@ class LocalCluster(Client):
 
     def close(self) -> None:
         """Ends the workers and leaves nothing behind. Harmless when repeated."""
-        with self._lock:
-            self._closing = True
+        self._replace_no_more()
         atexit.unregister(self.close)
         self._stack.close()  # this client takes its leave, then the coordinator does; then the workers are ended
 
@@ -153,6 +153,10 @@ class LocalCluster(Client):
         with self._lock:
             if not self._closing:
                 self._begin(self._children.start(child.name, "distgrad.worker"))
+
+    def _replace_no_more(self) -> None:
+        with self._lock:
+            self._closing = True
 
     def _end_lost(self, member: Member) -> None:
         """A worker that was declared lost may be stopped or stuck: it must not go on."""

@@ -7,14 +7,15 @@ import signal
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import distgrad as dg
-from distgrad.errors import ConfigError, ProgramError, RemoteError, WorkerLost
+from distgrad.cluster.children import Child, Children
+from distgrad.errors import ConfigError, ProgramError, RemoteError, Timeout, WorkerLost
 from tests.processes import DEADLINE, is_gone
 
 PROGRAMS = Path(__file__).parent / "programs"
@@ -192,6 +193,25 @@ def test_a_worker_that_cannot_start_shows_the_end_of_its_log(monkeypatch: pytest
     monkeypatch.setenv("PYTHONHASHSEED", "nonsense")
     with pytest.raises(WorkerLost, match=r"(?s)w0 did not start: process \d+ exited with code 1.*PYTHONHASHSEED"):
         dg.LocalCluster(workers=1, programs=PROGRAMS)
+
+
+def test_the_workers_of_a_cluster_that_could_not_start_are_not_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[str] = []
+
+    def start(children: Children, name: str, module: str) -> Child:
+        started.append(name)
+        return start_child(children, name, module)
+
+    def fail(cluster: dg.LocalCluster, names: Sequence[str], timeout: float) -> None:
+        wait(cluster, names, timeout)
+        raise Timeout("another is not ready")
+
+    start_child, wait = Children.start, dg.LocalCluster._wait_until_ready
+    monkeypatch.setattr(Children, "start", start)
+    monkeypatch.setattr(dg.LocalCluster, "_wait_until_ready", fail)
+    with pytest.raises(Timeout, match="another"):
+        dg.LocalCluster(workers=1, programs=PROGRAMS)
+    assert started == ["w0"]
 
 
 def test_a_wrong_program_lists_those_there(cluster: dg.LocalCluster) -> None:
