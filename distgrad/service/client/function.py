@@ -31,14 +31,14 @@ class RemoteFunction:
         self.asker = client
         self.name = name
         self._client = client
-        self._signature = Signature(name, self.argument_names)
+        self.signature = Signature(name, self.argument_names)
         self._described: Any = None
         self._names: list[str] = []
 
     def at(self, *args: Any, **kwargs: Any) -> Point:
         """The function at these arguments. Asks nothing."""
         arguments = self.by_name(args, kwargs) if kwargs else args
-        return Point(self._client, self.name, self._signature, arguments, None)
+        return Point(self._client, self.name, self.signature, arguments, None)
 
     # ---- values and first derivatives
 
@@ -160,16 +160,16 @@ class RemoteFunction:
         """All the server says of the function: a pb.DescribeFunctionResponse. It is asked once."""
         return self._client.describe(self.name, timeout)
 
-    def argument_names(self) -> list[str]:
+    def argument_names(self, timeout: float | None = None) -> list[str]:
         """In the order of the function's own parameters."""
-        described = self.describe()
+        described = self.describe(timeout)
         if described is not self._described:
             self._described, self._names = described, [argument.name for argument in described.arguments]
         return self._names
 
     def by_name(self, args: Sequence[Any], kwargs: dict[str, Any]) -> dict[str, Any]:
         """Arguments as a dict. Raises TypeError when there is one too many, or twice."""
-        return self._signature.by_name(args, kwargs) if args else kwargs
+        return self.signature.by_name(args, kwargs) if args else kwargs
 
     def _split(self, args: tuple[Any, ...], kwargs: dict[str, Any], method: str, last: str) -> tuple[Point, Any]:
         if not args:

@@ -22,17 +22,33 @@ Wrt = int | str | Sequence[int | str]
 
 
 class Signature:
-    """Names of a function's arguments; the server is asked for them when they are first needed."""
+    """Names of a function's arguments; the server is asked for them when they are first needed.
 
-    def __init__(self, function: str, names: Callable[[], Sequence[str]]) -> None:
+    Arguments:
+        names: asks for them, for at most so many seconds; not again once it has them.
+    """
+
+    def __init__(self, function: str, names: Callable[[float | None], Sequence[str]]) -> None:
         self._function = function
         self._names = names
+        self._known = False
+
+    def missing(self, wrt: Wrt) -> bool:
+        """Whether the server has yet to be asked which arguments `wrt` chooses."""
+        if self._known:
+            return False
+        return not all(isinstance(argument, str) for argument in ((wrt,) if isinstance(wrt, int | str) else wrt))
+
+    def learn(self, timeout: float | None) -> None:
+        """Asks the server. Raises as `Point` says."""
+        self._names(timeout)
+        self._known = True
 
     def name(self, argument: int | str) -> str:
         """The name of the argument at a position. Raises ConfigError when there is none."""
         if isinstance(argument, str):
             return argument
-        names = self._names()
+        names = self._names(None)
         if not -len(names) <= argument < len(names):
             raise ConfigError(f"{self._function} has {len(names)} arguments, and none at position {argument}")
         return names[argument]
@@ -44,7 +60,7 @@ class Signature:
 
     def by_name(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """Arguments as a dict. Raises TypeError when there is one too many, or twice."""
-        names = self._names()
+        names = self._names(None)
         if len(args) > len(names):
             raise TypeError(f"{self._function} takes {len(names)} arguments ({', '.join(names)}), got {len(args)}")
         positional = dict(zip(names, args, strict=False))
@@ -79,12 +95,12 @@ class Point:
         self.asker = asker
         self.function = function
         self.arguments = arguments
-        self._signature = signature
+        self.signature = signature
         self._timeout = timeout
 
     def with_timeout(self, timeout: float | None) -> Point:
         """The same, with another timeout for what does not say one."""
-        return Point(self.asker, self.function, self._signature, self.arguments, timeout)
+        return Point(self.asker, self.function, self.signature, self.arguments, timeout)
 
     # ---- values and first derivatives
 
@@ -94,7 +110,7 @@ class Point:
 
     def _value_and_grad(self, *, wrt: Wrt = 0, timeout: float | None = None) -> Question[tuple[Any, Any]]:
         """The value, one real scalar, and its gradient: by a complex argument the direction of steepest ascent."""
-        body = pb.ValueAndGradientRequest(with_respect_to=self._signature.chosen(wrt))
+        body = pb.ValueAndGradientRequest(with_respect_to=self.signature.chosen(wrt))
 
         def read(answer: Any, arrays: list[Array]) -> tuple[Any, Any]:
             return decode_value(answer.value, arrays), self._like(wrt, decode_value(answer.gradient, arrays))
@@ -111,7 +127,7 @@ class Point:
     def _vjps(self, cotangents: Sequence[Any], *, wrt: Wrt = 0, timeout: float | None = None) -> Question[list[Any]]:
         """Products of several cotangents, trees like the value, with the Jacobian; in one request."""
         arrays: list[Array] = []
-        body = pb.VjpRequest(with_respect_to=self._signature.chosen(wrt))
+        body = pb.VjpRequest(with_respect_to=self.signature.chosen(wrt))
         _encode_all(body.cotangents, cotangents, arrays, "cotangents")
 
         def read(answer: Any, arrays: list[Array]) -> list[Any]:
@@ -151,7 +167,7 @@ class Point:
                 one for each. The Hessian is then that of the inner product of cotangent and value.
         """
         arrays: list[Array] = []
-        body = pb.HvpRequest(with_respect_to=self._signature.chosen(wrt))
+        body = pb.HvpRequest(with_respect_to=self.signature.chosen(wrt))
         _encode_all(body.vectors, [self._by_name(wrt, v) for v in vectors], arrays, "vectors")
         _encode_all(body.cotangents, cotangents, arrays, "cotangents")
 
@@ -182,7 +198,7 @@ class Point:
     def _jacobian(self, *, wrt: Wrt = 0, timeout: float | None = None) -> Question[Any]:
         """All partial derivatives: for a value of shape s and an argument of shape t an array of shape s + t; for
         trees, a tree like the value with a tree like the argument in place of each array."""
-        body = pb.JacobianRequest(with_respect_to=self._signature.chosen(wrt), with_value=True)
+        body = pb.JacobianRequest(with_respect_to=self.signature.chosen(wrt), with_value=True)
 
         def read(answer: Any, arrays: list[Array]) -> Any:
             value = decode_value(answer.value, arrays)
@@ -193,7 +209,7 @@ class Point:
     def _hessian(self, *, wrt: Wrt = 0, timeout: float | None = None) -> Question[Any]:
         """All second derivatives of a function that returns one real scalar: for an argument of shape t an array of
         shape t + t; for trees, a tree like the argument with such a tree in place of each array."""
-        names = self._signature.chosen(wrt)
+        names = self.signature.chosen(wrt)
 
         def read(answer: Any, arrays: list[Array]) -> Any:
             rows = decode_value(answer.hessian, arrays)
@@ -217,7 +233,7 @@ class Point:
 
     def _linearize(self, *, wrt: Wrt = 0, timeout: float | None = None) -> Question[Linearization]:
         """Runs the function once and keeps its linearisation on the server."""
-        body = pb.LinearizeRequest(with_respect_to=self._signature.chosen(wrt))
+        body = pb.LinearizeRequest(with_respect_to=self.signature.chosen(wrt))
 
         def read(answer: Any, arrays: list[Array]) -> Linearization:
             return Linearization(self, answer.session, decode_value(answer.value, arrays), answer.lease_seconds)
@@ -242,11 +258,11 @@ class Point:
     def _named_arguments(self) -> dict[str, Any]:
         if isinstance(self.arguments, dict):
             return self.arguments
-        return self._signature.by_name(self.arguments, {})
+        return self.signature.by_name(self.arguments, {})
 
     def _by_name(self, wrt: Wrt, vector: Any) -> dict[str, Any]:
         """A tree like the argument, or a tuple of such, as the server wants it."""
-        names = self._signature.chosen(wrt)
+        names = self.signature.chosen(wrt)
         if isinstance(wrt, int | str):
             return {names[0]: vector}
         if not isinstance(vector, tuple | list) or len(vector) != len(names):
@@ -255,7 +271,7 @@ class Point:
 
     def _like(self, wrt: Wrt, by_name: dict[str, Any]) -> Any:
         """What the server returned by name, in the shape of `wrt`."""
-        found = [by_name[name] for name in self._signature.chosen(wrt)]
+        found = [by_name[name] for name in self.signature.chosen(wrt)]
         return found[0] if isinstance(wrt, int | str) else tuple(found)
 
     def _blocks(self, like: Any, blocks: Any, wrt: Wrt) -> Any:
@@ -290,7 +306,7 @@ class Linearization(Point):
     value_async: Any = None
 
     def __init__(self, point: Point, session: str, value: Any, lease: float) -> None:
-        super().__init__(point.asker, point.function, point._signature, point.arguments, point._timeout)
+        super().__init__(point.asker, point.function, point.signature, point.arguments, point._timeout)
         self.session = session
         self.value = value
         self.lease = lease

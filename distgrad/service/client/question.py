@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
+import inspect
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Generic, ParamSpec, Protocol, TypeVar
@@ -49,15 +51,27 @@ def asked(
 ) -> tuple[Callable[P, R], Callable[P, Coroutine[Any, Any, R]]]:
     """Two methods from one that makes a question: the first waits for the answer, the second is for coroutines.
 
-    The object they belong to has an attribute `asker`, an `Asker`.
+    The object they belong to has an attribute `asker`, an `Asker`; and, for questions with respect to arguments, an
+    attribute `signature`, a `Signature`: what it must ask first has the question's deadline, and keeps no event loop.
     """
+    by_arguments = "wrt" in inspect.signature(question).parameters
+
+    def first(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Callable[[], None] | None:
+        """What must be asked before the question can be made."""
+        if not by_arguments or not args[0].signature.missing(kwargs.get("wrt", 0)):
+            return None
+        return functools.partial(args[0].signature.learn, kwargs.get("timeout"))
 
     @functools.wraps(question)
     def ask(*args: P.args, **kwargs: P.kwargs) -> R:
+        if learn := first(args, kwargs):
+            learn()
         return _asker(args).ask(question(*args, **kwargs))
 
     @functools.wraps(question)
     async def ask_async(*args: P.args, **kwargs: P.kwargs) -> R:
+        if learn := first(args, kwargs):
+            await asyncio.to_thread(learn)
         return await _asker(args).ask_async(question(*args, **kwargs))
 
     for method, suffix in ((ask, ""), (ask_async, "_async")):

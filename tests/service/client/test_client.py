@@ -8,6 +8,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import grpc
 import numpy as np
 import pytest
 
@@ -271,6 +272,34 @@ def test_cancelling_a_coroutine_cancels_its_request(service: Client, server: Ser
     asyncio.run(give_up())
     server.held.set()
     eventually(lambda: server.received[-1][1] == "cancel")
+
+
+def test_the_names_of_arguments_are_asked_for_within_the_deadline_and_beside_the_event_loop(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, go_on = threading.Event(), threading.Event()
+    seconds: list[float] = []
+    waited: list[bool] = []
+    answer = server.unary
+
+    def slow(method: str, request: bytes, context: grpc.ServicerContext) -> bytes:
+        if method == "DescribeFunction":
+            seconds.append(context.time_remaining())
+            asked.set()
+            waited.append(go_on.wait(1))
+        return answer(method, request, context)
+
+    async def ask(service: Client) -> None:
+        asking = asyncio.create_task(service["sin"].vjp_async(X, X, timeout=3))
+        await asyncio.to_thread(asked.wait, 20)
+        go_on.set()
+        await asking
+
+    monkeypatch.setattr(server, "unary", slow)
+    with client(server.address) as service:
+        asyncio.run(ask(service))
+    assert waited == [True]
+    assert seconds[0] <= 3
 
 
 def test_a_coroutine_has_deadlines_too(service: Client, server: Server) -> None:
