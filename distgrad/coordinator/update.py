@@ -119,6 +119,8 @@ class Updates:
             )
         with self._turn(held):
             try:
+                if held is group:  # a worker that keeps a copy in doubt may be about to become an owner, who has none
+                    self.doubts.settle([name])
                 self._adopt(held)
                 if held is group:
                     self._meet(held)

@@ -21,14 +21,16 @@ ONES = np.ones(2)
 
 
 class Reign:
-    """The cluster under one coordinator: shard a on w0 and shard b on w1, under plain gradient descent."""
+    """The cluster under one coordinator: shard a on w0 and shard b on another, under plain gradient descent."""
 
-    def __init__(self, made: Cluster, name: str) -> None:
+    def __init__(self, made: Cluster, name: str, of_b: str = "w1", replicate: bool = False) -> None:
         self.cluster = made
         self.client: Client = made.client(name)
-        self.client.wait_for_workers(["w0", "w1"], PATIENCE)
-        self.shards = [self.client.place(s, "parts.py:Sum", w) for s, w in (("a", "w0"), ("b", "w1"))]
-        self.optimizer: RemoteOptimizer = self.client.optimizer(dg.optim.SGD(1.0), self.shards, "sgd")
+        self.client.wait_for_workers(["w0", of_b], PATIENCE)
+        self.shards = [self.client.place(s, "parts.py:Sum", w) for s, w in (("a", "w0"), ("b", of_b))]
+        self.optimizer: RemoteOptimizer = self.client.optimizer(
+            dg.optim.SGD(1.0), self.shards, "sgd", replicate=replicate
+        )
 
     def step(self) -> None:
         with self.client.context() as context:
@@ -64,13 +66,9 @@ def test_workers_keep_what_they_hold_and_go_on_under_the_next_coordinator(made: 
     assert second.values() == [[-2, -2], [-2, -2]]
 
 
-@pytest.mark.parametrize("written", [False, True], ids=["not decided", "decided"])
-def test_an_update_in_doubt_is_what_the_journal_says(
-    made: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: bool
-) -> None:
-    first = Reign(made, "first")
-    first.step()
-    journal = made.coordinator.journal
+def die_deciding(coordinator: Coordinator, monkeypatch: pytest.MonkeyPatch, written: bool) -> None:
+    """The next decision is the last that a coordinator makes, or not even that."""
+    journal = coordinator.journal
     assert journal is not None
     append = journal.append
 
@@ -81,6 +79,15 @@ def test_an_update_in_doubt_is_what_the_journal_says(
         raise JournalError("killed")
 
     monkeypatch.setattr(journal, "append", die)
+
+
+@pytest.mark.parametrize("written", [False, True], ids=["not decided", "decided"])
+def test_an_update_in_doubt_is_what_the_journal_says(
+    made: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: bool
+) -> None:
+    first = Reign(made, "first")
+    first.step()
+    die_deciding(made.coordinator, monkeypatch, written)
     with pytest.raises(DistgradError, match="killed"):
         first.step()
     assert [worker.host.owner("sgd").prepared for worker in made.workers.values()] == [2, 2]
@@ -92,6 +99,24 @@ def test_an_update_in_doubt_is_what_the_journal_says(
     second.step()
     final = -3.0 if written else -2.0
     assert second.values() == [[final, final], [final, final]]
+
+
+def test_a_worker_that_keeps_a_copy_in_doubt_takes_the_place_of_its_owner(
+    made: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made.start("w2", patience=PATIENCE)
+    first = Reign(made, "first", replicate=True)
+    die_deciding(made.coordinator, monkeypatch, written=True)
+    with pytest.raises(DistgradError, match="killed"):
+        first.step()
+    end(made.coordinator)
+    made.workers.pop("w1").close()
+    made.succeed(tmp_path / "journal")
+    second = Reign(made, "second", of_b="w2", replicate=True)
+    assert [copy.version for copy in made.workers["w2"].replicas] == [1]
+    second.client.recover(patience=PATIENCE)
+    second.step()
+    assert second.values() == [[-1, -1], [-1, -1]]
 
 
 def old_life(made: Cluster, coordinator: Coordinator) -> Process:
