@@ -10,7 +10,7 @@ server", with the bound kept exactly).
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 from distgrad.errors import ContextError
@@ -71,13 +71,13 @@ class Rounds:
             losses=[collected.asked[turn].loss for turn in range(turns)],
         )
 
-    def abandon(self) -> None:
-        """Gives up the rounds that are not complete: whoever waits in one is told, and all its turns can be asked for
-        again."""
+    def abandon(self, optimizers: Collection[str], reason: str) -> None:
+        """Gives up the rounds of these optimizers that are not complete: whoever waits in one is told why, and all its
+        turns can be asked for again."""
         with self._lock:
-            rounds, self._rounds = self._rounds, {}
-        for collected in rounds.values():
-            collected.decided.set_error(ContextError("the round was given up: the cluster has recovered from a loss"))
+            given_up = [self._rounds.pop(key) for key in list(self._rounds) if key[0] in optimizers]
+        for collected in given_up:
+            collected.decided.set_error(ContextError(f"the round was given up: {reason}"))
 
     def _run(self, collected: _Round) -> None:
         """Takes the steps in turn, up to the first that is given up."""

@@ -15,6 +15,7 @@ from distgrad.graph.waiting import Priority, Promise
 from distgrad.transport.interfaces import Identity
 from distgrad.wire import pb
 
+from .rounds import Rounds
 from .shards import Shards
 from .update import Updates
 
@@ -45,10 +46,11 @@ class _Job:
 class RunningJob:
     """The place of the one job that runs, or of none."""
 
-    def __init__(self, process: Process, shards: Shards, updates: Updates) -> None:
+    def __init__(self, process: Process, shards: Shards, updates: Updates, rounds: Rounds) -> None:
         self._process = process
         self._shards = shards
         self._updates = updates
+        self._rounds = rounds
         self._lock = threading.Lock()  # guards what follows
         self._job: _Job | None = None
         self._ending = False
@@ -126,6 +128,7 @@ class RunningJob:
             self._shards.remove(job.shards)
         except DistgradError:  # the journal's disk, or a coordinator that closes
             _log.exception("what job %r has made could not be removed", job.name)
+        self._rounds.abandon(job.optimizers, f"job {job.name!r} has ended")
         with self._lock:
             self._job, self._ending = None, False
         job.gone.set_result(None)

@@ -82,7 +82,7 @@ class Coordinator:
         self.rounds = Rounds(self.process, self._take_step)
         self.states = States(self.process, self.shards, self.updates)
         self.recovery = Recovery(self.process, self.shards, self.updates, self.states)
-        self.running = RunningJob(self.process, self.shards, self.updates)
+        self.running = RunningJob(self.process, self.shards, self.updates, self.rounds)
         self.process.on_lost.append(self._lost)
         self.process.requests.update(
             {
@@ -288,7 +288,7 @@ class Coordinator:
 
     def _recover(self, body: pb.Recover, arrays: list[Any]) -> tuple[Any, list[Any]]:
         directory = self._allowed(body.directory) if body.directory else None
-        self.rounds.abandon()
+        self.rounds.abandon(self.updates.versions(), "the cluster has recovered from a loss")
         self._news.settle()
         done = self.recovery.recover(directory, body.job, body.patience, body.standby_after, max(body.round, 1))
         out: list[Any] = []

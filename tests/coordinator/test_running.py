@@ -14,7 +14,7 @@ from distgrad.coordinator.client import Client
 from distgrad.errors import ConfigError, ContextError
 from distgrad.wire import pb
 
-from .cluster import PROGRAMS, SIZES, Cluster, cluster, place, trained
+from .cluster import PATIENCE, PROGRAMS, SIZES, Cluster, cluster, place, trained
 
 
 @pytest.fixture
@@ -67,6 +67,16 @@ def test_the_journal_keeps_the_steps_of_a_job_whatever_checkpoints_the_one_befor
     trainer = train(made, steps=2)
     trainer.save(str(tmp_path / "after"))  # what no second checkpoint holds may yet be asked for
     assert len(made.coordinator.journal) == 2
+
+
+def test_a_step_that_waits_for_other_trainers_of_the_job_is_given_up(made: Cluster) -> None:
+    trainer, companion = train(made), made.client("companion")
+    step = pb.UpdateStep(optimizer="adam", version=4, turn=1, turns=2)  # the first turn is never asked for
+    asked = companion.process.request("coordinator", step)
+    place(companion, "after-it", "w0")
+    made.leave(trainer)
+    with pytest.raises(ContextError, match="given up"):
+        asked.result(timeout=PATIENCE)
 
 
 def test_nothing_is_left_of_copies_of_its_state_either(made: Cluster) -> None:
