@@ -6,6 +6,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from inspect import iscoroutine
 from typing import TYPE_CHECKING, Any
@@ -181,11 +182,12 @@ class Callee:
             return
         edge = result_edge(arrived.mode.frame.path)
         outward = Outward(share, link.peer.name, lambda item: edge._replace(item=item))
-        try:
+        with suppress(DistgradError):  # of what cannot travel: so will hear who asks for it
             encode_into(done.value, outward.pack(value), arrays, "value")
-            done.brought = True
-        except DistgradError:  # it cannot travel: so will hear who asks for it
+            done.brought = done.value.ByteSize() <= BROUGHT_BYTES  # it may hold text
+        if not done.brought:
             done.ClearField("value")
+            arrays.clear()
 
     def _add_small(self, value: Any, arrived: _Arrived, done: pb.Done, arrays: list[Any]) -> None:
         """Adds a value to the news of its call's end when it is one array or number of little size.

@@ -63,6 +63,7 @@ class Caller:
                 the same one beside this.
             ContextClosed, WorkerLost: its context has been released, or has lost that worker, or a Ref's value is lost.
             WireError: an argument cannot travel.
+            ResourceExhausted: the arguments are too large, arrays aside.
         """
         leaves = leaves_of((args, kwargs) if kwargs else args)
         mode = tape.mode.get()
@@ -103,7 +104,12 @@ class Caller:
         forgotten = self._process.forgotten(worker)
         if forgotten:
             call.forgotten.extend(forgotten)
-        self._process.send(worker, call, arrays)
+        try:
+            self._process.send(worker, call, arrays)
+        except DistgradError as error:
+            outcome.observe()
+            self.refused(call, error)
+            raise
         return ref if outputs == 1 else tuple(ref[k] for k in range(outputs))
 
     def _share_of(self, leaves: list[Any]) -> Share:
@@ -169,6 +175,11 @@ class Caller:
             outcome.bring(self._process.fetcher.plain(decode_value(done.value, arrays)))
         except WireError as error:  # an element type unknown here; those who fetch the value will hear of it
             _log.debug("the value of %s came and cannot be read: %s", outcome.label, error)
+
+    def refused(self, message: Any, error: DistgradError) -> None:
+        """A message cannot travel: if it is a call, it ends with `error`."""
+        if isinstance(message, pb.Call):
+            self._fail([(message.context.id, tuple(message.path))], error)
 
     def lost(self, worker: str, error: DistgradError) -> None:
         """Calls to a process that is gone end with `error`."""

@@ -6,6 +6,7 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import Any, Protocol
 
 from distgrad.errors import DistgradError, LinkError, WorkerLost
@@ -36,12 +37,20 @@ class Peers:
     Arguments:
         own: a link to this process itself.
         unreachable: told when a process cannot be reached; what waited for it has failed.
+        refused: told of a message that waited for a link and cannot travel over it.
     """
 
-    def __init__(self, opener: Opener, own: Link, unreachable: Callable[[str, DistgradError], None]) -> None:
+    def __init__(
+        self,
+        opener: Opener,
+        own: Link,
+        unreachable: Callable[[str, DistgradError], None],
+        refused: Callable[[Any, DistgradError], None],
+    ) -> None:
         self._opener = opener
         self._own = own
         self._unreachable = unreachable
+        self._refused = refused
         self._lock = threading.Lock()
         self._known: dict[str, Identity] = {}
         self._greeted: set[int] = set()  # incarnations known by their link alone, and forgotten with it
@@ -110,7 +119,11 @@ class Peers:
 
     def send(self, name: str, body: Any, arrays: Sequence[Any] = ()) -> None:
         """Sends a message. One that cannot be delivered is dropped: whoever waits for its effect learns that the peer
-        is lost."""
+        is lost.
+
+        Raises:
+            ResourceExhausted: it is too large, and would have gone at once.
+        """
         link = self._open_link(name)
         if link is None:
             self._give(name, _Message(body, arrays))
@@ -155,7 +168,8 @@ class Peers:
                 if link is None or (known is not None and known.incarnation != link.peer.incarnation):
                     self._open(name, message)
                     return
-        message.give(link)
+        with suppress(LinkError):  # as when it is sent at once
+            message.give(link)
 
     def _open(self, name: str, message: _Message) -> None:
         """Starts to open a link; called with the lock held."""
@@ -188,7 +202,12 @@ class Peers:
                     self._end(name, opening)
                     return
             for message in messages:
-                message.give(link)
+                try:
+                    message.give(link)
+                except LinkError as error:  # the link was lost, and all were told so, before they came to wait for it
+                    self._unreachable(name, error)
+                except DistgradError as error:
+                    self._refused(message.body, error)
 
     def _end(self, name: str, opening: _Opening) -> bool:
         """The link is open, or will not be. False when nobody waits for it any more: the process was dismissed."""
@@ -227,8 +246,9 @@ class _Message:
                 link.send(self.body, self.arrays)
             else:
                 link.request(self.body, self.arrays).add_done_callback(self._answered)
-        except LinkError as error:
+        except DistgradError as error:
             self.fail(error)
+            raise
 
     def _answered(self, future: Future[tuple[Any, list[Any]]]) -> None:
         assert self.reply is not None

@@ -81,8 +81,8 @@ class Process:
         # The share and frame of calls made outside any context.
         self.inference = self.shares.meet(self.context_id(INFERENCE.strip("/")))
         self.outside = Frame((), itertools.count().__next__)
-        self.peers = Peers(self.endpoint, OwnLink(identity, self), self._unreachable)
         self.caller = Caller(self)
+        self.peers = Peers(self.endpoint, OwnLink(identity, self), self._unreachable, self.caller.refused)
         self.callee = Callee(self, resolve or _runs_no_calls, max_depth)
         self.fetcher = Fetcher(self)
         self.passes = Passes(self)

@@ -173,7 +173,8 @@ class StuckOpener:
 
 def test_what_waits_for_a_link_to_a_process_that_is_gone_waits_no_longer() -> None:
     opener = StuckOpener()
-    peers = Peers(opener, OwnLink(Identity.new("me", "worker"), None), lambda name, error: None)
+    own = OwnLink(Identity.new("me", "worker"), None)
+    peers = Peers(opener, own, lambda name, error: None, lambda body, error: None)
     old, new = (Identity.new("w1", "worker", "memory:w1") for _ in range(2))
     peers.introduce(old)
     waiting = peers.request("w1", pb.Statistics())

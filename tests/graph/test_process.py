@@ -12,9 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from distgrad.errors import WorkerLost
+from distgrad.errors import ResourceExhausted, WorkerLost
+from distgrad.graph.deadlines import deadline
 from distgrad.graph.process import Process
 from distgrad.transport.link import ProcessLink
+from distgrad.transport.settings import TransportSettings
 from distgrad.wire import RefName, pb
 from tests.graph.memory_cluster import MemoryCluster, memory_cluster
 
@@ -173,3 +175,79 @@ def test_contexts_that_reached_the_same_processes_are_released_by_one_message_to
         assert released.wait(10)
         assert sorted(asked) == ["driver -> w0: 2", "driver -> w0: 3", "driver -> w2: 2"]
         assert all(not worker.counts()["contexts"] for worker in cluster.workers.values())
+
+
+class Catching:
+    """A shard whose method makes a call with a text, and goes on without it."""
+
+    def ask(self, other: Any, text: int) -> str:
+        with suppress(ResourceExhausted):
+            other.same("x" * text)
+        return "went on"
+
+
+class Writer:
+    """A shard that returns a text of some length."""
+
+    def write(self, x: Any, length: int) -> str:
+        return "x" * length
+
+
+# Characters of a text that no frame can carry.
+LARGE = TransportSettings().max_frame_bytes
+
+
+@pytest.mark.parametrize("first", ["first message", "later one"])
+def test_a_call_that_is_too_large_fails_and_those_after_it_go(first: str) -> None:
+    with memory_cluster(1) as cluster:
+        shard = cluster.place("near", Echo(), "w0")
+        if first == "later one":
+            cluster.driver.ask("w0", pb.Statistics())
+        with deadline(10), cluster.context():
+            with pytest.raises(ResourceExhausted, match="larger than"):
+                shard.same("x" * LARGE).wait()
+            assert shard.same(1).get() == 1
+
+
+def test_a_method_that_does_without_a_call_that_was_too_large_returns() -> None:
+    with memory_cluster(2) as cluster:
+        near, far = cluster.place("near", Catching(), "w0"), cluster.place("far", Echo(), "w1")
+        for text in (1, LARGE):
+            assert near.ask(far, text).get(timeout=10) == "went on"
+
+
+def test_a_text_that_is_too_large_to_come_with_its_call_is_no_loss_of_the_call() -> None:
+    with memory_cluster(1) as cluster, deadline(10), cluster.context():
+        shard = cluster.place("near", Writer(), "w0")
+        for _ in range(2):  # so that the third is asked for its value
+            assert shard.write(np.ones(2), 10).get() == "x" * 10
+        text = shard.write(np.ones(2), LARGE)
+        text.wait()
+        with pytest.raises(ResourceExhausted, match="larger than"):
+            text.get()
+
+
+def test_a_call_that_waits_for_a_link_which_is_lost_at_once_fails() -> None:
+    with memory_cluster(1) as cluster, ThreadPoolExecutor(1) as pool:
+        driver, shard = cluster.driver, cluster.place("near", Echo(), "w0")
+        connect, waits, lost = driver.endpoint.connect, threading.Event(), threading.Event()
+        driver.on_lost.append(lambda *_: lost.set())
+
+        def connect_in_vain(*arguments: Any, **options: Any) -> Any:
+            link = connect(*arguments, **options)
+            cut(driver, cluster.workers["w0"])
+            assert lost.wait(10)
+            waits.set()
+            assert issued.wait(10)
+            return link
+
+        driver.endpoint.connect = connect_in_vain  # type: ignore[method-assign]
+        issued = threading.Event()
+        first = pool.submit(shard.same(np.ones(2)).get, timeout=10)
+        assert waits.wait(10)
+        second = shard.same(np.ones(2))
+        issued.set()
+        with pytest.raises(WorkerLost, match="the cable was cut"):
+            first.result()
+        with pytest.raises(WorkerLost, match="the cable was cut"):
+            second.wait(timeout=10)
