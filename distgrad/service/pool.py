@@ -159,7 +159,8 @@ class Pool:
             reader,
             lambda messages: self._replied(process, messages),
             lambda reason: self._disconnected(process),
-            max_pending=4 * self._settings.max_message_bytes,
+            # What it is given at a time: requests that are computed as one, and a few words.
+            max_pending=(self._settings.max_batch + 4) * self._settings.max_message_bytes,
         )
         self._became_ready(process)
 

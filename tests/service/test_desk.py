@@ -47,6 +47,17 @@ def test_requests_that_wait_together_are_computed_as_one(running: Running, rng: 
     stream.close()
 
 
+def test_requests_computed_as_one_may_be_larger_together_than_any_message() -> None:
+    with serving(["sine", "spins"], ServiceSettings(workers=1, max_message_bytes=2**16)) as running:
+        stream = Streaming(running.address)
+        stream.send("evaluate", function="spins", arguments=[0.0, 0.3])
+        for _ in range(40):
+            stream.send("evaluate", function="sine", arguments=[np.ones(4000)])
+        assert {stream.next().body for _ in range(41)} == {"evaluate"}
+        assert running.counts()["workers_lost"] == 0
+        stream.close()
+
+
 def test_a_full_queue_says_when_to_try_again() -> None:
     with serving(["spins"], ServiceSettings(workers=1, max_queued=2, grace=0.3)) as running:
         stream = Streaming(running.address)
