@@ -126,6 +126,9 @@ class Port(Protocol):
         """The beginning of a large frame arrived. Where its payload begins, and memory of the payload's size to read it
         into, which is then given to `received`; None when it may be read anywhere. Never raises."""
 
+    def heard(self) -> None:
+        """More of a large frame arrived: the other side lives. Never raises."""
+
     def received(self, frame: Buffer, payload: memoryview | None = None) -> None:
         """One whole frame arrived. Comes from one thread, in order. Never raises.
 

@@ -268,6 +268,11 @@ class ProcessLink:
             memory = self._assembler.place(frame.chunk, len(payload) + missing)
             return None if memory is None else (len(begun) - len(payload), memory)
 
+    def heard(self, plug: LinkPlug) -> None:
+        """More of a large frame arrived: a peer whose frames come slowly is not silent."""
+        if plug is self._plug:
+            self._heard = time.monotonic()
+
     def received(self, plug: LinkPlug, buffer: Buffer, beside: memoryview | None = None) -> None:
         """Serves one frame. Raises WireError or ResourceExhausted when it is not what a peer may send.
 

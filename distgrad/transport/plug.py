@@ -151,6 +151,10 @@ class Plug:
         except (WireError, ResourceExhausted):  # which `received` will raise again, and serve
             return None
 
+    def heard(self) -> None:
+        if self.link is not None:
+            self.link.heard(self)
+
     def received(self, frame: Buffer, payload: memoryview | None = None) -> None:
         try:
             if self.link is not None:

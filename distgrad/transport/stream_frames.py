@@ -29,6 +29,8 @@ GATHERED = 2**16
 IN_PASSING = 2**21
 # Read at once; a longer frame is read straight into memory of its own.
 BUFFER = 2**16
+# The rest of a longer frame is waited for in such parts, so that one which comes slowly is noticed to come.
+PART = 2**18
 # Larger payloads go into a slot.
 WORTH_A_SLOT = 2**15
 # A writer that finds no free slot looks again so often, after so many seconds; then the payload goes over the stream.
@@ -172,9 +174,11 @@ class FrameReader:
         target = aligned(length) if payload is None else payload
         here = len(begun) - head
         target[:here] = begun[head:]
-        missing = target[here:]
-        if self._stream.receive_into(missing, wait_for_all=True) < len(missing):
-            return None
+        for start in range(here, len(target), PART):
+            part = target[start : start + PART]
+            if self._stream.receive_into(part, wait_for_all=True) < len(part):
+                return None
+            port.heard()
         return (target, None) if payload is None else (bytes(begun[:head]), payload)
 
     def discard(self) -> None:

@@ -322,6 +322,8 @@ class Stranger:
     def place(self, begun: memoryview) -> None:
         return None
 
+    def heard(self) -> None: ...
+
     def received(self, frame: Any, payload: memoryview | None = None) -> None:
         self._answers.put(pb.Frame.FromString(bytes(frame)))
 

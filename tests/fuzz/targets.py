@@ -102,6 +102,8 @@ class _Noted:
         head = min(begun[0], len(begun)) if begun else 0  # whatever the bytes are, some payloads have a place
         return (head, memoryview(bytearray(300))) if head % 2 else None
 
+    def heard(self) -> None: ...
+
     def received(self, frame: Any, payload: memoryview | None = None) -> None:
         bytes(frame), bytes(payload or b"")
 

@@ -36,6 +36,14 @@ def test_silence_is_noticed_before_it_has_lasted_too_long(world: World) -> None:
     assert [lost for lost, _ in a.receiver.losses] == [link.peer]
 
 
+def test_a_frame_that_comes_slowly_is_no_silence(world: World) -> None:
+    a, _ = world.pair(heartbeat=10.0, silence=30.0)
+    link = a.link("b")
+    link.excuse(-1000.0)
+    link._plug.heard()
+    assert link.silent_for(time.monotonic()) < 1000
+
+
 def test_a_process_whose_ticks_all_come_late_beats_no_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
     now, beats = 0.0, []
 

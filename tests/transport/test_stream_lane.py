@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from distgrad.transport.stream_frames import HEADER, FrameReader
 from distgrad.transport.stream_lane import StreamLane
 from distgrad.transport.streams import Stream
 from distgrad.transport.threads import Threads
@@ -27,6 +28,7 @@ class Box:
         self.outgoing: deque[list[bytes]] = deque()
         self.came: list[bytes] = []
         self.in_slots = 0
+        self.parts = 0
         self.placed: list[memoryview] = []
         self.finished = False
         self.ends: list[str] = []
@@ -52,6 +54,11 @@ class Box:
         head, size = map(int, found.groups())
         self.placed.append(memoryview(bytearray(size)))
         return head, self.placed[-1]
+
+    def heard(self) -> None:
+        with self.changed:
+            self.parts += 1
+            self.changed.notify_all()
 
     def received(self, frame: Any, payload: Any = None) -> None:
         self.on_received()
@@ -146,6 +153,21 @@ def test_a_place_of_another_size_than_the_payload_is_not_written_to(pair: tuple[
     far.wait_for(lambda: len(far.came) == 2)
     assert far.came == frames
     assert not any(any(memory) for memory in far.placed)
+
+
+def test_a_large_frame_is_noticed_while_it_comes() -> None:
+    box, (near, far) = Box(), socket.socketpair()
+    reader = FrameReader(Stream(far), None, MAX_FRAME)
+    reading = threading.Thread(target=lambda: list(reader.serve(box)))
+    reading.start()
+    with near, far:
+        near.sendall(HEADER.pack(2**20, 0) + bytes(2**19))
+        box.wait_for(lambda: box.parts)
+        assert not box.came
+        near.sendall(bytes(2**19))
+        box.wait_for(lambda: box.came)
+        near.shutdown(socket.SHUT_WR)
+        reading.join(DEADLINE)
 
 
 def test_without_a_free_slot_payloads_go_over_the_socket(pair: tuple[Box, Box]) -> None:
