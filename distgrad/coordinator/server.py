@@ -232,6 +232,7 @@ class Coordinator:
         return pb.OptimizerCreated(name=body.name, version=version), []
 
     def _update(self, body: pb.UpdateStep, arrays: list[Any]) -> tuple[Any, list[Any]]:
+        self.updates.require(body.optimizer)  # else it would wait for other trainers of a job that has ended
         return self.rounds.step(body), []
 
     def _take_step(self, body: pb.UpdateStep) -> Decision:

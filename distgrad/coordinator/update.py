@@ -196,6 +196,17 @@ class Updates:
         """The optimizer a shard is under; empty when under none."""
         return next((g.name for g in self._all() if any(shard in shards for shards in g.owners.values())), "")
 
+    def require(self, name: str) -> None:
+        """Raises ConfigError when there is no optimizer of that name."""
+        self._named(name)
+
+    def _named(self, name: str) -> _Group:
+        with self._lock:
+            group = self._groups.get(name)
+        if group is None:
+            raise ConfigError(f"there is no optimizer {name!r}; there are {', '.join(self.versions()) or 'none'}")
+        return group
+
     def versions(self) -> dict[str, int]:
         """The version of every optimizer."""
         return {group.name: group.version for group in self._all()}
@@ -298,10 +309,7 @@ class Updates:
             WorkerLost: an owner is gone.
             JournalError: the decision could not be written.
         """
-        with self._lock:
-            group = self._groups.get(name)
-        if group is None:
-            raise ConfigError(f"there is no optimizer {name!r}; there are {', '.join(self.versions()) or 'none'}")
+        group = self._named(name)
         with self._turn(group):
             if group.last is not None and version == group.version == group.last.version:
                 return group.last

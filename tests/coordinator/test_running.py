@@ -77,6 +77,8 @@ def test_a_step_that_waits_for_other_trainers_of_the_job_is_given_up(made: Clust
     made.leave(trainer)
     with pytest.raises(ContextError, match="given up"):
         asked.result(timeout=PATIENCE)
+    with pytest.raises(ConfigError, match="there is no optimizer 'adam'"):  # one that asks too late does not wait
+        companion.process.ask("coordinator", step, timeout=PATIENCE)
 
 
 def test_nothing_is_left_of_copies_of_its_state_either(made: Cluster) -> None:
