@@ -57,9 +57,9 @@ class Fetcher:
             result.set_error(error)
             return result
         message = pb.Fetch(ref=ref_to_pb(name), edge=None if edge is None else edge_to_pb(edge))
-        reply = self._process.request(name.owner, message)
-        self._under_way[result] = name.owner
+        self._under_way[result] = name.owner  # before the owner can answer, and be lost
         result.add_callback(lambda p: self._under_way.pop(p, None))
+        reply = self._process.request(name.owner, message)
         reply.add_callback(lambda p: self._unpack(share, name, edge, mode, p, result))
         return result
 

@@ -103,6 +103,31 @@ def test_the_value_of_a_call_that_was_lost_with_its_caller_is_waited_for_by_nobo
                 value.result()
 
 
+def test_a_value_is_waited_for_by_nobody_when_its_owner_is_lost_as_soon_as_it_has_answered() -> None:
+    with memory_cluster(2) as cluster:
+        near, far = cluster.place("near", Forwarding(), "w0"), cluster.place("far", Echo(), "w1")
+        driver, w0, lost = cluster.driver, cluster.workers["w0"], threading.Event()
+        driver.on_lost.append(lambda *_: lost.set())
+        request, send = driver.request, w0.peers.send
+
+        def send_no_calls(name: str, body: Any, arrays: Any = ()) -> None:
+            if not isinstance(body, pb.Call):
+                send(name, body, arrays)
+
+        def request_and_lose(peer: str, body: Any, arrays: Any = ()) -> Any:
+            reply = request(peer, body, arrays)
+            if peer == "w0":
+                assert reply.wait(10)
+                w0.close("the machine is taken down")
+                assert lost.wait(10)
+            return reply
+
+        w0.peers.send = send_no_calls  # type: ignore[method-assign]
+        driver.request = request_and_lose  # type: ignore[method-assign]
+        with pytest.raises(WorkerLost, match="the machine is taken down"):
+            near.ask(np.ones(2), far).get(timeout=10)
+
+
 class Echo:
     """A shard."""
 
