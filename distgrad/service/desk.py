@@ -204,6 +204,10 @@ class Desk:
             self._end(task, task.given_up)
             return
         process = next(process for process in self.pool if task.number in process.tasks)
+        if any(other.given_up is None for other in process.tasks.values()):  # computed with it, and wanted
+            del process.tasks[task.number]
+            self._end(task, task.given_up)
+            return
         process.give_up(task)
         self._loop.call_later(self.settings.grace, self._lose_patience, process, task)
 

@@ -133,6 +133,22 @@ def test_a_request_is_cancelled_whether_it_waits_or_runs(running: Running) -> No
     stream.close()
 
 
+def test_who_gives_up_a_request_takes_no_answer_from_others_computed_with_it() -> None:
+    with serving(["naps", "spins"], ServiceSettings(workers=1, grace=0.1)) as running:
+        stream = Streaming(running.address)
+        stream.send("evaluate", function="spins", arguments=[0.0, 0.2])
+        unwanted, wanted = (stream.send("evaluate", function="naps", arguments=[x]) for x in (1.0, 2.0))
+        assert stream.next().body == "evaluate"
+        assert eventually(lambda: running.counts()["running"] == 2)
+        stream.put(b"".join(encode_exchange(pb.StreamRequest(id=unwanted), "cancel", pb.CancelRequest())))
+        ended = [stream.next(), stream.next()]
+        assert [exchange.stream.id for exchange in ended] == [unwanted, wanted]
+        assert Failed(ended[0].message).code == "CANCELLED"
+        assert answer(ended[1].message, ended[1].payload)["value"] == 2.0
+        assert running.counts()["workers_lost"] == 0
+        stream.close()
+
+
 def test_what_a_client_asked_for_ends_when_it_is_gone(running: Running) -> None:
     for client in (Streaming(running.address), Local(running.address)):
         client.send("evaluate", function="spins", arguments=[0.0, 3600.0])

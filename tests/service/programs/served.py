@@ -88,6 +88,12 @@ def dies_below_zero(x):
     return x
 
 
+@dg.served(takes={"x": "float64[]"}, gives="float64[]", batchable=True)
+def naps(x):
+    time.sleep(0.4)
+    return 1 * x
+
+
 def process(x):
     return os.getpid() + 0 * x
 
