@@ -250,14 +250,16 @@ def test_a_pass_from_a_value_of_a_process_that_was_not_met_before_fails_when(
     ends: str, method: str, error: str
 ) -> None:
     with cluster_world({"far": partial(Dense, 1), "near": Forwarding}, SPREAD) as world:
-        driver, lost = world.cluster.driver, threading.Event()
-        driver.ask("w0", pb.Statistics())  # the processes know one another, in the context they do not
+        world.cluster.driver.ask("w0", pb.Statistics())  # the processes know one another, in the context they do not
         with pytest.raises(DistgradError, match=error), world.context() as ctx:
             value = world.shard("near").ask(X, world.shard("far"), method)
             value.wait()
-            driver.on_lost.append(lambda *_: lost.set())
+            lost = threading.Semaphore(0)
+            others = [world.cluster.driver, world.cluster.workers["w0" if ends == "w1" else "w1"]]
+            for process in others:
+                process.on_lost.append(lambda *_: lost.release())
             close(world, ends)
-            assert lost.wait(10)
+            assert all(lost.acquire(timeout=10) for _ in others)
             ctx.backward(value, Y if method == "fails_backward" else None, timeout=10)
 
 
