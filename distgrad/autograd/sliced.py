@@ -35,7 +35,8 @@ class Sliced:
 
     def __add__(self, other: Any) -> Any:
         """A new dense array."""
-        total = np.array(other) if isinstance(other, np.ndarray) else other.dense()
+        # What NumPy computes of arrays without axes is a number.
+        total = np.array(other) if isinstance(other, np.ndarray | np.generic) else other.dense()
         self.add_into(total)
         return total
 

@@ -40,6 +40,12 @@ def test_a_slice_is_dense_where_it_is_needed(index: Any, rng: np.random.Generato
     assert lazy.astype(np.float32).dense().dtype == np.float32
 
 
+@pytest.mark.parametrize("index", [None, (), Ellipsis, (None, Ellipsis)])
+def test_a_slice_of_an_array_without_axes_is_added_to_its_other_uses(index: Any) -> None:
+    grad = dg.grad(lambda x: ops.sum(ops.sin(x[index])) + 2 * x + ops.exp(x[index].sum()) + x[index].sum())
+    np.testing.assert_allclose(grad(0.3), np.cos(0.3) + 3 + np.exp(0.3))
+
+
 def uses(x: Any) -> dict[str, Any]:
     """Scalars in which x is read in different ways."""
     return {
