@@ -75,6 +75,8 @@ class RMSprop(Optimizer):
             mean *= self.decay
             mean += np.multiply(g, 1 - self.decay, out=scratch)
             np.subtract(square, np.multiply(mean, mean, out=scratch), out=scratch)
+            # Where the gradient does not change, the difference is rounded to either side of zero.
+            np.maximum(scratch, 0, out=scratch)
             np.sqrt(scratch, out=scratch)
         else:
             np.sqrt(square, out=scratch)

@@ -147,3 +147,13 @@ def test_lion_moves_every_element_by_the_learning_rate(rng: np.random.Generator)
     new, state = rule.update(parameters, {"a": gradient}, rule.init(parameters), 1)
     np.testing.assert_allclose(new["a"], parameters["a"] - 0.01 * np.sign(gradient), rtol=1e-12)
     np.testing.assert_allclose(state["a/mean"], 0.01 * gradient, rtol=1e-12)
+
+
+def test_a_constant_gradient_leaves_centered_rmsprop_finite() -> None:
+    rule = optim.RMSprop(1e-3, centered=True)
+    gradients = {"p": np.linspace(0.1, 3, 64, dtype=np.float32)}
+    parameters = {"p": np.ones(64, np.float32)}
+    state = rule.init(parameters)
+    for step in range(1, 2001):
+        parameters, state = rule.update(parameters, gradients, state, step)
+    assert np.all(np.isfinite(parameters["p"]))
