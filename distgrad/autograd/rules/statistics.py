@@ -96,7 +96,7 @@ def quantile(x: Any, q: Any, axis: Any = None, method: str = "linear", keepdims:
     x = xp.asarray(x)
     axes = axes_of(axis, len(x.shape))
     stay = tuple(a for a in range(len(x.shape)) if a not in axes)
-    rows = xp.reshape(xp.transpose(x, (*stay, *axes)), (*(x.shape[a] for a in stay), -1))
+    rows = xp.reshape(xp.transpose(x, (*stay, *axes)), (*(x.shape[a] for a in stay), count(x.shape, axis)))
     ranked = xp.sort(rows, axis=-1)
     broken = xp.any(xp.isnan(rows), axis=-1)
 

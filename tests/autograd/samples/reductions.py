@@ -160,7 +160,12 @@ SAMPLES = {
         Sample([(2, 3)], {"axis": 1, "weights": np.array([1.0, 2.0, 3.0])}),
         Sample([(2, 3)], {"weights": np.array([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]])}),
     ],
-    "median": [Sample([(5,)], torch="median"), Sample([(2, 4)]), Sample([(2, 3, 2)], {"axis": (0, 2)})],
+    "median": [
+        Sample([(5,)], torch="median"),
+        Sample([(2, 4)]),
+        Sample([(2, 3, 2)], {"axis": (0, 2)}),
+        Sample([(0, 3)], {"axis": 1}),
+    ],
     "quantile": [
         Sample([(7,)], {"q": 0.3}),
         Sample([(2, 4)], {"q": [0.0, 0.25, 1.0], "axis": 1, "keepdims": True}, expected=_quantile),
