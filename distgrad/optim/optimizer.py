@@ -69,18 +69,19 @@ class Optimizer(ABC):
         """Updates the parameter `p` and its `slots` in place.
 
         All arrays have one shape; `g`, the gradient, is read only and `scratch` free to use. A kernel that is
-        `elementwise` is given a part of a parameter at a time.
+        `elementwise` is given a part of a parameter at a time. Complex numbers come as pairs of real ones.
         """
 
     # ---- the rule ----------------------------------------------------------------------------------------------------
 
     def init(self, parameters: Arrays) -> dict[str, Any]:
         """The state before the first step."""
-        return {
-            f"{name}/{slot}": np.full_like(p, self.initial(slot), dtype=_compute_dtype(p.dtype))
-            for name, p in parameters.items()
-            for slot in self.slots
-        }
+        state = {}
+        for name, p in parameters.items():
+            for slot in self.slots:
+                state[f"{name}/{slot}"] = array = np.empty_like(p, dtype=_compute_dtype(p.dtype))
+                _real_parts(array)[...] = self.initial(slot)
+        return state
 
     def update(
         self, parameters: Arrays, gradients: Arrays, state: Arrays, step: int, learning_rate: float | None = None
@@ -131,7 +132,8 @@ class Optimizer(ABC):
         dtype = _compute_dtype(p.dtype)
         wide = p if p.dtype == dtype else p.astype(dtype)
         g = g if g.dtype == dtype else g.astype(dtype)
-        self.kernel(wide, g, tuple(slots), step, lr, np.empty_like(wide))
+        parts, g_parts, *slots = map(_real_parts, (wide, g, *slots))
+        self.kernel(parts, g_parts, tuple(slots), step, lr, np.empty_like(parts))
         if wide is not p:
             np.copyto(p, wide, casting="same_kind")
 
@@ -188,6 +190,11 @@ def blocks(arrays: Sequence[Any]) -> Iterator[list[Any]]:
     flat = [a.reshape(-1) for a in arrays]
     for start in range(0, flat[0].size, BLOCK):
         yield [a[start : start + BLOCK] for a in flat]
+
+
+def _real_parts(array: Any) -> Any:
+    """A view of a complex array as real and imaginary parts, on one more axis; a real array as it is."""
+    return array[..., np.newaxis].view(array.real.dtype) if array.dtype.kind == "c" else array
 
 
 def _compute_dtype(dtype: Any) -> Any:

@@ -11,7 +11,7 @@ import pytest
 from distgrad import optim
 
 STEPS = 12
-SHAPES = {"weight": (7, 5), "bias": (5,)}
+SHAPES = {"weight": (7, 5), "bias": (5,), "scale": ()}
 
 # Ours and PyTorch's, with the same settings.
 CASES: dict[str, tuple[optim.Optimizer, Callable[[Any, Any], Any]]] = {
@@ -39,22 +39,27 @@ CASES: dict[str, tuple[optim.Optimizer, Callable[[Any, Any], Any]]] = {
 }
 
 
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def drawn(rng: np.random.Generator, dtype: str) -> dict[str, Any]:
+    values = {name: rng.standard_normal((2, *shape)) for name, shape in SHAPES.items()}
+    return {name: (x + 1j * y if "complex" in dtype else x).astype(dtype) for name, (x, y) in values.items()}
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "complex128"])
 @pytest.mark.parametrize("case", CASES)
 def test_a_step_is_the_one_that_torch_makes(case: str, dtype: str, rng: np.random.Generator) -> None:
     torch = pytest.importorskip("torch")
     rule, peer = CASES[case]
-    parameters = {name: rng.standard_normal(shape).astype(dtype) for name, shape in SHAPES.items()}
+    parameters = drawn(rng, dtype)
     theirs = {name: torch.tensor(array, requires_grad=True) for name, array in parameters.items()}
     their_rule = peer(torch.optim, list(theirs.values()))
     state = rule.init(parameters)
     for step in range(1, STEPS + 1):
-        gradients = {name: rng.standard_normal(shape).astype(dtype) for name, shape in SHAPES.items()}
+        gradients = drawn(rng, dtype)
         parameters, state = rule.update(parameters, gradients, state, step)
         for name, tensor in theirs.items():
             tensor.grad = torch.tensor(gradients[name])
         their_rule.step()
-        tolerance = {"rtol": 1e-12, "atol": 1e-14} if dtype == "float64" else {"rtol": 1e-5, "atol": 1e-6}
+        tolerance = {"rtol": 1e-12, "atol": 1e-14} if dtype != "float32" else {"rtol": 1e-5, "atol": 1e-6}
         for name, tensor in theirs.items():
             assert parameters[name].dtype == dtype
             np.testing.assert_allclose(parameters[name], tensor.detach().numpy(), **tolerance)
