@@ -151,13 +151,15 @@ class GrpcDoor(grpc.GenericRpcHandler):  # type: ignore[misc]
     # ---- Stream ------------------------------------------------------------------------------------------------------
 
     async def _stream(self, requests: Any, context: Context) -> None:
+        name = ""
         try:
             client = self._client(context)
+            name = client.name
             require_role(client, admin=False)
             self._desk.require_ready()
             self._require_stream(client)
         except Refused as refused:
-            _audit(f"{SERVICE}/Stream", context, "", refused)
+            _audit(f"{SERVICE}/Stream", context, name, refused)
             await _abort(context, refused.to_pb())
             return
         stream = GrpcStream(self._desk, self._payloads, client, context)

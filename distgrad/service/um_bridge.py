@@ -79,6 +79,12 @@ _FAILURES: dict[int, tuple[str, HTTPStatus]] = {
 }
 
 
+def _refused(head: Head, name: str, refused: Refused) -> Wrong:
+    """Writes down that a client, of that name as far as it is known, was refused; and what it is told."""
+    audit(f"UM-Bridge{head.path}", head.peer, name, refused)
+    return _translated(refused.code, str(refused), refused.retry_after)
+
+
 def _translated(code: int, message: str, retry_after: float) -> Wrong:
     kind, status = _FAILURES.get(code, ("InvalidOutput", HTTPStatus.INTERNAL_SERVER_ERROR))
     return Wrong(kind, message, status, retry_after)
@@ -152,26 +158,25 @@ class UmBridge:
     def admit(self, head: Head) -> Answer | None:
         try:
             self._client(head)
-        except Refused as refused:
-            return self._refused(head, refused)
+        except Wrong as wrong:
+            return _told(wrong)
         return None
 
     async def serve(self, head: Head, content: Any) -> Answer:
         try:
             return Answer(HTTPStatus.OK, await self._answer(self._client(head), head, content))
-        except Refused as refused:
-            return self._refused(head, refused)
         except Wrong as wrong:
             return _told(wrong)
 
     def _client(self, head: Head) -> Client:
-        client = self._access.client(head.authorization, head.certificate_name, head.peer)
-        require_role(client, admin=False)
+        name = head.certificate_name
+        try:
+            client = self._access.client(head.authorization, head.certificate_name, head.peer)
+            name = client.name
+            require_role(client, admin=False)
+        except Refused as refused:
+            raise _refused(head, name, refused) from refused
         return client
-
-    def _refused(self, head: Head, refused: Refused) -> Answer:
-        audit(f"UM-Bridge{head.path}", head.peer, head.certificate_name, refused)
-        return _told(_translated(refused.code, str(refused), refused.retry_after))
 
     # ---- answers
 
@@ -187,7 +192,10 @@ class UmBridge:
         if content["name"] not in models:
             message = f"Model {content['name']} not found! The following are available: {', '.join(sorted(models))}."
             raise Wrong("ModelNotFound", message, HTTPStatus.BAD_REQUEST)
-        return await endpoint(_Call(self, client, models[content["name"]], content))
+        try:
+            return await endpoint(_Call(self, client, models[content["name"]], content))
+        except Refused as refused:
+            raise _refused(head, client.name, refused) from refused
 
     def _models(self) -> dict[str, Model]:
         found = {name: Model.of(function) for name, function in self._desk.functions.items()}

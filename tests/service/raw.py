@@ -114,6 +114,11 @@ def failure_of(error: grpc.RpcError) -> Failed:
     return Failed(failure)
 
 
+def bearer(token: str) -> list[tuple[str, str]]:
+    """The metadata that shows a token; nothing without one."""
+    return [("authorization", f"Bearer {token}")] if token else []
+
+
 class Unary:
     """One message a request."""
 
@@ -121,7 +126,7 @@ class Unary:
         self.channel = (
             grpc.secure_channel(address, credentials) if credentials is not None else grpc.insecure_channel(address)
         )
-        self.metadata = [("authorization", f"Bearer {token}")] if token else []
+        self.metadata = bearer(token)
 
     def call(self, method: str, request: bytes, timeout: float = DEADLINE) -> bytes:
         try:
@@ -147,15 +152,17 @@ class Unary:
 class Streaming:
     """gRPC's stream: a thread of gRPC's reads the requests from a queue."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, token: str = "") -> None:
         self.channel = grpc.insecure_channel(address)
+        self._metadata = bearer(token)
         self._requests: Any = None
         self._responses = self._open()
         self._numbers = itertools.count(1)
 
     def _open(self) -> Any:
         self._requests = queue.SimpleQueue()
-        return self.channel.stream_stream(f"/{SERVICE}/Stream")(iter(self._requests.get, None), timeout=DEADLINE)
+        stub = self.channel.stream_stream(f"/{SERVICE}/Stream")
+        return stub(iter(self._requests.get, None), timeout=DEADLINE, metadata=self._metadata)
 
     def put(self, encoded: bytes) -> None:
         self._requests.put(encoded)
@@ -279,6 +286,13 @@ class Running:
     def processes(self) -> list[int]:
         """Of the pool."""
         return [process.child.pid for process in self.server.desk.pool]
+
+
+def put_tokens(path: Path, text: str) -> None:
+    """Changes a server's file of tokens whole: what is written in place may be read half, or look as it did."""
+    aside = path.with_suffix(".new")
+    aside.write_text(text)
+    aside.replace(path)
 
 
 @contextmanager

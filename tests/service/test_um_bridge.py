@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 
 import distgrad as dg
-from distgrad.service import http_door
+from distgrad.service import access, http_door
 from distgrad.service.block import serve
 from distgrad.service.settings import ServiceSettings
 from tests.processes import eventually
-from tests.service.raw import Running, serving
+from tests.service.raw import Running, put_tokens, serving
 
 umbridge = pytest.importorskip("umbridge")
 
@@ -231,6 +231,25 @@ def test_a_token_is_asked_for_in_either_header(tmp_path: Path) -> None:
         assert post(url, "/Evaluate", question, Authorization=f"Basic {basic}")[0] == 200
         model = umbridge.HTTPModel(url.replace("http://", "http://me:secret@"), "rosenbrock")
         assert np.allclose(model([X]), [[rosenbrock(np.array(X))]])
+
+
+def test_a_token_is_asked_for_again_with_each_request_and_refusals_name_the_client(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(access, "RELOAD", 0.0)
+    alice = '[alice]\nrole = "client"\ntoken = "secret"\n'
+    (tmp_path / "tokens.toml").write_text(alice)
+    settings = ServiceSettings(workers=1, tokens=tmp_path / "tokens.toml")
+    with serve([f"{PROGRAM}:rosenbrock"], settings, um_bridge=0) as running:
+        url, question = running.server.um_bridge_url, {"name": "rosenbrock", "input": [X]}
+        for later, status in ((alice, 200), (alice.replace("client", "worker"), 403), ("", 401)):
+            put_tokens(tmp_path / "tokens.toml", later)
+            assert post(url, "/Evaluate", question, Authorization="Bearer secret")[0] == status
+    audit = [json.loads(record.getMessage()) for record in caplog.records if record.name == "distgrad.audit"]
+    assert [(line["client"], line["code"]) for line in audit] == [
+        ("alice", "PERMISSION_DENIED"),
+        ("", "UNAUTHENTICATED"),
+    ]
 
 
 def test_a_stranger_gets_the_answer_while_it_still_sends(tmp_path: Path) -> None:
