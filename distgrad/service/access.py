@@ -9,6 +9,7 @@ import os
 import time
 import tomllib
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -52,11 +53,10 @@ class Tokens:
         self._stamp = self._stat()
         self._holders = _read(path)
 
-    def holder(self, token: str) -> Holder | None:
-        """Whose token this is; None for nobody's."""
+    def holder(self, digest: str) -> Holder | None:
+        """Whose token has this SHA-256; None for nobody's."""
         self._look()
-        # Looked up by its hash: how long that takes tells nothing about the tokens there are.
-        return self._holders.get(hashlib.sha256(token.encode()).hexdigest())
+        return self._holders.get(digest)
 
     def _look(self) -> None:
         now = time.monotonic()
@@ -97,7 +97,12 @@ def _entry(path: Path, name: str, table: Any) -> tuple[str, str]:
     token, digest = table.get("token"), table.get("token_sha256")
     if unknown or not (isinstance(token, str) ^ isinstance(digest, str)):
         raise ConfigError(f"{path}: [{name}] has role and either token or token_sha256, found {', '.join(table)}")
-    return str(digest).lower() if token is None else hashlib.sha256(token.encode()).hexdigest(), table["role"]
+    return str(digest).lower() if token is None else digest_of(token), table["role"]
+
+
+def digest_of(token: str) -> str:
+    """The SHA-256 by which a token is looked up: how long that takes tells nothing about the tokens there are."""
+    return hashlib.sha256(token.encode()).hexdigest()
 
 
 class Access:
@@ -111,7 +116,7 @@ class Access:
         self._tokens = tokens
 
     def client(self, authorization: str, certificate_name: str, peer: str) -> Client:
-        """Who makes a call.
+        """Who makes a call, or opens a line for many.
 
         Arguments:
             authorization: what the call's metadata has under that name.
@@ -124,15 +129,29 @@ class Access:
         if self._tokens is None:
             return Client(certificate_name or peer, "admin", peer)
         scheme, _, token = authorization.partition(" ")
-        if not authorization:
+        if scheme.lower() != "bearer":
             raise Refused(Code.UNAUTHENTICATED, 'a token is needed: the metadata "authorization: Bearer TOKEN"')
-        holder = self._tokens.holder(token.strip()) if scheme.lower() == "bearer" else None
-        if holder is None:
-            raise Refused(Code.UNAUTHENTICATED, "the token is not known here")
-        return Client(holder.name, holder.role, peer)
+        digest = digest_of(token.strip())
+        holder = _known(self._tokens, digest)
+        return Client(holder.name, holder.role, peer, partial(_require_welcome, self._tokens, digest, holder.name))
 
 
-def require_role(client: Client, admin: bool) -> None:
+def _known(tokens: Tokens, digest: str) -> Holder:
+    holder = tokens.holder(digest)
+    if holder is None:
+        raise Refused(Code.UNAUTHENTICATED, "the token is not known here")
+    return holder
+
+
+def _require_welcome(tokens: Tokens, digest: str, name: str) -> None:
+    """For each request of a line: its token may have been taken away since, or given to somebody else, or less."""
+    holder = _known(tokens, digest)
+    if holder.name != name:
+        raise Refused(Code.UNAUTHENTICATED, f"the token is no longer {name}'s")
+    require_role(holder, admin=False)
+
+
+def require_role(client: Client | Holder, admin: bool) -> None:
     """Raises Refused when a client may not make such a call."""
     if client.role == "worker" or (admin and client.role != "admin"):
         wanted = "admin" if admin else "client or admin"

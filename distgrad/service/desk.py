@@ -121,9 +121,11 @@ class Desk:
             timeout: seconds after which it is given up.
 
         Raises:
-            Refused: it does not fit, or there is no room; `done` is not called, and the payload is released.
+            Refused: the client is no longer let in, it does not fit, or there is no room; `done` is not called, and the
+                payload is released.
         """
         try:
+            client.require_welcome()
             _require_number(timeout)
             task = self._checked(client, request, payload, done)
         except BaseException:
@@ -191,7 +193,8 @@ class Desk:
         return request.checked
 
     def close_session(self, client: Client, name: str) -> None:
-        """Raises Refused when there is no such session."""
+        """Raises Refused when there is no such session, or the client is no longer let in."""
+        client.require_welcome()
         self.sessions.close(self.sessions.find(name, client))
 
     def give_up(self, task: Task, failure: pb.Failure | None = None) -> None:

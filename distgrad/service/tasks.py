@@ -13,6 +13,10 @@ from distgrad.wire import pb
 from .requests import Request
 
 
+def _always_welcome() -> None:
+    """Where there are no tokens, none is taken away."""
+
+
 @dataclass(frozen=True, slots=True)
 class Client:
     """Who asks. Limits and fairness are by name.
@@ -21,11 +25,14 @@ class Client:
         name: of the token or certificate, else where it connects from.
         role: "client", "worker" or "admin".
         peer: where it connects from.
+        require_welcome: raises Refused when it may ask no longer. It is known by what it showed when its line was
+            opened, and lines stay open.
     """
 
     name: str
     role: str
     peer: str
+    require_welcome: Callable[[], None] = field(default=_always_welcome, repr=False, compare=False)
 
 
 class Payload(Protocol):

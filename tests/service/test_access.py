@@ -10,7 +10,7 @@ import pytest
 
 from distgrad.errors import ConfigError
 from distgrad.service import access
-from distgrad.service.access import Access, Tokens, require_role
+from distgrad.service.access import Access, Holder, Tokens, digest_of, require_role
 from distgrad.service.failures import Refused
 from distgrad.service.tasks import Client
 
@@ -20,18 +20,22 @@ def written(path: Path, text: str) -> Path:
     return path
 
 
+def holder(tokens: Tokens, token: str) -> Holder | None:
+    return tokens.holder(digest_of(token))
+
+
 ALICE = '[alice]\nrole = "client"\ntoken = "a1"\n'
 
 
 def test_tokens_are_known_by_themselves_or_by_their_hash(tmp_path: Path) -> None:
     digest = hashlib.sha256(b"b2").hexdigest()
     tokens = Tokens(written(tmp_path / "t", ALICE + f'[bob]\nrole = "admin"\ntoken_sha256 = "{digest.upper()}"\n'))
-    alice, bob = tokens.holder("a1"), tokens.holder("b2")
+    alice, bob = holder(tokens, "a1"), holder(tokens, "b2")
     assert alice is not None
     assert bob is not None
     assert (alice.name, alice.role, bob.name, bob.role) == ("alice", "client", "bob", "admin")
-    assert tokens.holder("") is None
-    assert tokens.holder(digest) is None
+    assert holder(tokens, "") is None
+    assert holder(tokens, digest) is None
 
 
 @pytest.mark.parametrize(
@@ -59,12 +63,12 @@ def test_a_changed_file_takes_effect_and_a_wrong_one_changes_nothing(
     tokens = Tokens(path)
     other = written(tmp_path / "other", ALICE.replace("a1", "a22"))
     os.replace(other, path)
-    assert tokens.holder("a1") is None
-    assert tokens.holder("a22") is not None
+    assert holder(tokens, "a1") is None
+    assert holder(tokens, "a22") is not None
     written(path, "[")
-    assert tokens.holder("a22") is not None
+    assert holder(tokens, "a22") is not None
     path.unlink()
-    assert tokens.holder("a22") is not None
+    assert holder(tokens, "a22") is not None
 
 
 def test_without_tokens_whoever_is_there_is_known_by_certificate_or_address() -> None:
@@ -74,13 +78,46 @@ def test_without_tokens_whoever_is_there_is_known_by_certificate_or_address() ->
 
 
 @pytest.mark.parametrize(
-    ("authorization", "said"), [("", "a token is needed"), ("Basic a1", "not known"), ("a1", "not")]
+    ("authorization", "said"),
+    [
+        ("", "a token is needed"),
+        ("Basic a1", "a token is needed"),
+        ("a1", "a token is needed"),
+        ("Bearer a", "not known"),
+    ],
 )
 def test_who_shows_no_token_that_is_known_is_not_let_in(tmp_path: Path, authorization: str, said: str) -> None:
     guarded = Access(Tokens(written(tmp_path / "t", ALICE)))
     assert guarded.client("bearer a1", "", "p").name == "alice"
     with pytest.raises(Refused, match=said):
         guarded.client(authorization, "", "p")
+
+
+@pytest.mark.parametrize(
+    ("later", "said"),
+    [
+        (ALICE, None),
+        (ALICE.replace("client", "admin"), None),
+        (ALICE.replace("client", "worker"), "alice has the role worker"),
+        (ALICE.replace("[alice]", "[bob]"), "no longer alice's"),
+        (ALICE.replace("a1", "a2"), "not known here"),
+        ("", "not known here"),
+        ("[", None),  # wrong: nothing changes
+    ],
+)
+def test_who_was_let_in_is_welcome_as_long_as_the_token_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, later: str, said: str | None
+) -> None:
+    monkeypatch.setattr(access, "RELOAD", 0.0)
+    path = written(tmp_path / "t", ALICE)
+    alice = Access(Tokens(path)).client("Bearer a1", "", "p")
+    alice.require_welcome()
+    os.replace(written(tmp_path / "other", later), path)
+    if said is None:
+        alice.require_welcome()
+    else:
+        with pytest.raises(Refused, match=said):
+            alice.require_welcome()
 
 
 @pytest.mark.parametrize(

@@ -20,15 +20,32 @@ import grpc
 import numpy as np
 import pytest
 
-from distgrad.service import local
+from distgrad.service import access, local
 from distgrad.service.settings import ServiceSettings
 from distgrad.transport.blocks import Block
 from distgrad.transport.local_messages import INLINE, LENT, packed
 from distgrad.wire import pb
 from distgrad.wire.exchanges import encode_exchange
 from tests.processes import eventually
-from tests.service.raw import DEADLINE, SERVICE, Failed, Local, Running, Streaming, Unary, question, serving
+from tests.service.raw import (
+    DEADLINE,
+    SERVICE,
+    Asking,
+    Failed,
+    Local,
+    Running,
+    Streaming,
+    Unary,
+    put_tokens,
+    question,
+    serving,
+)
 
+BOB = """
+[bob]
+role = "client"
+token = "b-token"
+"""
 TOKENS = """
 [alice]
 role = "client"
@@ -47,8 +64,17 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """A server that wants tokens."""
     path = tmp_path_factory.mktemp("tokens") / "tokens.toml"
     path.write_text(TOKENS)
-    with serving(["sine"], ServiceSettings(workers=1, tokens=path)) as running:
+    with serving(["sine", "spins"], ServiceSettings(workers=1, tokens=path)) as running:
         yield running
+
+
+@pytest.fixture
+def tokens(guarded: Running, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Its file, where changes take effect at once."""
+    monkeypatch.setattr(access, "RELOAD", 0.0)
+    path = guarded.server.desk.settings.tokens
+    assert path is not None
+    return path
 
 
 def refusals(caplog: pytest.LogCaptureFixture) -> list[dict[str, Any]]:
@@ -101,6 +127,65 @@ def test_the_right_tokens_work_and_health_needs_none(guarded: Running) -> None:
     check = anyone.channel.unary_unary("/grpc.health.v1.Health/Check")
     assert pb.HealthCheckResponse.FromString(check(b"", timeout=DEADLINE)).status == 1
     anyone.close()
+
+
+@pytest.mark.parametrize("line", [Asking, Local])
+@pytest.mark.parametrize(
+    ("later", "code"),
+    [("", "UNAUTHENTICATED"), (BOB.replace("client", "worker"), "PERMISSION_DENIED")],
+    ids=["taken away", "of a worker"],
+)
+def test_a_line_that_is_open_ends_with_its_token(
+    guarded: Running,
+    tokens: Path,
+    caplog: pytest.LogCaptureFixture,
+    line: type[Asking | Local],
+    later: str,
+    code: str,
+) -> None:
+    put_tokens(tokens, TOKENS + BOB)
+    bob = line(guarded.address, "b-token")
+    session = bob.ask("linearize", function="sine", arguments=[np.ones(2)])["session"]
+    put_tokens(tokens, TOKENS + later)
+    asked: list[tuple[str, dict[str, Any]]] = [
+        ("evaluate", {"function": "sine", "arguments": [np.ones(2)]}),
+        ("evaluate", {"function": "sine", "arguments": [np.ones(2**12)]}),  # beside the message, on the local socket
+        ("evaluate", {"session": session}),
+        ("close_session", {"session": session}),
+    ]
+    with caplog.at_level(logging.WARNING):
+        for body, fields in asked:
+            with pytest.raises(Failed) as raised:
+                bob.ask(body, **fields)
+            assert raised.value.code == code
+    assert [(refused["client"], refused["code"]) for refused in refusals(caplog)] == [("bob", code)] * len(asked)
+    put_tokens(tokens, TOKENS + BOB)
+    bob.ask("close_session", session=session)
+    bob.close()
+
+
+def test_a_request_under_way_is_answered_when_the_token_is_taken_away(guarded: Running, tokens: Path) -> None:
+    put_tokens(tokens, TOKENS + BOB)
+    bob = Local(guarded.address, "b-token")
+    before = guarded.counts()["requests"]
+    under_way = bob.send("evaluate", function="spins", arguments=[2.0, 0.2])
+    assert eventually(lambda: guarded.counts()["requests"] == before + 1)
+    put_tokens(tokens, TOKENS)
+    refused = bob.send("evaluate", function="sine", arguments=[np.ones(2)])
+    answers = dict([bob.receive(), bob.receive()])
+    assert isinstance(answers[refused], Failed)
+    assert answers[under_way] == {"value": 2.0}
+    bob.close()
+
+
+def test_a_stream_refused_for_its_role_is_written_down_with_its_client(
+    guarded: Running, caplog: pytest.LogCaptureFixture
+) -> None:
+    stream = Streaming(guarded.address, "w-token")
+    with caplog.at_level(logging.WARNING), pytest.raises(grpc.RpcError, match="has the role worker"):
+        stream.next()
+    assert [line["client"] for line in refusals(caplog)] == ["machine"]
+    stream.close()
 
 
 def test_a_session_is_its_owners(guarded: Running) -> None:
