@@ -79,7 +79,7 @@ class OpNode(Node):
         if args is None:
             raise self._freed()
         if self.clock != _clock.now:
-            _clock.check(self.clock, (*args, out), self)
+            _clock.check(self.clock, (*args, *(out if type(out) is tuple else (out,))), self)
         if record:
             xp = ops()
             args = tuple(map(_linked, args, self.inputs))

@@ -332,6 +332,15 @@ def test_writing_to_a_saved_result_is_noticed() -> None:
         y.sum().backward()
 
 
+@pytest.mark.parametrize("name", ["eigh", "qr", "svd"])
+def test_writing_to_one_of_several_saved_results_is_noticed(name: str) -> None:
+    results = getattr(ops, name)(variable([[2.0, 1.0], [1.0, 3.0]]))
+    with dg.no_grad():
+        results[1][...] = 0.0
+    with pytest.raises(InPlaceError, match=f"<{name}"):
+        ops.sum(results[0]).backward()
+
+
 def test_writes_before_recording_and_to_what_no_rule_needs_are_allowed() -> None:
     x, c = variable([1.0, 2.0]), dg.tensor([3.0, 4.0])
     c[0] = 100.0
