@@ -69,18 +69,22 @@ def real_product_sum(xp: Any, tangent: Any, factor: Any, axis: Any, keepdims: bo
 
 
 def weighted(name: str, forward: Rule, weights: Rule, doc: str) -> Primitive:
-    """Declares a real-valued reduction by the derivative of the result with respect to each element.
+    """Declares a reduction by the derivative of the result with respect to each element: of a real result the gradient
+    (of steepest ascent, if the elements are complex), of a complex result the holomorphic derivative.
 
     weights(xp, ans, x, *, axis, keepdims, **params)   of the shape of x, `ans` having its reduced axes kept
     """
 
     def vjp(xp: Any, g: Any, ans: Any, x: Any, *, axis: Any = None, keepdims: bool = False, **params: Any) -> Any:
-        return kept(xp, g, axis, keepdims) * weights(xp, kept(xp, ans, axis, keepdims), x, axis=axis, **params)
+        factor = weights(xp, kept(xp, ans, axis, keepdims), x, axis=axis, **params)
+        return kept(xp, g, axis, keepdims) * (conjugate(xp, factor) if is_complex(ans) else factor)
 
     def jvp(
         xp: Any, tangents: Sequence[Any], ans: Any, x: Any, *, axis: Any = None, keepdims: bool = False, **params: Any
     ) -> Any:
         factor = weights(xp, kept(xp, ans, axis, keepdims), x, axis=axis, **params)
+        if is_complex(ans):
+            return xp.sum(tangents[0] * factor, axis=axis, keepdims=keepdims)
         return real_product_sum(xp, tangents[0], factor, axis, keepdims)
 
     return primitive(name, forward, vjps=[vjp], jvp=jvp, doc=doc)

@@ -9,6 +9,7 @@ import numpy as np
 import scipy.special
 
 from tests.autograd.samples import Sample
+from tests.autograd.samples.shape import complex_
 
 
 def _complex(rng: np.random.Generator) -> np.ndarray:
@@ -108,10 +109,12 @@ SAMPLES = {
     "max": [
         *reduction(empty=False, torch=_torch("amax")),
         Sample([(3,)], {"axis": 0}, torch=lambda t, x, axis: t.max(x, dim=axis).values),
+        Sample([complex_(2, 3)], {"axis": 1}, note="complex", foreign=False),
     ],
     "min": [
         *reduction(empty=False, torch=_torch("amin")),
         Sample([(3,)], {"axis": 0}, torch=lambda t, x, axis: t.min(x, dim=axis).values),
+        Sample([complex_(2, 3)], {"axis": 1}, note="complex", foreign=False),
     ],
     "prod": [
         *reduction(torch=_prod_torch),
