@@ -91,11 +91,12 @@ def _power_by_base(xp: Any, ans: Any, x: Any, y: Any) -> Any:
 
 
 def _power_by_exponent(xp: Any, ans: Any, x: Any, y: Any) -> Any:
-    """x^y·log x, and its limit 0 at x = 0."""
+    """x^y·log x, and its limit 0 at x = 0. Negative numbers have a logarithm, a complex one, where y is complex."""
     if type(x) in (int, float):
-        return ans * (math.log(x) if x > 0 else 0.0 if x == 0 else math.nan)
-    zero = x == 0
-    return ans * xp.log(xp.where(zero, 1.0, x))
+        negative = complex(math.log(-x), math.pi) if x < 0 and is_complex(ans) else math.nan
+        return ans * (math.log(x) if x > 0 else 0.0 if x == 0 else negative)
+    base = xp.where(x == 0, 1.0, x)
+    return ans * xp.log(xp.astype(base, ans.dtype) if is_complex(ans) else base)
 
 
 power = elementwise(

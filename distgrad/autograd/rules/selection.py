@@ -133,7 +133,7 @@ nan_to_num = primitive(
 heaviside = elementwise(
     "heaviside",
     lambda xp, x, y: xp.heaviside(x, y),
-    [lambda xp, ans, x, y: xp.zeros_like(ans), lambda xp, ans, x, y: xp.astype(x == 0, ans.dtype)],
+    [lambda xp, ans, x, y: xp.zeros_like(ans), lambda xp, ans, x, y: xp.astype(xp.equal(x, 0), ans.dtype)],
     save="all",
     doc="0, y or 1 for x below, at or above 0; derivatives 0 by x, 1 by y where x = 0.",
 )

@@ -37,10 +37,17 @@ arccos = elementwise(
 arctan = elementwise(
     "arctan", lambda xp, x: xp.arctan(x), [lambda xp, ans, x: 1 / (1 + x * x)], doc="Inverse of tan; 1/(1 + x²)."
 )
+
+
+def _norm2(x: Any, y: Any) -> Any:
+    """x² + y² in floating point: a square of small integers would wrap around."""
+    return x * (1.0 * x) + y * (1.0 * y)
+
+
 arctan2 = elementwise(
     "arctan2",
     lambda xp, y, x: xp.arctan2(y, x),
-    [lambda xp, ans, y, x: ratio(xp, x, x * x + y * y), lambda xp, ans, y, x: ratio(xp, -y, x * x + y * y)],
+    [lambda xp, ans, y, x: ratio(xp, x, _norm2(x, y)), lambda xp, ans, y, x: ratio(xp, -1.0 * y, _norm2(x, y))],
     doc="The angle of the point (x, y); derivatives x/r² by y and -y/r² by x, 0 at the origin.",
 )
 hypot = elementwise(

@@ -53,6 +53,8 @@ SAMPLES = {
         Sample([(3,), np.array([0, 2, 3])], torch="pow", note="whole exponents", foreign=False),
         Sample([(3,), 3], domain=(-2, -0.5), torch="pow", note="cube of negative numbers"),
         Sample([np.array([1, 2, 3]), (3,)], torch="pow", note="whole bases", foreign=False),
+        Sample([(2,), _complex], domain=(-1.5, -0.5), torch="pow", note="negative and complex"),
+        Sample([-2.0, _complex], torch="pow", note="a negative number to a complex power"),
     ],
     "float_power": binary(0.5, 2, torch="float_power"),
     "square": unary(-2, 2, torch="square", analytic=True) + unary_complex("square"),
@@ -101,6 +103,7 @@ SAMPLES = {
     "arctan2": [
         *binary(0.5, 2, (-2, -0.5), torch="arctan2"),
         *binary(-2, -0.5, (0.5, 2), torch="arctan2"),
+        Sample([np.array([1, 20, 200], np.uint8), (3,)], note="small integers", foreign=False),
     ],
     "hypot": binary(0.5, 2, torch="hypot"),
     "sinh": unary(-2, 2, torch="sinh", analytic=True) + unary_complex("sinh"),

@@ -85,6 +85,7 @@ SAMPLES = {
             for shape in [(2,), (3, 1)]
         ),
         Sample([(2,), (2,)], domain=[(-2, -0.5), (-1, 1)]),
+        Sample([0, (2,)], foreign=False),
     ],
     "detach": unary(-2, 2, expected=lambda x: x, torch="detach"),
     "floor": rounding("floor"),
