@@ -256,3 +256,10 @@ def test_matrices_need_not_lie_in_order() -> None:
 def test_a_singular_system_is_refused() -> None:
     with pytest.raises(np.linalg.LinAlgError):
         ops.solve(np.zeros((2, 2)), np.ones(2))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8, bool])
+@pytest.mark.parametrize("order", [None, 1, 3, np.inf])
+def test_the_norm_of_small_integers_is_taken_in_floating_point(dtype: Any, order: float | None) -> None:
+    x = np.array([100, 3, 120]).astype(dtype)
+    np.testing.assert_allclose(ops.norm(x, ord=order).numpy(), np.linalg.norm(x.astype(float), ord=order))

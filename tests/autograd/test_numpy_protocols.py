@@ -188,3 +188,9 @@ def test_a_tensor_without_history_turns_into_an_array() -> None:
 def test_a_value_inside_a_transform_does_not_turn_into_an_array() -> None:
     with pytest.raises(GradientError, match="inside a transform"):
         dg.jvp(lambda x: np.asarray(x), (X,), (X,))
+
+
+@pytest.mark.parametrize("dtype", [bool, np.uint8, np.int32, np.float16])
+def test_sums_without_nan_have_numpys_dtype(dtype: Any) -> None:
+    x = np.ones((2, 3), dtype)
+    assert np.nansum(dg.tensor(x)).dtype == np.nansum(x).dtype

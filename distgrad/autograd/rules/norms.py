@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from ..operands import ops
+from ..operands import differentiable, ops
 from ..primitive import composite
 from .arithmetic import ratio
 from .nested import is_complex
@@ -13,6 +13,8 @@ from .reductions import axes_of, first_or_shared, weighted
 
 
 def _vector_norm(xp: Any, x: Any, *, axis: Any = None, keepdims: bool = False, ord: float = 2) -> Any:
+    if not differentiable(x.dtype):
+        x = xp.astype(x, xp.float64)
     if ord == 2 and not is_complex(x):
         return xp.sqrt(xp.sum(x * x, axis=axis, keepdims=keepdims))
     size = xp.abs(x)

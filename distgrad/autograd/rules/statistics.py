@@ -22,7 +22,7 @@ def ptp(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
 def nansum(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
     """Sum over `axis` of what is not nan."""
     xp = ops()
-    return xp.sum(xp.where(xp.isnan(x), 0.0, x), axis=axis, keepdims=keepdims)
+    return xp.sum(xp.where(xp.isnan(x), 0, x), axis=axis, keepdims=keepdims)
 
 
 @composite
