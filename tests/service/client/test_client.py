@@ -299,7 +299,7 @@ def test_the_names_of_arguments_are_asked_for_within_the_deadline_and_beside_the
     with client(server.address) as service:
         asyncio.run(ask(service))
     assert waited == [True]
-    assert seconds[0] <= 3
+    assert seconds[0] < 4  # gRPC rounds it up; without a timeout it would be that of connecting
 
 
 def test_a_coroutine_has_deadlines_too(service: Client, server: Server) -> None:
