@@ -281,24 +281,20 @@ def _index(written: int) -> Rule:
             changed["shape"] = (size, *params["shape"])
         operands = [a if own else spread(a, size) for a, own in zip(raw[:written], batched, strict=False)]
         if written == 2:
-            place = np.broadcast_to(np.False_, operands[0].shape)[_bare_index(changed["index"], arrays)]
+            place = np.broadcast_to(np.False_, operands[0].shape)[_index_alike(changed["index"], arrays)]
             operands[1] = _widened(operands[1], place.ndim - 1)
         return op(*operands, *arrays, **changed)
 
     return rule
 
 
-def _bare_index(entries: Sequence[Any], arrays: Sequence[Any]) -> tuple[Any, ...]:
-    """An index with its arrays in their places, as NumPy takes it."""
-    left = iter(arrays)
+def _index_alike(entries: Sequence[Any], arrays: Sequence[Any]) -> tuple[Any, ...]:
+    """An index that NumPy takes and that gives as many axes: with zeros for its arrays, which may be batches at
+    another level.
+    """
+    left = (np.zeros(a.shape, bool if a.dtype == bool else int) for a in arrays)
     basic = (int, np.integer, slice, type(None), type(Ellipsis))
-    return tuple(entry if isinstance(entry, basic) else _bare(next(left)) for entry in entries)
-
-
-def _bare(x: Any) -> Any:
-    while isinstance(x, Tensor):
-        x = x.data
-    return np.asarray(x)
+    return tuple(entry if isinstance(entry, basic) else next(left) for entry in entries)
 
 
 def _rows_of_each(op: Primitive, raw: list[Any], batched: list[bool], params: dict[str, Any]) -> Any:

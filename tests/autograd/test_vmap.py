@@ -173,3 +173,15 @@ def test_a_closed_over_batch_of_an_outer_vmap_is_told_apart_from_the_inner_one()
 def test_what_vmap_cannot_do_is_said(call: Any, message: str) -> None:
     with pytest.raises(dg.DistgradError, match=message):
         call()
+
+
+@pytest.mark.parametrize("write", [ops.set_at, ops.add_at])
+def test_an_index_and_the_array_that_is_written_to_may_be_batches_of_different_levels(
+    write: Any, rng: np.random.Generator
+) -> None:
+    x, values, rows = rng.normal(size=(3, 4, 5)), rng.normal(size=(2, 5)), np.array([[0, 3], [2, 1]])
+    inner = dg.vmap(lambda x, v, i: write(x, i, v), in_axes=(0, None, None))
+    found = dg.vmap(inner, in_axes=(None, 0, 0))(x, values, rows)
+    np.testing.assert_array_equal(
+        found, [[write(a, i, v).numpy() for a in x] for v, i in zip(values, rows, strict=True)]
+    )
