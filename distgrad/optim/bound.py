@@ -103,7 +103,7 @@ def _writeable(parameter: Tensor) -> Any:
 
 
 def _named(parameters: Trainable) -> dict[str, Tensor]:
-    """The parameters that require grad, by name: a module's paths, a mapping's keys, or positions."""
+    """The parameters that require grad, each once, by name: a module's paths, a mapping's keys, or positions."""
     pairs: Iterable[tuple[str, Tensor]]
     if isinstance(parameters, HasParameters):
         pairs = parameters.named_parameters()
@@ -111,4 +111,8 @@ def _named(parameters: Trainable) -> dict[str, Tensor]:
         pairs = parameters.items()
     else:
         pairs = ((str(k), p) for k, p in enumerate(parameters))
-    return {name: p for name, p in pairs if p.requires_grad}
+    first: dict[int, tuple[str, Tensor]] = {}
+    for name, p in pairs:
+        if p.requires_grad:
+            first.setdefault(id(p), (name, p))
+    return dict(first.values())

@@ -117,3 +117,11 @@ def test_its_repr_says_what_it_is() -> None:
     assert repr(optimizer) == (
         "<SGD(lr=0.5, momentum=0.0, nesterov=False, weight_decay=0.0) of 1 parameters after 0 steps>"
     )
+
+
+def test_a_parameter_that_is_given_twice_is_stepped_once() -> None:
+    tied = dg.tensor(np.ones(2), requires_grad=True)
+    sgd = dg.optim.SGD(0.1).bind([tied, tied])
+    tied.grad = np.ones(2)
+    sgd.step()
+    np.testing.assert_allclose(tied.numpy(), 0.9)
