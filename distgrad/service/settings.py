@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from distgrad.errors import ConfigError
-from distgrad.transport.addresses import is_local
+from distgrad.transport.addresses import is_local, require_address
 from distgrad.transport.settings import TLS
 
 MiB = 2**20
@@ -69,7 +69,8 @@ class ServiceSettings:
             raise ConfigError("a server with TLS needs a certificate and its key")
 
     def require_safe(self, address: str) -> None:
-        """Refuses to listen off this machine in the clear. Raises ConfigError."""
+        """Refuses to listen off this machine in the clear, or at what is no address. Raises ConfigError."""
+        require_address(address)
         if self.tls is None and not self.insecure and not is_local(address):
             raise ConfigError(
                 f"requests to {address} would cross the network unencrypted: give --tls-cert and --tls-key "

@@ -22,6 +22,7 @@ from distgrad.errors import ConfigError, LinkError
 
 # Length of a Unix socket's path, in bytes, that every system takes.
 MAX_PATH = 103
+MAX_PORT = 65535
 # A probe that takes longer than this has found no certainty that nobody is there.
 PROBE_TIMEOUT = 0.5
 
@@ -39,11 +40,21 @@ def unix_address(address: str) -> str | bytes | None:
 
 
 def tcp_address(address: str) -> tuple[str, int]:
-    """Host and port. Raises ConfigError when the address has none."""
+    """Host and port. Raises ConfigError when the address has none, or its port is beyond those there are."""
     host, _, port = address.removeprefix("socket:").rpartition(":")
     if not (host and port.isdecimal()):
         raise ConfigError(f"{address!r} is no address: expected HOST:PORT or unix:/PATH")
+    if int(port) > MAX_PORT:  # gRPC would take its lower 16 bits
+        raise ConfigError(f"{address!r} is no address: ports end at {MAX_PORT}")
     return host.strip("[]"), int(port)
+
+
+def require_address(address: str) -> None:
+    """Raises ConfigError for what is no address."""
+    if not isinstance(address, str):
+        raise ConfigError(f"{address!r} is no address: expected text, HOST:PORT or unix:/PATH")
+    if not address.startswith("memory:") and unix_address(address) is None:
+        tcp_address(address)
 
 
 def is_local(address: str) -> bool:

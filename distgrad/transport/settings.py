@@ -9,7 +9,7 @@ from typing import Any
 from distgrad.errors import ConfigError
 from distgrad.wire.encodings import ENCODINGS
 
-from .addresses import is_local
+from .addresses import is_local, require_address
 
 # Lanes that are faster than gRPC, the best first.
 KINDS = ("unix", "tcp")
@@ -146,11 +146,12 @@ class TransportSettings:
         return cls(**(quick | changes))
 
     def require_safe(self, address: str) -> None:
-        """Refuses an address off this machine when links to it would be in the clear.
+        """Refuses an address off this machine when links to it would be in the clear, and what is no address.
 
         Raises:
-            ConfigError: and says which settings allow it.
+            ConfigError: and says which settings allow it, or what an address looks like.
         """
+        require_address(address)
         if self.tls is None and not self.insecure and not is_local(address):
             raise ConfigError(
                 f"links at {address} would leave this machine unencrypted: "

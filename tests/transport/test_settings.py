@@ -58,6 +58,17 @@ def test_addresses_beyond_this_machine_need_tls_or_an_explicit_word(address: str
     TransportSettings(tls=TLS(certificate=pem, key=pem, authority=pem)).require_guarded(address)
 
 
+@pytest.mark.parametrize("address", ["localhost", "localhost:", "localhost:http", "10.0.0.1", "", 7400])
+def test_what_is_no_address_is_called_so_and_not_unprotected(address: Any) -> None:
+    with pytest.raises(ConfigError, match=r"is no address: expected .*HOST:PORT"):
+        TransportSettings().require_safe(address)
+
+
+def test_a_port_that_cannot_be_is_refused_and_not_cut_to_another() -> None:
+    with pytest.raises(ConfigError, match="'localhost:70000' is no address: ports end at 65535"):
+        TransportSettings().require_safe("localhost:70000")
+
+
 def test_tls_needs_files_that_are_there_and_both_halves_of_a_pair(tmp_path: Path) -> None:
     pem = tmp_path / "x.pem"
     with pytest.raises(ConfigError, match="not a file"):
