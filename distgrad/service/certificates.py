@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,6 +19,10 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric import ec
 
 DAYS = 365
+MAX_DAYS = 36500
+
+_FILE_NAME = re.compile(r"[^\W_][\w.@-]{0,63}")  # X.509 allows common names of 64 characters
+_HOST_NAME = re.compile(r"(\*\.)?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?")
 
 
 @dataclass(frozen=True)
@@ -38,11 +44,21 @@ def make_certificates(
             not the authority's key, which is forgotten: to add one, make all anew.
         hosts: names and addresses at which the server is reached.
         clients: names of clients, by which the server tells them apart.
+        days: how long they are valid.
 
     Raises:
-        ConfigError: `cryptography` is not installed, or there are such files already.
+        ConfigError: `cryptography` is not installed, there are such files already, or a name or the number of days will
+            not do.
         OSError: the folder cannot be written.
     """
+    if not 1 <= days <= MAX_DAYS:
+        raise ConfigError(f"certificates are valid for 1 to {MAX_DAYS} days, found {days}")
+    for name in clients:
+        if name in ("ca", "server") or not _FILE_NAME.fullmatch(name):
+            raise ConfigError(
+                f"{name!r} cannot name a client, whose files are called so: expected letters, digits, '-', '_', '.' "
+                "or '@', the first a letter or a digit, and neither 'ca' nor 'server'"
+            )
     try:
         authority = _issue("distgrad development authority", None, [], days)
     except ImportError:
@@ -88,10 +104,13 @@ def _issue(name: str, authority: _Issued | None, hosts: Sequence[str], days: int
 def _host(host: str) -> Any:
     from cryptography import x509
 
-    try:
+    with suppress(ValueError):  # a name, then
         return x509.IPAddress(ipaddress.ip_address(host))
-    except ValueError:
-        return x509.DNSName(host)
+    if not _HOST_NAME.fullmatch(host):
+        raise ConfigError(
+            f"{host!r} is no name or address of a host; a name has letters from a to z, digits, '-' and '.'"
+        )
+    return x509.DNSName(host)
 
 
 def _certificate_pem(issued: _Issued) -> bytes:

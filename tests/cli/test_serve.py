@@ -10,9 +10,12 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from distgrad.errors import ConfigError
+from distgrad.service.certificates import make_certificates
 from distgrad.wire import pb
 from tests.processes import DEADLINE, eventually, with_environment
 from tests.service.raw import Failed, Streaming, Unary, answer
@@ -127,3 +130,21 @@ def test_certificates_are_made_for_a_server_and_named_clients(tmp_path: Path) ->
     assert ended.stdout.split() == [f"made/{name}.pem" for name in names]
     again = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=DEADLINE)
     assert (again.returncode, "exists already" in again.stderr) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"days": 0}, "1 to 36500 days, found 0"),
+        ({"days": 99999999}, "found 99999999"),
+        ({"clients": ["../alice"]}, "'../alice' cannot name a client"),
+        ({"clients": ["server"]}, "'server' cannot name a client"),
+        ({"hosts": ["zürich"]}, "'zürich' is no name or address of a host"),
+        ({"hosts": [""]}, "'' is no name or address of a host"),
+    ],
+)
+def test_certificates_that_cannot_be_made_are_refused_before_any_is(tmp_path: Path, wrong: Any, said: str) -> None:
+    pytest.importorskip("cryptography")
+    with pytest.raises(ConfigError, match=said):
+        make_certificates(tmp_path / "made", **wrong)
+    assert not list(tmp_path.iterdir())
