@@ -54,7 +54,7 @@ def serve(
         um_bridge: port for UM-Bridge's protocol; None for none.
 
     Raises:
-        ConfigError, LinkError, ProgramError, WorkerLost: it could not start.
+        ConfigError, LinkError, ProgramError, WorkerLost: it could not start, or there is nothing to serve.
     """
     loop = asyncio.new_event_loop()
     running = RunningServer(Server(targets, settings or ServiceSettings(workers=1), listen, metrics, um_bridge), loop)

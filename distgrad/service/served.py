@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 from distgrad.errors import ConfigError
 
@@ -25,9 +25,20 @@ class Declaration:
     max_delay: float = 0.0
 
 
+@overload
+def served(function: F) -> F: ...
+@overload
 def served(
     *, takes: Mapping[str, Any] | None = None, gives: Any = None, batchable: bool = False, max_delay: float = 0.0
-) -> Callable[[F], F]:
+) -> Callable[[F], F]: ...
+def served(
+    function: Any = None,
+    *,
+    takes: Mapping[str, Any] | None = None,
+    gives: Any = None,
+    batchable: bool = False,
+    max_delay: float = 0.0,
+) -> Any:
     """Declares what a function takes and gives, so that requests which do not fit are refused before any work.
 
         @dg.served(takes={"x": "float64[n]"}, gives="float64", batchable=True)
@@ -35,7 +46,7 @@ def served(
             return np.sum(100 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2)
 
     Without it a function can be served as well; it is then told of any value it cannot use by its own exception. On a
-    method it also says that the method is to be served when its class is.
+    method it also says that the method is to be served when its class is; a bare @dg.served says no more than that.
 
     Arguments:
         takes: by argument "float64[n, 3]", "float64[...]", "int64", "[n]" (any dtype), "any", or a dict, list or tuple
@@ -55,6 +66,8 @@ def served(
     """
     if max_delay < 0 or (max_delay and not batchable):
         raise ConfigError(f"max_delay is for batchable functions, in seconds, not below 0; found {max_delay}")
+    if not isinstance(takes, Mapping | None):
+        raise ConfigError(f'takes={takes!r}, expected a dict by argument, like {{"x": "float64[n]"}}')
     declaration = Declaration(
         {name: parse_spec(written, f"argument {name}") for name, written in (takes or {}).items()},
         Anything() if gives is None else parse_spec(gives, "the result"),
@@ -68,7 +81,7 @@ def served(
         setattr(function, _DECLARED, declaration)
         return function
 
-    return declare
+    return declare if function is None else declare(function)
 
 
 def declaration_of(function: Any) -> Declaration | None:

@@ -12,7 +12,7 @@ from typing import Any, Self
 
 import grpc
 
-from distgrad.errors import LinkError
+from distgrad.errors import ConfigError, LinkError
 from distgrad.transport.health import Health
 from distgrad.transport.socket_lane import ssl_context
 
@@ -69,6 +69,8 @@ class Server:
         metrics: int | None = None,
         um_bridge: int | None = None,
     ) -> None:
+        if isinstance(targets, str) or not targets:
+            raise ConfigError(f'targets={targets!r}, expected a list of at least one, like ["models.py:rosenbrock"]')
         settings.require_safe(listen)
         self.address = ""
         self.metrics_port: int | None = None

@@ -63,6 +63,11 @@ class ServiceSettings:
         for name in ("workers", "blas_threads", "max_queued", "max_queued_per_client", "max_batch", "attempts"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, found {getattr(self, name)}")
+        for name in ("max_request_bytes", "max_sessions_per_client", "lease", "grace"):
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"{name} must be more than 0, found {getattr(self, name)}")
+        if not self.drain >= 0:
+            raise ConfigError(f"drain must be at least 0, found {self.drain}")
         if self.max_message_bytes < 64 * 1024:
             raise ConfigError(f"max_message_bytes must be at least 64 KiB, found {self.max_message_bytes}")
         if self.tls is not None and self.tls.certificate is None:

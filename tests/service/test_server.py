@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import urllib.request
+from typing import Any
 
 import numpy as np
 import pytest
 
+import distgrad as dg
 from distgrad.errors import ConfigError, LinkError, ProgramError
 from distgrad.service import server
+from distgrad.service.served import Declaration, declaration_of
 from distgrad.service.server import Server
 from distgrad.service.settings import ServiceSettings
 from distgrad.wire import pb
@@ -113,6 +116,37 @@ def test_what_cannot_be_served_is_said_at_the_start(target: str, said: str) -> N
 def test_a_server_is_not_open_to_others_by_accident() -> None:
     with pytest.raises(ConfigError, match="--insecure"):
         Server(["f.py:f"], ServiceSettings(), "0.0.0.0:0")
+
+
+@pytest.mark.parametrize("targets", [[], "models.py:f"])
+def test_a_server_of_nothing_or_of_the_letters_of_a_name_is_refused(targets: Any) -> None:
+    with pytest.raises(ConfigError, match="expected a list of at least one"):
+        Server(targets, ServiceSettings(), "localhost:0")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"lease": 0.0}, {"lease": float("nan")}, {"drain": -1.0}, {"max_request_bytes": 0}, {"workers": 0}],
+    ids=str,
+)
+def test_a_setting_that_cannot_work_is_refused_by_name(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=next(iter(wrong))):
+        ServiceSettings(**wrong)
+
+
+@pytest.mark.parametrize("takes", ["float64[n]", ["float64[n]"]])
+def test_arguments_are_declared_by_name(takes: Any) -> None:
+    with pytest.raises(ConfigError, match="expected a dict by argument"):
+        dg.served(takes=takes)
+
+
+def test_a_bare_declaration_says_only_that_a_function_is_served() -> None:
+    @dg.served
+    def double(x: Any) -> Any:
+        return 2 * x
+
+    assert double(3) == 6
+    assert declaration_of(double) == Declaration()
 
 
 def test_a_taken_address_is_said(running: Running) -> None:
