@@ -175,8 +175,11 @@ class LocalCluster(Client):
         return f"<LocalCluster of {', '.join(child.name for child in self._children)} in {self.directory}>"
 
 
-def worker_names(workers: int | Sequence[str]) -> list[str]:
-    names = [f"w{number}" for number in range(workers)] if isinstance(workers, int) else list(workers)
-    if not names or len(set(names)) < len(names):
+def worker_names(workers: object) -> list[str]:
+    if isinstance(workers, int):
+        names = [f"w{number}" for number in range(workers)]
+    else:
+        names = list(workers) if isinstance(workers, Sequence) and not isinstance(workers, str) else []
+    if not names or len(set(names)) < len(names) or not all(isinstance(name, str) for name in names):
         raise ConfigError(f"workers={workers!r}, expected a number of at least 1 or different names")
     return names

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from distgrad.autograd.tensor import Tensor
-from distgrad.errors import Timeout
+from distgrad.errors import ConfigError, Timeout
 from distgrad.graph.context import Context
 from distgrad.graph.handles import ShardHandle
 from distgrad.graph.process import Process
@@ -303,12 +303,22 @@ class Client:
             name: by default one that this client has not used.
             replicate: every worker's part of the state is kept by another worker as well, so that `recover` loses no
                 step.
+
+        Raises:
+            ConfigError: the arguments are wrong.
         """
+        if not isinstance(settings, Optimizer):
+            raise ConfigError(f"optimizer() got {settings!r}, expected an optimizer, like dg.optim.Adam(lr=1e-3)")
+        handles = [] if isinstance(shards, ShardHandle) else list(shards)
+        if not handles or not all(isinstance(handle, ShardHandle) for handle in handles):
+            raise ConfigError(
+                f"optimizer() got shards={shards!r}, expected a list of the handles that place() returned"
+            )
         name = name or f"{type(settings).__name__.lower()}{len(self._optimizers)}"
         out: list[Any] = []
         request = pb.CreateOptimizer(
             name=name,
-            shards=[shard.shard_name for shard in shards],
+            shards=[handle.shard_name for handle in handles],
             kind=type(settings).__name__,
             replicate=replicate,
             job=self._job,

@@ -168,6 +168,17 @@ def test_a_state_that_does_not_fit_changes_nothing(
     assert all(np.array_equal(array, before[name]) for name, array in shard.state_dict().items())
 
 
+def test_an_optimizer_is_made_of_settings_and_a_list_of_handles(pair: tuple[Cluster, Client]) -> None:
+    _, client = pair
+    shard = layer(client)
+    for settings in ("Adam", dg.optim.Adam):
+        with pytest.raises(ConfigError, match=r"expected an optimizer, like dg\.optim\.Adam"):
+            client.optimizer(settings, [shard])  # type: ignore[arg-type]
+    for shards in (shard, ["a"], "a"):
+        with pytest.raises(ConfigError, match="expected a list of the handles that place"):
+            client.optimizer(dg.optim.Adam(0.1), shards)  # type: ignore[arg-type]
+
+
 def test_writing_parameters_leaves_the_optimizer_where_it_is(pair: tuple[Cluster, Client]) -> None:
     _, client = pair
     shard = layer(client)
