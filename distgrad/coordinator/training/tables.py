@@ -151,7 +151,7 @@ class TableReader:
             return self._items(typing.get_args(hint)[0], raw, where)
         if kind is Mapping and isinstance(raw, dict):
             return self._plain(raw, where)
-        if kind is Path and isinstance(raw, str):
+        if kind is Path and isinstance(raw, str) and raw:  # "" would be the folder of the file
             return (self.base / raw).resolve()
         if kind is float and isinstance(raw, int | float) and not isinstance(raw, bool):
             return float(raw)

@@ -191,6 +191,7 @@ def test_a_good_table_becomes_the_dataclass() -> None:
         ({"rate": True}, "x.toml:2  rate = true: expected a number"),
         ({"rate": "1"}, 'x.toml:2  rate = "1": expected a number'),
         ({"folder": 1}, "x.toml  folder = 1: expected a path in quotes"),
+        ({"folder": ""}, 'x.toml  folder = "": expected a path in quotes'),
         ({"pair": "ab"}, 'x.toml  pair = "ab": expected "LEFT-RIGHT"'),
         ({"inner": {"name": "a"}}, 'x.toml  inner = { name = "a" }: expected a list, each item a table'),
         ({"inner": [{"name": "a", "size": 0}]}, "x.toml:5  inner.a.size = 0: expected an integer, at least 1"),
