@@ -19,7 +19,13 @@ from distgrad.show.figures import print_figures
 @click.option(
     "--measure", "measures", metavar="NAME", multiple=True, help="May be repeated; all by default. See --list."
 )
-@click.option("--seconds", type=float, default=2.0, show_default=True, help="For each measure on each lane.")
+@click.option(
+    "--seconds",
+    type=click.FloatRange(min=0, min_open=True),
+    default=2.0,
+    show_default=True,
+    help="For each measure on each lane.",
+)
 @click.option("--torch/--no-torch", default=True, help="Beside torch.distributed.rpc, where torch is installed.")
 @click.option("--json", "as_json", is_flag=True, help="Print the figures, and of what machine they are, as JSON.")
 @click.option("--list", "list_only", is_flag=True, help="Print the names of what can be measured.")

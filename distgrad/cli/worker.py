@@ -23,7 +23,10 @@ from .options import health_option, link_options
     help="Address of the coordinator.  [default: what torchrun-style or Slurm variables say]",
 )
 @click.option(
-    "--programs", type=click.Path(path_type=Path), required=True, help="The folder of programs; no other code is run."
+    "--programs",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    required=True,
+    help="The folder of programs; no other code is run.",
 )
 @click.option("--name", default="", envvar="DISTGRAD_NAME", help="Name in the cluster.  [default: wRANK, else given]")
 @click.option(
@@ -39,12 +42,14 @@ from .options import health_option, link_options
 @click.option(
     "--patience",
     metavar="SECONDS",
-    type=float,
+    type=click.FloatRange(min=0),
     default=60.0,
     show_default=True,
     help="How long to wait for a coordinator that is not there yet.",
 )
-@click.option("--max-depth", default=1000, show_default=True, help="How deep calls may nest.")
+@click.option(
+    "--max-depth", type=click.IntRange(min=1), default=1000, show_default=True, help="How deep calls may nest."
+)
 @health_option
 @link_options
 def worker(settings: TransportSettings, **options: Any) -> None:
