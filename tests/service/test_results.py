@@ -8,7 +8,10 @@ import numpy as np
 import pytest
 
 from distgrad.service.evaluator import Evaluator, Result, Work
-from distgrad.service.functions import Served
+from distgrad.service.failures import Refused
+from distgrad.service.functions import Description, Served
+from distgrad.service.results import held_to
+from distgrad.service.specs import parse_spec
 from tests.service.raw import PROGRAM, answer, question
 
 X, COTANGENT = np.arange(1.0, 4.0), {"y": np.ones(3), "total": 1.0}
@@ -73,3 +76,11 @@ def test_one_of_several_computed_together_is_told_too(evaluator: Evaluator) -> N
     message, pieces, _ = question("evaluate", {"function": "promises", "arguments": {"x": X, "fault": "length"}})
     work = Work("evaluate", message, memoryview(b"".join(pieces)))
     assert [result.body for result in evaluator.answer_together([work, work])] == ["failure", "failure"]
+
+
+@pytest.mark.parametrize(("returned", "got"), [(None, "None"), ("text", "str"), ([1.0], "a list of 1")])
+def test_what_is_no_array_is_told_where_a_single_one_is_declared(returned: Any, got: str) -> None:
+    gives = Description("f", "", {}, frozenset(), parse_spec("float64", "the result"), False, 0.0)
+    with pytest.raises(Refused, match=f"declared float64\\[\\], returned {got}"):
+        held_to(gives, lambda: returned, {})()
+    assert held_to(gives, lambda: 3.0, {})() == 3.0
