@@ -8,12 +8,15 @@ shape and dtype are those of the operand, so nothing but the data has to wait.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .tape import Node
+from .tape import clock
 from .tensor import Tensor
+
+if TYPE_CHECKING:
+    from .opnode import OpNode
 
 
 class Deferred(Tensor):
@@ -21,7 +24,9 @@ class Deferred(Tensor):
 
     __slots__ = ("_forward", "_operand", "_value")
 
-    def __init__(self, forward: Callable[..., Any], operand: Any, node: Node) -> None:
+    node: OpNode
+
+    def __init__(self, forward: Callable[..., Any], operand: Any, node: OpNode) -> None:
         """
         Arguments:
             forward: the rule, of the namespace and the operand.
@@ -35,13 +40,16 @@ class Deferred(Tensor):
     @property
     def data(self) -> Any:
         if self._value is None:
+            node = self.node
+            if node.clock != clock.now:
+                clock.check(node.clock, (self._operand,), node)
             self._value = self._forward(np, self._operand)
             self._operand = None
         return self._value
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return self.node.shape  # type: ignore[union-attr]  # it has one always
+        return self.node.shape
 
     @property
     def ndim(self) -> int:
@@ -49,4 +57,4 @@ class Deferred(Tensor):
 
     @property
     def dtype(self) -> Any:
-        return self.node.dtype  # type: ignore[union-attr]
+        return self.node.dtype

@@ -13,6 +13,7 @@ from distgrad.autograd import tape, tree
 from distgrad.autograd.deferred import Deferred
 from distgrad.autograd.primitive import PRIMITIVES
 from distgrad.autograd.reverse import pullback_of
+from distgrad.errors import InPlaceError
 
 X = np.linspace(1.1, 1.4, 6)
 DEFERRING = sorted(name for name, primitive in PRIMITIVES.items() if primitive.defers)
@@ -84,3 +85,14 @@ def test_elsewhere_nothing_is_deferred() -> None:
         assert type(np.sin(dg.tensor(X))) is dg.Tensor
         with dg.no_grad():
             assert type(np.sin(x)) is dg.Tensor
+
+
+def test_writing_to_the_operand_of_a_value_that_was_not_computed_yet_is_noticed() -> None:
+    def f(x: Any) -> Any:
+        y = x * 2
+        z = np.sin(y)
+        y.detach()[...] = 0.0
+        return dg.stop_gradient(z) * x
+
+    with pytest.raises(InPlaceError, match="<sin"):
+        pullback_of(f, X)
