@@ -149,7 +149,8 @@ class RemoteError(DistgradError):
         arguments: str = "",
     ) -> None:
         called = f" (called with {arguments})" if arguments else ""
-        super().__init__(f"{method} on {worker} raised {original}: {original_message}{called}")
+        said = f": {original_message}" if original_message else ""  # `assert x` says nothing
+        super().__init__(f"{method} on {worker} raised {original}{said}{called}")
         self.worker = worker
         self.method = method
         self.original = original

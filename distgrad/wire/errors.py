@@ -73,7 +73,7 @@ def error_from_pb(message: pb.Error) -> DistgradError:
             message.worker,
             message.method,
             message.original or message.kind,
-            message.original_message or message.message,
+            message.original_message if message.original else message.message,
             message.traceback,
             message.arguments,
         )

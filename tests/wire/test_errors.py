@@ -50,6 +50,11 @@ def test_a_foreign_exception_becomes_a_remote_error_that_says_all_about_it() -> 
     assert "raise ShapeMismatch" in received.traceback
 
 
+def test_an_exception_without_a_text_is_told_by_its_class_alone() -> None:
+    last = hop(hop(AssertionError(), "w2", "a.forward"), "w1", "b.forward")
+    assert str(last) == "a.forward on w2 raised AssertionError"
+
+
 def test_a_class_derived_from_ours_arrives_as_the_nearest_class_the_peer_knows() -> None:
     class JobError(ConfigError):
         pass
