@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from numbers import Real
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -50,6 +51,10 @@ class Optimizer(ABC):
         KINDS[cls.__name__] = cls
 
     def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if not isinstance(value, Real | np.bool_):
+                raise ConfigError(f"{type(self).__name__}: {field.name}={value!r}, expected {field.type}")
         if not self.lr >= 0:
             raise ConfigError(f"{type(self).__name__}: lr={self.lr} must not be negative")
 

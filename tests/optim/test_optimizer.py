@@ -127,6 +127,12 @@ def test_unknown_kinds_and_settings_are_named() -> None:
         optim.SGD(-1)
 
 
+@pytest.mark.parametrize("settings", [{"lr": "0.1"}, {"lr": None}, {"beta1": [0.9]}], ids=str)
+def test_a_setting_that_is_no_number_is_named(settings: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=f"^Adam: {next(iter(settings))}=.*, expected float$"):
+        optim.Adam(**settings)
+
+
 def test_a_gradient_of_another_shape_is_refused(rng: np.random.Generator) -> None:
     with pytest.raises(ConfigError, match=r"gradient of shape \(3,\).*parameter of shape \(1, 3\)"):
         optim.SGD(0.1).update({"a": np.ones((1, 3))}, {"a": np.ones(3)}, {}, 1)
