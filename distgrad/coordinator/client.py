@@ -239,7 +239,17 @@ class Client:
             worker: by default the one with the fewest shards.
             config: keyword arguments of the class.
             seed: initial weights derive from it and the names of shard and parameters.
+
+        Raises:
+            ConfigError: an argument is wrong: there is no such worker, say, or another shard has the name.
+            ProgramError: the program refuses.
+            WorkerLost: the worker is gone.
         """
+        for argument, given in (("name", name), ("program", program), ("worker", worker)):
+            if not isinstance(given, str):
+                raise ConfigError(f"place() got {argument}={given!r}, expected text")
+        if not isinstance(config, Mapping | None):
+            raise ConfigError(f"place() got config={config!r}, expected a dict of keyword arguments")
         out: list[Any] = []
         request = pb.Place(name=name, program=program, worker=worker, seed=seed, job=self._job)
         request.config.CopyFrom(encode_value(dict(config or {}), out, "config"))

@@ -39,7 +39,8 @@ class Programs:
     def __init__(self, folder: Path | str) -> None:
         self.folder = Path(folder).resolve()
         if not self.folder.is_dir():
-            raise ProgramError(f"the programs folder {self.folder} does not exist")
+            why = "is a file, not a folder" if self.folder.exists() else "does not exist"
+            raise ProgramError(f"the programs folder {self.folder} {why}")
         self._package = _make_package(self.folder)
 
     def names(self) -> list[str]:

@@ -184,6 +184,7 @@ def test_a_cluster_that_is_never_closed_ends_with_its_process() -> None:
         ({"workers": [1, 2]}, "expected a number of at least 1 or different names"),
         ({"blas_threads": 0}, "blas_threads=0, expected at least 1"),
         ({"programs": "/no/such/folder"}, "the programs folder /no/such/folder does not exist"),
+        ({"programs": __file__}, "the programs folder .*test_local.py is a file, not a folder"),
         ({"workers": ["a b"]}, "'a b' cannot name a worker"),
     ],
 )

@@ -168,6 +168,18 @@ def test_a_state_that_does_not_fit_changes_nothing(
     assert all(np.array_equal(array, before[name]) for name, array in shard.state_dict().items())
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [{"name": 3}, {"program": None}, {"worker": 0}, {"config": [("inputs", 3)]}],
+    ids=lambda wrong: next(iter(wrong)),
+)
+def test_arguments_of_a_placement_that_are_of_a_wrong_type_are_named(
+    pair: tuple[Cluster, Client], wrong: dict[str, Any]
+) -> None:
+    with pytest.raises(ConfigError, match=rf"place\(\) got {next(iter(wrong))}="):
+        pair[1].place(**{"name": "a", "program": "shards.py:Layer", **wrong})
+
+
 def test_an_optimizer_is_made_of_settings_and_a_list_of_handles(pair: tuple[Cluster, Client]) -> None:
     _, client = pair
     shard = layer(client)
