@@ -4,6 +4,8 @@ to do.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -233,3 +235,23 @@ def test_writing_to_a_value_does_not_change_its_gradient(name: str, rng: np.rand
         return t.grad
 
     assert np.array_equal(gradient(True), gradient(False))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int64])
+def test_integers_are_taken_as_float64(dtype: Any) -> None:
+    x = np.arange(36, 0, -1).reshape(1, 4, 3, 3).astype(dtype)
+    four, kernel = np.linspace(0.1, 1, 4), np.linspace(-1, 1, 32).reshape(2, 4, 2, 2)
+    of_both: list[Callable[[Any, Any], Any]] = [
+        lambda x, w: ops.softmax(x, axis=1) * np.sum(w),
+        lambda x, w: ops.log_softmax(x[0, 0]) * np.sum(w),
+        lambda x, w: ops.batch_norm(x, w[0, :, 0, 0], four),
+        lambda x, w: ops.group_norm(x, w[0, :, 0, 0], four, groups=2),
+        lambda x, w: ops.layer_norm(x.reshape(9, 4), w[0, :, 0, 0], four),
+        lambda x, w: ops.conv2d(x, w, stride=2, padding=1),
+        lambda x, w: ops.avg_pool2d(x, size=2) * np.sum(w),
+    ]
+    for f in of_both:
+        found, expected = (dg.vjp(partial(f, images), kernel) for images in (x, x.astype(float)))
+        np.testing.assert_allclose(found[0], expected[0])
+        seed = np.cos(np.arange(expected[0].size)).reshape(expected[0].shape)
+        np.testing.assert_allclose(found[1](seed)[0], expected[1](seed)[0])

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from ..operands import differentiable
 from ..primitive import Primitive, Rule
 
 
@@ -15,13 +16,15 @@ def is_half(dtype: Any) -> bool:
 
 
 def widen(xp: Any, x: Any) -> Any:
-    """`x` in a dtype fit to compute in: float32 for half precision, itself otherwise."""
-    return xp.astype(x, np.float32 if xp is np else xp.float32) if is_half(x.dtype) else x
+    """`x` in a dtype fit to compute in: float32 for half precision, float64 for integers, itself otherwise."""
+    if is_half(x.dtype):
+        return xp.astype(x, np.float32 if xp is np else xp.float32)
+    return x if differentiable(x.dtype) else xp.astype(x, np.float64 if xp is np else xp.float64)
 
 
 def narrow(xp: Any, value: Any, dtype: Any) -> Any:
-    """`value` back in the dtype its operands are stored in."""
-    return value if value.dtype == dtype else xp.astype(value, dtype)
+    """`value` back in the dtype its operands are stored in, unless they are integers."""
+    return value if value.dtype == dtype or not differentiable(dtype) else xp.astype(value, dtype)
 
 
 # What NumPy does not compute in bfloat16, gives in another dtype, or adds up in bfloat16, where 256 + 1 is 256.
