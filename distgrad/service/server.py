@@ -13,6 +13,7 @@ from typing import Any, Self
 import grpc
 
 from distgrad.errors import ConfigError, LinkError
+from distgrad.transport.addresses import MAX_PORT
 from distgrad.transport.health import Health
 from distgrad.transport.socket_lane import ssl_context
 
@@ -71,6 +72,9 @@ class Server:
     ) -> None:
         if isinstance(targets, str) or not targets:
             raise ConfigError(f'targets={targets!r}, expected a list of at least one, like ["models.py:rosenbrock"]')
+        for name, port in (("metrics", metrics), ("um_bridge", um_bridge)):
+            if port is not None and not 0 <= port <= MAX_PORT:
+                raise ConfigError(f"{name}={port} is no port: expected 0, for a free one, to {MAX_PORT}")
         settings.require_safe(listen)
         self.address = ""
         self.metrics_port: int | None = None

@@ -134,6 +134,12 @@ def test_a_setting_that_cannot_work_is_refused_by_name(wrong: dict[str, Any]) ->
         ServiceSettings(**wrong)
 
 
+@pytest.mark.parametrize("port", [{"metrics": 99999}, {"um_bridge": 99999}, {"um_bridge": -1}], ids=str)
+def test_a_port_that_cannot_be_is_refused_by_name(port: dict[str, int]) -> None:
+    with pytest.raises(ConfigError, match=f"{next(iter(port))}=.* is no port"):
+        Server(["models.py:f"], ServiceSettings(), "localhost:0", **port)
+
+
 @pytest.mark.parametrize("takes", ["float64[n]", ["float64[n]"]])
 def test_arguments_are_declared_by_name(takes: Any) -> None:
     with pytest.raises(ConfigError, match="expected a dict by argument"):
