@@ -80,6 +80,10 @@ class RemoteOptimizer:
         if not contexts:
             raise ConfigError("step() needs the contexts whose gradients to apply: step(ctx)")
         for context in contexts:
+            if not isinstance(context, Context):
+                raise ConfigError(
+                    f"step() got {context!r}, expected contexts: step(ctx), or step(*contexts) for a list"
+                )
             if context.closed:
                 raise ContextClosed(f"{context!r} has released its gradients; call step() inside its `with` block")
             context.wait()

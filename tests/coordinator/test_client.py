@@ -180,12 +180,16 @@ def test_arguments_of_a_placement_that_are_of_a_wrong_type_are_named(
         pair[1].place(**{"name": "a", "program": "shards.py:Layer", **wrong})
 
 
-def test_an_optimizer_is_made_of_settings_and_a_list_of_handles(pair: tuple[Cluster, Client]) -> None:
+def test_an_optimizer_is_made_of_settings_and_a_list_of_handles_and_stepped_with_contexts(
+    pair: tuple[Cluster, Client],
+) -> None:
     _, client = pair
     shard = layer(client)
     for settings in ("Adam", dg.optim.Adam):
         with pytest.raises(ConfigError, match=r"expected an optimizer, like dg\.optim\.Adam"):
             client.optimizer(settings, [shard])  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match=r"expected contexts: step\(ctx\), or step\(\*contexts\) for a list"):
+        client.optimizer(dg.optim.Adam(0.1), [shard]).step([client.context()])  # type: ignore[arg-type]
     for shards in (shard, ["a"], "a"):
         with pytest.raises(ConfigError, match="expected a list of the handles that place"):
             client.optimizer(dg.optim.Adam(0.1), shards)  # type: ignore[arg-type]
