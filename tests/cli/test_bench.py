@@ -17,6 +17,7 @@ def run(*arguments: str) -> int:
     return int(ended.value.code or 0)
 
 
+@pytest.mark.slow
 def test_what_is_chosen_is_measured_on_the_lanes_chosen(capsys: pytest.CaptureFixture[str]) -> None:
     chosen = ["--lane", "unix", "--lane", "grpc", "--measure", "call", "--measure", "fallback"]
     assert run(*chosen, "--seconds", "0.01", "--no-torch", "--json") == 0
