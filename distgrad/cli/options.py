@@ -4,7 +4,7 @@ all commands of a node."""
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from distgrad.wire.encodings import ENCODINGS
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
-_LINKS = (
+_MEMBER = (
     click.option(
         "--cluster-name",
         metavar="NAME",
@@ -31,6 +31,8 @@ _LINKS = (
         envvar="DISTGRAD_TOKEN_FILE",
         help="File with the cluster's token.  [default: the token in DISTGRAD_TOKEN]",
     ),
+)
+_TLS = (
     click.option(
         "--tls-authority",
         type=FILE,
@@ -57,6 +59,8 @@ _LINKS = (
         envvar="DISTGRAD_INSECURE",
         help="Leave this machine without TLS, over a network you trust.",
     ),
+)
+_LOSSY = (
     click.option(
         "--lossy-values",
         type=click.Choice(ENCODINGS),
@@ -83,19 +87,32 @@ health_option = click.option(
 
 def link_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Gives a command the options for links; it receives them as `settings`, a TransportSettings."""
+    return _with_settings(command, (*_MEMBER, *_TLS, *_LOSSY))
 
+
+def member_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The same for a command that sends no arrays."""
+    return _with_settings(command, (*_MEMBER, *_TLS))
+
+
+def probe_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The same for a command that talks to listeners without being a member."""
+    return _with_settings(command, _TLS)
+
+
+def _with_settings(command: Callable[..., Any], options: Sequence[Callable[..., Any]]) -> Callable[..., Any]:
     @wraps(command)
     def with_settings(
         *,
-        cluster_name: str,
-        token_file: Path | None,
+        cluster_name: str = "distgrad",
+        token_file: Path | None = None,
         tls_authority: Path | None,
         tls_certificate: Path | None,
         tls_key: Path | None,
         tls_server_name: str,
         insecure: bool,
-        lossy_values: str | None,
-        lossy_gradients: str | None,
+        lossy_values: str | None = None,
+        lossy_gradients: str | None = None,
         **others: Any,
     ) -> Any:
         tls = None
@@ -107,7 +124,7 @@ def link_options(command: Callable[..., Any]) -> Callable[..., Any]:
         return command(settings=settings, **others)
 
     decorated: Callable[..., Any] = with_settings
-    for option in reversed(_LINKS):
+    for option in reversed(options):
         decorated = option(decorated)
     return decorated
 

@@ -8,12 +8,12 @@ from distgrad.coordinator.client import Client
 from distgrad.show.members import print_job, print_members
 from distgrad.transport.settings import TransportSettings
 
-from .options import link_options
+from .options import member_options
 
 
 @click.command()
 @click.argument("address", metavar="HOST:PORT")
-@link_options
+@member_options
 def status(address: str, settings: TransportSettings) -> None:
     """Shows the workers of the cluster whose coordinator is at HOST:PORT, and the job that runs there.
 

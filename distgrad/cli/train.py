@@ -30,7 +30,7 @@ from .options import link_options
     help='Train on workers that Ray runs: "auto" for the Ray this machine belongs to, "local" to start one here.',
 )
 @click.option(
-    "--ray-cpus", metavar="CPUS", type=float, default=1.0, show_default=True, help="What each worker takes of Ray's."
+    "--ray-cpus", metavar="CPUS", type=float, help="With --ray: what each worker takes of Ray's.  [default: 1.0]"
 )
 @click.option("--resume", is_flag=True, help="Continue from the newest checkpoint.")
 @click.option("--fresh", is_flag=True, help="Begin anew, removing the checkpoints of an earlier run.")
@@ -45,7 +45,7 @@ def train(
     workers: int | None,
     cluster: str | None,
     ray: str | None,
-    ray_cpus: float,
+    ray_cpus: float | None,
     resume: bool,
     fresh: bool,
     overrides: tuple[str, ...],
@@ -58,6 +58,8 @@ def train(
         raise click.UsageError("--resume continues an earlier run and --fresh removes it: choose one")
     if cluster and ray:
         raise click.UsageError("--cluster trains on workers that have joined and --ray on Ray's: choose one")
+    if ray_cpus is not None and not ray:
+        raise click.UsageError("--ray-cpus is what workers take of Ray's: it goes with --ray")
     training = Training(job, overrides, workers, resume, fresh)
     console = Console()
     with DISPLAYS[display or ("bar" if console.is_terminal else "plain")](console) as show:
@@ -66,6 +68,6 @@ def train(
         elif ray:
             from distgrad.cluster.ray import train_on_ray  # which needs the package ray
 
-            train_on_ray(training, ray, ray_cpus, settings, show)
+            train_on_ray(training, ray, 1.0 if ray_cpus is None else ray_cpus, settings, show)
         else:
             run(training, show)

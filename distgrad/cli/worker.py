@@ -23,10 +23,7 @@ from .options import health_option, link_options
     help="Address of the coordinator.  [default: what torchrun-style or Slurm variables say]",
 )
 @click.option(
-    "--programs",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    required=True,
-    help="The folder of programs; no other code is run.",
+    "--programs", type=click.Path(path_type=Path), required=True, help="The folder of programs; no other code is run."
 )
 @click.option("--name", default="", envvar="DISTGRAD_NAME", help="Name in the cluster.  [default: wRANK, else given]")
 @click.option(

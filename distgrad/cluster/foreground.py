@@ -20,6 +20,7 @@ from distgrad.transport.addresses import unix_address
 from distgrad.transport.grpc_health import health_listener
 from distgrad.transport.settings import TransportSettings
 from distgrad.worker.member import Whereabouts, choose_name
+from distgrad.worker.programs import Programs
 from distgrad.worker.worker import Worker
 
 from .environment import read_launch
@@ -117,6 +118,7 @@ def run_worker(options: WorkerOptions, settings: TransportSettings, announce: An
             "there is no coordinator to join: say --join HOST:PORT, or set DISTGRAD_JOIN; and neither MASTER_ADDR nor "
             "SLURM_JOB_NODELIST is set"
         )
+    Programs(options.programs)  # refuses now what it would refuse once the coordinator is there
     await_listener(coordinator, options.patience, announce)
     name = options.name or launch.name or choose_name(coordinator, settings)
     listen, advertise = _own_addresses(options, coordinator)

@@ -97,6 +97,7 @@ def test_a_mistake_in_a_job_is_shown_with_its_line(
         (["--workers", "0"], 1, "--workers 0: expected at least 1"),
         (["--set", "steps"], 1, "--set  steps: "),
         (["--resume", "--fresh"], 2, "choose one"),
+        (["--ray-cpus", "2"], 2, "it goes with --ray"),
     ],
 )
 def test_a_mistake_in_the_options_is_explained(
@@ -304,6 +305,15 @@ def test_a_coordinator_that_does_not_come_is_named(capsys: pytest.CaptureFixture
     code, _, errors = run(capsys, "worker", "--programs", str(PROGRAMS), "--join", unused, "--patience", "0")
     assert code == 1
     assert f"no coordinator is at {unused}, after 0 s: " in errors
+
+
+def test_a_worker_without_its_folder_of_programs_does_not_wait_for_a_coordinator(
+    capsys: pytest.CaptureFixture[str], unused: str
+) -> None:
+    code, output, errors = run(capsys, "worker", "--programs", "/no/folder", "--join", unused)
+    assert code == 1
+    assert "/no/folder" in errors
+    assert "waiting" not in output
 
 
 def test_a_worker_that_nobody_tells_where_to_join_says_what_it_looked_for(capsys: pytest.CaptureFixture[str]) -> None:
