@@ -26,6 +26,7 @@ from distgrad.errors import RemoteError
 from distgrad.graph.context import Context
 from distgrad.graph.functional import shard_frame
 from distgrad.graph.values import map_leaves
+from tests.processes import eventually
 
 from .memory_cluster import MemoryCluster, memory_cluster
 
@@ -327,13 +328,16 @@ def cluster_world(
 
 
 def assert_empty(cluster: MemoryCluster) -> None:
-    """Nothing of any context is left on any process."""
-    cluster.settle()
-    if left := _left(cluster):
+    """Nothing of any context is left on any process, at the latest when calls that nobody waited for have ended."""
+
+    def is_empty() -> bool:
         gc.collect()  # tracebacks of errors that a test has caught hold references
         cluster.settle()
-        left = _left(cluster)
-    assert not left, f"left behind: {left}"
+        return not _left(cluster)
+
+    cluster.settle()
+    if left := _left(cluster):
+        assert eventually(is_empty), f"left behind: {left}"
 
 
 def _left(cluster: MemoryCluster) -> dict[str, dict[str, int]]:
