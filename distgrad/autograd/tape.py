@@ -125,11 +125,13 @@ class Endings(ExitStack):
 
     Attributes:
         held: by process, the context opened for it.
+        given_up: levels of jvps within that could not go on, and whose results are found in another way.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.held: dict[Any, Any] = {}
+        self.given_up: set[int] = set()
 
 
 endings: ContextVar[Endings | None] = ContextVar("distgrad_endings", default=None)

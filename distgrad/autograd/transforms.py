@@ -161,7 +161,12 @@ def jvp_forward(f: Function, primals: Sequence[Any], tangents: Sequence[Any], ha
     level = tape.next_level()
     with tape.entered(record=True, level=level, boxes=True, jvps=(*outside.jvps, level)):
         boxes = [Dual(_tensor(x), _tangent(t, x), level) for x, t in zip(values, directions, strict=True)]
-        result = arrived(f(*tree.unflatten(structure, boxes)))
+        try:
+            result = arrived(f(*tree.unflatten(structure, boxes)))
+        except CannotTravel:
+            if ending := tape.endings.get():
+                ending.given_up.add(level)
+            raise
     result, aux = split_aux(f, result, has_aux)
     outputs, shape = tree.flatten(result)
 

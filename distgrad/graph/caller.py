@@ -89,7 +89,9 @@ class Caller:
             encode_into(call.keywords, outward.pack(kwargs), arrays, f"keywords of {label}")
         sources = [leaf.outcome for leaf in leaves if isinstance(leaf, Ref)]
         outcome = Outcome(label, worker, sources, comes=label in self._small)
-        outcome.tangents = bool(mode.jvps)
+        outcome.jvps = mode.jvps
+        if mode.jvps and (ending := tape.endings.get()):
+            outcome.given_up = ending.given_up
         if record and self._taken[label] > 0:
             self._taken[label] -= 1
             outcome.brings = call.bring = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -392,6 +393,55 @@ def test_a_pass_inside_a_jvp_has_the_jvp_found_in_reverse() -> None:
 def test_a_failed_call_says_what_failed() -> None:
     with cluster_world(SHARDS) as world, pytest.raises(RemoteError, match=r"a\.fail on w0 .*no luck with shape \(3,\)"):
         dg.jvp(lambda x: world.shard("a").fail(world.shard("b").forward(x)).get(), (X,), (V,))
+
+
+class Notes:
+    """Takes notes of gradients that it finds by another shard, where tangents do not go."""
+
+    def __init__(self) -> None:
+        self.taken = 0
+
+    def take(self, x: Any, shard: Any) -> Any:
+        dg.grad(lambda y: (shard.forward(y).get() ** 2).sum())(x)
+        self.taken += 1
+        return x
+
+    def have_taken(self, x: Any, notes: Any, shard: Any) -> Any:
+        notes.take(x, shard)
+        return x
+
+    def count(self) -> int:
+        return self.taken
+
+
+@pytest.mark.parametrize("within", [False, True], ids=["by the function", "by a method"])
+@pytest.mark.parametrize("context", [contextlib.nullcontext, ClusterWorld.context], ids=["outside", "in a context"])
+def test_a_call_that_nobody_awaits_and_that_cannot_take_tangents_is_reported(context: Any, within: bool) -> None:
+    with cluster_world({**SHARDS, "n": Notes}) as world:
+        n, a = world.shard("n"), world.shard("a")
+
+        def noting(x: Any) -> Any:
+            if within:
+                n.have_taken(x, n, a).get()
+            else:
+                n.take(x, a)
+            return a.forward(x).get()
+
+        with pytest.raises(CannotTravel, match="cannot look into a call to another process"), context(world):
+            dg.jvp(noting, (X,), (V,))
+
+
+def test_it_is_not_where_the_jvp_is_found_in_reverse_and_the_call_made_again() -> None:
+    with cluster_world({**SHARDS, "n": Notes}) as world, world.context():
+        n, a = world.shard("n"), world.shard("a")
+
+        def noting(x: Any) -> Any:
+            n.have_taken(x, n, a)
+            return a.forward(n.take(x, a).get()).get()
+
+        found = dg.jvp(noting, (X,), (V,))
+        same(found, dg.jvp(lambda x: a.forward(x).get(), (X,), (V,)), "in reverse", exact=False)
+        assert n.count().item() == 2
 
 
 def test_vmap_of_a_jvp_over_a_call_is_refused() -> None:
