@@ -255,3 +255,26 @@ def test_integers_are_taken_as_float64(dtype: Any) -> None:
         np.testing.assert_allclose(found[0], expected[0])
         seed = np.cos(np.arange(expected[0].size)).reshape(expected[0].shape)
         np.testing.assert_allclose(found[1](seed)[0], expected[1](seed)[0])
+
+
+@pytest.mark.parametrize("dtype", [bool, np.uint8, np.int8, np.uint64])
+@pytest.mark.parametrize(
+    "f",
+    [
+        *(getattr(ops, name) for name in ("sigmoid", "silu", "mish", "elu", "selu", "softplus", "gelu", "logit")),
+        *(partial(getattr(ops, name), np.array([True, True, False])) for name in ("mse", "l1", "huber", "kl_div")),
+        lambda x: ops.cosine_similarity(x, x[::-1]),
+        lambda x: ops.dropout(x, key=1, rate=0.2),
+        ops.nanmean,
+        ops.median,
+        lambda x: ops.quantile(x, [0.0, 0.3, 1.0]),
+        lambda x: ops.average(x, weights=x),
+    ],
+)
+def test_small_integers_do_not_wrap_around(f: Any, dtype: Any) -> None:
+    x = np.array([1, 100, 0]).astype(dtype)
+    for operand in (x, -x.astype(np.int8)) if dtype is np.int8 else (x,):
+        with np.errstate(all="ignore"):  # logit outside its domain
+            found, expected = f(operand), f(operand.astype(float))
+        assert found.dtype == np.float64
+        np.testing.assert_allclose(found.numpy(), expected.numpy(), rtol=1e-15)

@@ -13,6 +13,7 @@ import numpy as np
 from ..primitive import elementwise, primitive
 from .blocks import parts
 from .masking import masked
+from .precision import floating
 
 
 def _is_real(x: Any) -> bool:
@@ -67,6 +68,7 @@ hardtanh = primitive(
 
 
 def _elu(xp: Any, x: Any, *, alpha: float = 1.0) -> Any:
+    x = floating(xp, x)
     return xp.maximum(x, 0) + alpha * xp.expm1(xp.minimum(x, 0))
 
 
@@ -96,6 +98,11 @@ softplus = elementwise(
 )
 
 
+def _mish(xp: Any, x: Any) -> Any:
+    x = floating(xp, x)
+    return x * xp.tanh(softplus_of(xp, x))
+
+
 def _mish_derivative(xp: Any, ans: Any, x: Any) -> Any:
     t = xp.tanh(softplus_of(xp, x))
     return t + x * (1 - t * t) * sigmoid_of(xp, x)
@@ -103,7 +110,7 @@ def _mish_derivative(xp: Any, ans: Any, x: Any) -> Any:
 
 mish = elementwise(
     "mish",
-    lambda xp, x: x * xp.tanh(softplus_of(xp, x)),
+    _mish,
     [_mish_derivative],
     doc="x · tanh(softplus(x)) (Misra 2019).",
 )
@@ -111,6 +118,7 @@ mish = elementwise(
 
 def _silu(xp: Any, x: Any) -> Any:
     if not _is_real(x):
+        x = floating(xp, x)
         return x * sigmoid_of(xp, x), None
     out, sigmoid = np.empty(x.shape, x.dtype), np.empty(x.shape, x.dtype)
     # exp overflows to inf for very negative x, of which the reciprocal is the right value, 0.

@@ -104,9 +104,12 @@ def _along(axis: int, part: slice) -> tuple[Any, ...]:
 
 @composite
 def diff(x: Any, n: int = 1, axis: int = -1) -> Any:
-    """x[1:] - x[:-1] along `axis`, n times over."""
+    """x[1:] - x[:-1] along `axis`, n times over; of booleans, whether neighbours differ."""
+    xp = ops()
+    x = xp.asarray(x)
+    difference = xp.not_equal if "bool" in str(x.dtype) else xp.subtract
     for _ in range(n):
-        x = ops().subtract(x[_along(axis, slice(1, None))], x[_along(axis, slice(None, -1))])
+        x = difference(x[_along(axis, slice(1, None))], x[_along(axis, slice(None, -1))])
     return x
 
 

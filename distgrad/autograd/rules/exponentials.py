@@ -10,6 +10,7 @@ import numpy as np
 from ..primitive import elementwise, primitive
 from .arithmetic import ratio
 from .nested import nested
+from .precision import floating
 
 _LN2 = math.log(2.0)
 _LN10 = math.log(10.0)
@@ -42,6 +43,7 @@ def _sigmoid(xp: Any, x: Any) -> Any:
             np.exp(value, out=value)
         value += 1
         return np.reciprocal(value, out=value)
+    x = floating(xp, x)
     e = xp.exp(-xp.abs(x))
     return xp.where(x >= 0, 1.0, e) / (1 + e)
 
@@ -84,9 +86,16 @@ logaddexp2 = elementwise(
     [lambda xp, ans, x, y: _share(xp, x, y, _LN2), lambda xp, ans, x, y: _share(xp, y, x, _LN2)],
     doc="log2(2ˣ + 2ʸ).",
 )
+
+
+def _logit(xp: Any, x: Any) -> Any:
+    x = floating(xp, x)
+    return xp.log(x) - xp.log1p(-x)
+
+
 logit = elementwise(
     "logit",
-    lambda xp, x: xp.log(x) - xp.log1p(-x),
+    _logit,
     [lambda xp, ans, x: 1 / (x * (1 - x))],
     doc="log(x / (1 - x)), the inverse of sigmoid; derivative 1 / (x(1 - x)).",
 )

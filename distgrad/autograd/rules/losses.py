@@ -17,7 +17,7 @@ from ..primitive import Rule, composite, primitive
 from .activation import sigmoid_of, softplus_of
 from .blocks import as_rows, row_parts, row_sums
 from .nested import shape_of
-from .precision import is_half, narrow, widen
+from .precision import floating, is_half, narrow, widen
 from .softmax import log_softmax_of, row_tops, softmax_of
 
 
@@ -166,7 +166,8 @@ kl_div = primitive(
 def cosine_similarity(x: Any, y: Any, *, axis: int = -1, eps: float = 1e-8) -> Any:
     """x · y / (|x| |y|) along `axis`, each norm taken as `eps` at least."""
     xp = ops()
-    along = xp.sum(xp.multiply(x, y), axis=axis)
+    x, y = (floating(xp, xp.asarray(a)) for a in (x, y))
+    along = xp.sum(x * y, axis=axis)
     # The larger of the squares, not of the norms: the root of zero has no finite derivative.
     norms = [xp.sqrt(xp.maximum(xp.sum(xp.square(a), axis=axis), eps * eps)) for a in (x, y)]
     return along / (norms[0] * norms[1])

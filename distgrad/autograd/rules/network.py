@@ -12,7 +12,7 @@ from distgrad.errors import GradientError
 from ..operands import ops
 from ..primitive import primitive
 from .losses import one_hot_of
-from .precision import is_half, narrow, widen
+from .precision import floating, is_half, narrow, widen
 
 
 def _rows(xp: Any, x: Any) -> Any:
@@ -78,6 +78,7 @@ def _kept(xp: Any, x: Any, key: int, rate: float) -> Any:
 def _dropout(xp: Any, x: Any, *, key: int, rate: float = 0.5) -> Any:
     if not 0 <= rate < 1:
         raise GradientError(f"dropout(rate={rate}) must be at least 0 and less than 1")
+    x = floating(xp, x)
     kept = _kept(xp, x, key, rate)
     return x * kept, kept
 

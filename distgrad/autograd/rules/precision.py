@@ -15,11 +15,18 @@ def is_half(dtype: Any) -> bool:
     return "float16" in str(dtype) if getattr(dtype, "itemsize", 2) == 2 else False
 
 
+def floating(xp: Any, x: Any) -> Any:
+    """`x` in float64 where it holds integers or booleans, else itself. Of bytes, negatives, differences and products
+    wrap around, and NumPy's exponentials are in float16.
+    """
+    if not hasattr(x, "dtype"):
+        return float(x) if isinstance(x, bool) else x
+    return x if differentiable(x.dtype) else xp.astype(x, np.float64 if xp is np else xp.float64)
+
+
 def widen(xp: Any, x: Any) -> Any:
     """`x` in a dtype fit to compute in: float32 for half precision, float64 for integers, itself otherwise."""
-    if is_half(x.dtype):
-        return xp.astype(x, np.float32 if xp is np else xp.float32)
-    return x if differentiable(x.dtype) else xp.astype(x, np.float64 if xp is np else xp.float64)
+    return xp.astype(x, np.float32 if xp is np else xp.float32) if is_half(x.dtype) else floating(xp, x)
 
 
 def narrow(xp: Any, value: Any, dtype: Any) -> Any:

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..operands import ops
 from ..primitive import composite
+from .precision import floating
 from .reductions import axes_of, count
 
 
@@ -29,6 +30,7 @@ def nansum(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
 def nanmean(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
     """Mean over `axis` of what is not nan; nan where everything is."""
     xp = ops()
+    x = floating(xp, xp.asarray(x))
     present = xp.sum(xp.astype(xp.logical_not(xp.isnan(x)), x.dtype), axis=axis, keepdims=keepdims)
     none = present == 0
     return xp.where(none, math.nan, nansum(x, axis, keepdims) / xp.where(none, 1.0, present))
@@ -47,7 +49,7 @@ def average(x: Any, axis: Any = None, weights: Any = None, returned: bool = Fals
         value = xp.mean(x, axis=axis, keepdims=keepdims)
         total = xp.full_like(value, float(count(x.shape, axis)))
         return (value, total) if returned else value
-    weights = xp.asarray(weights)
+    x, weights = floating(xp, x), floating(xp, xp.asarray(weights))
     if weights.shape != x.shape:
         axes = axes_of(axis, len(x.shape))
         if axis is None or len(axes) != 1 or weights.shape != (x.shape[axes[0]],):
@@ -67,7 +69,7 @@ def average(x: Any, axis: Any = None, weights: Any = None, returned: bool = Fals
 
 @composite
 def median(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
-    """The middle element in sorted order, or the mean of the two middle ones; nan where there is a nan."""
+    """The middle element in sorted order, or the mean of the two middle ones; nan where there is a nan, or nothing."""
     return quantile(x, 0.5, axis=axis, keepdims=keepdims)
 
 
@@ -84,7 +86,7 @@ _METHODS: dict[str, Callable[[float, int], float]] = {
 
 @composite
 def quantile(x: Any, q: Any, axis: Any = None, method: str = "linear", keepdims: bool = False) -> Any:
-    """The element that a share q of the elements lies below, as numpy.quantile; nan where there is a nan.
+    """The element that a share q of the elements lies below, as numpy.quantile; nan where there is a nan, or nothing.
 
     Arguments:
         q: a number in [0, 1] or a sequence of them, whose axis then comes first in the result; it has no gradient.
@@ -93,23 +95,29 @@ def quantile(x: Any, q: Any, axis: Any = None, method: str = "linear", keepdims:
     xp = ops()
     if method not in _METHODS:
         raise ValueError(f"quantile(method={method!r}) is not known; it must be one of {', '.join(_METHODS)}")
-    x = xp.asarray(x)
+    x = floating(xp, xp.asarray(x))
     axes = axes_of(axis, len(x.shape))
     stay = tuple(a for a in range(len(x.shape)) if a not in axes)
     rows = xp.reshape(xp.transpose(x, (*stay, *axes)), (*(x.shape[a] for a in stay), count(x.shape, axis)))
     ranked = xp.sort(rows, axis=-1)
     broken = xp.any(xp.isnan(rows), axis=-1)
 
-    def one(share: float) -> Any:
+    def between(share: float) -> Any:
         if not 0 <= share <= 1:
             raise ValueError(f"quantile() takes shares between 0 and 1, and got {share}")
         position = share * (ranked.shape[-1] - 1)
         whole = math.floor(position)
         upper = _METHODS[method](position - whole, whole)
-        value = ranked[..., whole]
-        if upper:
-            value = value + upper * (ranked[..., whole + 1] - value)
-        value = xp.where(broken, math.nan, value)
+        if upper in (0.0, 1.0):
+            return ranked[..., whole + int(upper)]
+        # Not by the difference of the two: that of infinities is nan.
+        return (1 - upper) * ranked[..., whole] + upper * ranked[..., whole + 1]
+
+    def one(share: float) -> Any:
+        if ranked.shape[-1]:
+            value = xp.where(broken, math.nan, between(share))
+        else:
+            value = xp.full_like(broken, math.nan, dtype=ranked.dtype)
         return xp.expand_dims(value, axes) if keepdims else value
 
     shares = q.tolist() if hasattr(q, "tolist") else q
