@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from collections.abc import Callable
 from contextvars import ContextVar
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -96,7 +97,8 @@ class Caller:
             self._taken[label] -= 1
             outcome.brings = call.bring = True
         incarnation = self._process.peers.incarnation(worker)
-        ref = Ref(self._process, share, RefName(worker, share.id, path, (), incarnation), outcome)
+        name = RefName(worker, share.id, path, (), incarnation, self._process.name)
+        ref = Ref(self._process, share, name, outcome)
         with share.lock:
             share.meet_peer(worker)
             self._pending[share.id, path] = outcome
@@ -177,6 +179,14 @@ class Caller:
             outcome.bring(self._process.fetcher.plain(decode_value(done.value, arrays)))
         except WireError as error:  # an element type unknown here; those who fetch the value will hear of it
             _log.debug("the value of %s came and cannot be read: %s", outcome.label, error)
+
+    def tell_end(self, link: Link, body: pb.AwaitCall, arrays: list[Any], reply: Callable[..., None]) -> None:
+        """The process that a call was sent to asks for its end, since the call has not come there."""
+        outcome = self._pending.get((body.ref.context, tuple(body.ref.path)))
+        if outcome is None:
+            reply(pb.Empty())
+        else:
+            outcome.returned.add_callback(lambda returned: reply(returned.error or pb.Empty()))
 
     def refused(self, message: Any, error: DistgradError) -> None:
         """A message cannot travel: if it is a call, it ends with `error`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,7 @@ from distgrad.wire import (
 )
 
 from .edges import EdgeId, edge_from_wire, part_path, result_edge
+from .missing import MissingCalls
 from .share import Share
 from .values import Inward, Outward, map_leaves, references, select
 from .waiting import Promise, all_done
@@ -40,6 +42,7 @@ class Fetcher:
         self._process = process
         # Values under way, and the owner each was asked for at; what it names within itself is fetched from others.
         self._under_way: dict[Promise[Any], str] = {}
+        self.missing = MissingCalls(process)
         # That of values that are nobody's in particular.
         self._outside = Mode(False, process.outside)
 
@@ -152,7 +155,10 @@ class Fetcher:
         edge = edge_from_wire(fetch.edge) if fetch.HasField("edge") and share.records else None
         with share.lock:
             share.meet_peer(link.peer.name)
-        share.value(name.path).add_callback(lambda value: self._give(share, link.peer.name, name, edge, value, reply))
+        value = share.value(name.path)
+        if not value.done:
+            self.missing.expect(share, name, time.monotonic())
+        value.add_callback(lambda value: self._give(share, link.peer.name, name, edge, value, reply))
 
     def _give(
         self,

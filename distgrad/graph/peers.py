@@ -115,6 +115,11 @@ class Peers:
         known = self._known.get(name)
         return known.role if known else ""
 
+    def reaches(self, name: str) -> bool:
+        """Whether there is a link to that process, or a way to open one."""
+        known = self._known.get(name)
+        return name == self._own.peer.name or self._opener.link(name) is not None or bool(known and known.address)
+
     # ---- messages ----------------------------------------------------------------------------------------------------
 
     def send(self, name: str, body: Any, arrays: Sequence[Any] = ()) -> None:

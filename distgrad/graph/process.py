@@ -102,6 +102,7 @@ class Process:
         }
         self.requests: dict[type, Callable[[Link, Any, list[Any], Reply], None]] = {
             pb.Fetch: self.fetcher.answer,
+            pb.AwaitCall: self.caller.tell_end,
             pb.Release: self._release,
             pb.Enlist: self._enlist_peer,
             pb.Finish: self.passes.finish,
@@ -252,8 +253,10 @@ class Process:
         self.peers.leave(peer)
 
     def progress(self) -> tuple[int, int]:
+        now = time.monotonic()
         self.tell_forgotten()
-        self.release_orphans(time.monotonic())
+        self.fetcher.missing.look(now)
+        self.release_orphans(now)
         statistics = self.executor.statistics()
         return self.executor.progress, statistics.running + sum(statistics.queued.values())
 

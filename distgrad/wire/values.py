@@ -37,6 +37,7 @@ class RefName(NamedTuple):
         path: path of the call.
         steps: indices and keys from the call's value to the item meant.
         incarnation: of the owner; zero when the caller did not know it.
+        issuer: process that made the call; empty when no call makes the value.
     """
 
     owner: str
@@ -44,6 +45,7 @@ class RefName(NamedTuple):
     path: tuple[int, ...]
     steps: tuple[int | str, ...] = ()
     incarnation: int = 0
+    issuer: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +116,9 @@ def encode_into(value: pb.Value, tree: Any, arrays: list[Array], name: object = 
 
 
 def ref_to_pb(ref: RefName) -> pb.RefId:
-    message = pb.RefId(owner=ref.owner, context=ref.context, path=ref.path, incarnation=ref.incarnation)
+    message = pb.RefId(
+        owner=ref.owner, context=ref.context, path=ref.path, incarnation=ref.incarnation, issuer=ref.issuer
+    )
     for step in ref.steps:
         if isinstance(step, str):
             message.steps.add(key=step)
@@ -325,7 +329,7 @@ def decode_value(value: pb.Value, arrays: Sequence[Array]) -> Any:
 def ref_from_pb(message: pb.RefId) -> RefName:
     """The reference a message names. Raises WireError for a step of no kind."""
     steps = tuple(map(_step, message.steps))
-    return RefName(message.owner, message.context, tuple(message.path), steps, message.incarnation)
+    return RefName(message.owner, message.context, tuple(message.path), steps, message.incarnation, message.issuer)
 
 
 def jvp_from_pb(message: pb.JvpId) -> JvpName:

@@ -19,6 +19,7 @@ from distgrad.transport.link import ProcessLink
 from distgrad.transport.settings import TransportSettings
 from distgrad.wire import RefName, pb
 from tests.graph.memory_cluster import MemoryCluster, memory_cluster
+from tests.graph.worlds import assert_empty
 
 
 class Raced(deque[Any]):
@@ -158,6 +159,80 @@ def test_a_value_outside_any_context_that_was_dropped_when_a_link_was_lost_is_wa
         with pytest.raises(WorkerLost, match="the cable was cut"):
             (value if use == "fetched" else last.same(value)).get(timeout=10)
         assert near.ask(np.ones(2), far).get(timeout=10).shape == (2,)
+
+
+class Relaying:
+    """A shard whose method waits for what one shard makes of the value of another."""
+
+    def relay(self, x: Any, other: Any, third: Any) -> Any:
+        return third.same(other.same(x)).get()
+
+
+@pytest.mark.parametrize("recorded", [False, True])
+@pytest.mark.parametrize("when", ["before anybody looks for it", "while its end is awaited", "before it is asked for"])
+def test_a_call_that_was_lost_between_processes_that_live_on_is_waited_for_by_nobody(
+    recorded: bool, when: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("distgrad.graph.missing.OVERTAKEN", -1.0)
+    with memory_cluster(3) as cluster:
+        near, far = cluster.place("near", Relaying(), "w0"), cluster.place("far", Echo(), "w1")
+        last = cluster.place("last", Echo(), "w2")
+        near.relay(np.ones(1), far, last).wait()  # all have their links
+        w0, w1 = cluster.workers["w0"], cluster.workers["w1"]
+        asked, send, answer = threading.Event(), w0.peers.send, w1.requests[pb.Fetch]
+
+        def lose_calls_to_far(name: str, body: Any, arrays: Any = ()) -> None:
+            if name != "w1" or not isinstance(body, pb.Call):
+                send(name, body, arrays)
+
+        def fetch_and_note(*request: Any) -> None:
+            if when == "before it is asked for":
+                cut(w0, w1)
+            answer(*request)
+            asked.set()
+
+        w0.peers.send = lose_calls_to_far  # type: ignore[method-assign]
+        w1.requests[pb.Fetch] = fetch_and_note
+        with suppress(WorkerLost), cluster.context() if recorded else nullcontext():
+            value = near.relay(np.ones(2), far, last)
+            assert asked.wait(10)
+            if when == "while its end is awaited":
+                w1.progress()
+            cut(w0, w1)
+            w1.progress()
+            with pytest.raises(WorkerLost, match=r"the cable was cut|was lost with a link"):
+                value.get(timeout=10)
+            del value
+        assert_empty(cluster)
+
+
+def test_a_call_that_is_merely_late_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("distgrad.graph.missing.OVERTAKEN", -1.0)
+    with memory_cluster(3) as cluster:
+        near, far = cluster.place("near", Relaying(), "w0"), cluster.place("far", Echo(), "w1")
+        w0, w1 = cluster.workers["w0"], cluster.workers["w1"]
+        asked, send, answer = threading.Event(), w0.peers.send, w1.requests[pb.Fetch]
+        held: list[Any] = []
+
+        def hold_calls_to_far(name: str, body: Any, arrays: Any = ()) -> None:
+            if name == "w1" and isinstance(body, pb.Call):
+                held.append((name, body, arrays))
+            else:
+                send(name, body, arrays)
+
+        def fetch_and_note(*request: Any) -> None:
+            answer(*request)
+            asked.set()
+
+        w0.peers.send = hold_calls_to_far  # type: ignore[method-assign]
+        w1.requests[pb.Fetch] = fetch_and_note
+        value = near.relay(np.ones(2), far, cluster.place("last", Echo(), "w2"))
+        assert asked.wait(10)
+        w1.progress()
+        send(*held.pop())
+        np.testing.assert_array_equal(value.numpy(timeout=10), np.ones(2))
+        w1.progress()
+        assert len(w1.fetcher.missing) == 0
 
 
 def releases_of(cluster: MemoryCluster) -> list[str]:

@@ -161,18 +161,20 @@ class Entry(_message.Message):
     def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[Value, _Mapping]] = ...) -> None: ...
 
 class RefId(_message.Message):
-    __slots__ = ("owner", "context", "path", "steps", "incarnation")
+    __slots__ = ("owner", "context", "path", "steps", "incarnation", "issuer")
     OWNER_FIELD_NUMBER: _ClassVar[int]
     CONTEXT_FIELD_NUMBER: _ClassVar[int]
     PATH_FIELD_NUMBER: _ClassVar[int]
     STEPS_FIELD_NUMBER: _ClassVar[int]
     INCARNATION_FIELD_NUMBER: _ClassVar[int]
+    ISSUER_FIELD_NUMBER: _ClassVar[int]
     owner: str
     context: str
     path: _containers.RepeatedScalarFieldContainer[int]
     steps: _containers.RepeatedCompositeFieldContainer[Step]
     incarnation: int
-    def __init__(self, owner: _Optional[str] = ..., context: _Optional[str] = ..., path: _Optional[_Iterable[int]] = ..., steps: _Optional[_Iterable[_Union[Step, _Mapping]]] = ..., incarnation: _Optional[int] = ...) -> None: ...
+    issuer: str
+    def __init__(self, owner: _Optional[str] = ..., context: _Optional[str] = ..., path: _Optional[_Iterable[int]] = ..., steps: _Optional[_Iterable[_Union[Step, _Mapping]]] = ..., incarnation: _Optional[int] = ..., issuer: _Optional[str] = ...) -> None: ...
 
 class Step(_message.Message):
     __slots__ = ("index", "key")

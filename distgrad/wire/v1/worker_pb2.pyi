@@ -132,6 +132,12 @@ class Fetch(_message.Message):
     edge: EdgeId
     def __init__(self, ref: _Optional[_Union[_tensor_pb2.RefId, _Mapping]] = ..., edge: _Optional[_Union[EdgeId, _Mapping]] = ...) -> None: ...
 
+class AwaitCall(_message.Message):
+    __slots__ = ("ref",)
+    REF_FIELD_NUMBER: _ClassVar[int]
+    ref: _tensor_pb2.RefId
+    def __init__(self, ref: _Optional[_Union[_tensor_pb2.RefId, _Mapping]] = ...) -> None: ...
+
 class Fetched(_message.Message):
     __slots__ = ("value", "first_item")
     VALUE_FIELD_NUMBER: _ClassVar[int]
