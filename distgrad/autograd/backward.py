@@ -14,6 +14,7 @@ from . import tape
 from .engine import Pass, Sink
 from .operands import namespace
 from .rows import Rows
+from .sums import added
 from .tape import Leaf, Node
 from .tensor import TENSOR_TYPES, Tensor
 
@@ -43,7 +44,7 @@ def backward(
         if gradient is None:
             return
         assert isinstance(node, Leaf), f"a local graph ends in variables, not in {node}"
-        node.grad = own(gradient, handed_out) if node.grad is None else gradient + node.grad
+        node.grad = own(gradient, handed_out) if node.grad is None else added(gradient, node.grad)
 
     with tape.entered(record=create_graph or tape.mode.get().record):
         run_pass(nodes, seeds, accumulate, wanted=wanted, retain=bool(retain_graph), record=create_graph)

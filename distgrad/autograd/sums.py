@@ -38,13 +38,18 @@ class Total:
         elif self._owned and type(gradient) is Sliced:
             gradient.add_into(self.total)
         else:
-            self.total = self.total + gradient
+            self.total = added(self.total, gradient)
             self._owned = type(self.total) is np.ndarray
 
     def seen(self) -> Any:
         """The sum so far, for somebody who may keep it: it stays as it is, whatever is added from now on."""
         self._owned = False
         return self.total
+
+
+def added(first: Any, second: Any) -> Any:
+    """The sum of two gradients. Rows can be added to a tensor, as recorded passes give, but not it to them."""
+    return second + first if type(second) is Rows else first + second
 
 
 class Sum(Total):

@@ -125,13 +125,11 @@ class Endings(ExitStack):
 
     Attributes:
         held: by process, the context opened for it.
-        given_up: levels of jvps within that could not go on, and whose results are found in another way.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.held: dict[Any, Any] = {}
-        self.given_up: set[int] = set()
 
 
 endings: ContextVar[Endings | None] = ContextVar("distgrad_endings", default=None)
@@ -155,6 +153,11 @@ def within(ending: Endings) -> Iterator[None]:
         yield
     finally:
         endings.reset(token)
+
+
+# What the innermost jvp of the program here does before it ends: each waits for a call that was made in it, and raises
+# CannotTravel where tangents could not go on.
+followed: ContextVar[list[Callable[[], None]] | None] = ContextVar("distgrad_followed", default=None)
 
 
 class Node:

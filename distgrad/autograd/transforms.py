@@ -8,7 +8,7 @@ Reverse mode is in reverse.py, forward mode in forward.py, what is made of both 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Any
 
@@ -32,6 +32,7 @@ from .reverse import (
     split_aux,
     vjp,
 )
+from .scoped import Scoped
 from .tensor import Tensor
 
 # ---- reverse mode ----------------------------------------------------------------------------------------------------
@@ -159,14 +160,15 @@ def jvp_forward(f: Function, primals: Sequence[Any], tangents: Sequence[Any], ha
     outside = tape.mode.get()
     linked = outside.level > 0 or any(isinstance(x, Tensor) for x in (*values, *directions))
     level = tape.next_level()
-    with tape.entered(record=True, level=level, boxes=True, jvps=(*outside.jvps, level)):
+    follow: list[Callable[[], None]] = []
+    with (
+        tape.entered(record=True, level=level, boxes=True, jvps=(*outside.jvps, level)),
+        Scoped(tape.followed, follow),
+    ):
         boxes = [Dual(_tensor(x), _tangent(t, x), level) for x, t in zip(values, directions, strict=True)]
-        try:
-            result = arrived(f(*tree.unflatten(structure, boxes)))
-        except CannotTravel:
-            if ending := tape.endings.get():
-                ending.given_up.add(level)
-            raise
+        result = arrived(f(*tree.unflatten(structure, boxes)))
+        for call in follow:
+            call()
     result, aux = split_aux(f, result, has_aux)
     outputs, shape = tree.flatten(result)
 

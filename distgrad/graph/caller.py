@@ -13,7 +13,7 @@ from distgrad.autograd import tape
 from distgrad.autograd.deferred import Deferred
 from distgrad.autograd.tape import Path
 from distgrad.autograd.tensor import Tensor
-from distgrad.errors import ContextError, DistgradError, WireError
+from distgrad.errors import CannotTravel, ContextError, DistgradError, WireError
 from distgrad.transport.interfaces import Link
 from distgrad.wire import RefName, decode_value, encode_into, error_from_pb, jvp_to_pb, pb, ref_from_pb
 
@@ -90,9 +90,9 @@ class Caller:
             encode_into(call.keywords, outward.pack(kwargs), arrays, f"keywords of {label}")
         sources = [leaf.outcome for leaf in leaves if isinstance(leaf, Ref)]
         outcome = Outcome(label, worker, sources, comes=label in self._small)
-        outcome.jvps = mode.jvps
-        if mode.jvps and (ending := tape.endings.get()):
-            outcome.given_up = ending.given_up
+        if mode.jvps and (followed := tape.followed.get()) is not None:
+            outcome.followed = True
+            followed.append(partial(self._follow, outcome))
         if record and self._taken[label] > 0:
             self._taken[label] -= 1
             outcome.brings = call.bring = True
@@ -146,6 +146,13 @@ class Caller:
     def takes(self, method: str) -> None:
         """The value of a call is wanted here, recorded: that of another will be asked for with the call."""
         self._taken[method] = min(self._taken[method] + 1, MOST_TAKEN)
+
+    def _follow(self, outcome: Outcome) -> None:
+        """Waits for a call that was made in a jvp. Raises CannotTravel when that could not take its tangents, and
+        nobody has seen so."""
+        self._process.executor.wait(outcome.done, what=outcome.label)
+        if isinstance(outcome.done.error, CannotTravel) and not outcome.seen:
+            raise outcome.done.error
 
     # ---- how calls end -----------------------------------------------------------------------------------------------
 

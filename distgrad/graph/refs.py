@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,8 +34,7 @@ class Outcome:
         brings: whether the value was asked for with the call, recorded; if it is not too large it comes then.
         brought: that value, as it came; None when it did not.
         sources: outcomes of the calls whose Refs were its arguments; let go of when the call has succeeded.
-        jvps: levels of the jvps that the call was made in.
-        given_up: those of them, and of others, that could not go on and whose results are found in another way.
+        followed: whether the call was made in a jvp of this process, which sees how it ends.
         observed: whether somebody has seen the call's error.
         lost: why the value of a call made outside any context is gone: its process was lost, or the way to it, and it
             was dropped there.
@@ -50,9 +49,8 @@ class Outcome:
         "comes",
         "done",
         "fetched",
+        "followed",
         "forwards",
-        "given_up",
-        "jvps",
         "lost",
         "method",
         "observed",
@@ -65,8 +63,7 @@ class Outcome:
         self.method = method
         self.worker = worker
         self.comes = comes
-        self.jvps: tuple[int, ...] = ()
-        self.given_up: Collection[int] = ()
+        self.followed = False
         self.brings = False
         self.brought: Any = None
         self.done: Promise[None] = Promise()
@@ -119,10 +116,9 @@ class Outcome:
     def raise_unseen(self) -> None:
         """Raises the call's error if it failed and nobody has seen why; now it is seen.
 
-        That tangents could not be followed is no error of the program's where the jvp has found its result in another
-        way.
+        That tangents of a jvp could not go on is no error of the program's: the jvp finds its result in another way.
         """
-        if isinstance(self.done.error, CannotTravel) and any(level in self.given_up for level in self.jvps):
+        if self.followed and isinstance(self.done.error, CannotTravel):
             return
         if self.done.error is not None and not self.seen:
             self.observe()

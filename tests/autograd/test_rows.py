@@ -120,3 +120,11 @@ def test_a_recorded_pass_gives_tensors_that_can_be_differentiated() -> None:
     assert isinstance(table.grad, dg.Tensor)
     second = gradients([table.grad.sum()], None, [table])[0]
     np.testing.assert_array_equal(second, np.where(np.arange(5)[:, None] == 1, 12 * TABLE, 0))
+
+
+@pytest.mark.parametrize("recorded_first", [False, True])
+def test_passes_that_are_recorded_and_that_are_not_add_up(recorded_first: bool) -> None:
+    table = variable()
+    looked_up(table, 1, 1).backward(create_graph=recorded_first)
+    looked_up(table, 2).backward(create_graph=not recorded_first)
+    np.testing.assert_array_equal(table.grad.numpy()[:, 0], [0, 2, 1, 0, 0])

@@ -142,6 +142,16 @@ def rows_of_a_table_that_was_computed_become_a_whole_table(w: Any) -> dict[str, 
         return {"gradients": w.gradients(ctx)}
 
 
+@program(t=Table, a=dense(1))
+def rows_and_gradients_of_recorded_passes_add_up(w: Any) -> dict[str, Any]:
+    table = w.variable("table", np.arange(30.0).reshape(10, 3))
+    with w.context() as ctx:
+        for recorded in (False, True, False):
+            total = w.shard("a").total(w.shard("t").rows_of(table, np.array([3, 1, 3])))
+            ctx.backward([total, w.shard("a").total(w.shard("t").rows(np.array([2, 2])))], create_graph=recorded)
+        return {"gradients": w.gradients(ctx)}
+
+
 @program(a=partial(Dense, 1, np.float32), b=partial(Dense, 2, np.float64), c=partial(Dense, 3, np.float16))
 def dtypes_meet(w: Any) -> dict[str, Any]:
     x = w.variable("x", X, np.float32)

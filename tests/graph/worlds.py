@@ -20,6 +20,7 @@ import distgrad as dg
 from distgrad.autograd import tape
 from distgrad.autograd.backward import gradients, require_node, run_pass, seed_for
 from distgrad.autograd.rows import Rows
+from distgrad.autograd.sums import added
 from distgrad.autograd.tape import Alias, Leaf
 from distgrad.autograd.tensor import Boxed
 from distgrad.errors import RemoteError
@@ -175,7 +176,7 @@ class LocalContext:
 
         def keep(node: Any, total: Any) -> None:
             if total is not None:
-                self.found[node] = total if node not in self.found else self.found[node] + total
+                self.found[node] = total if node not in self.found else added(self.found[node], total)
 
         with tape.entered(record=True):
             run_pass(
