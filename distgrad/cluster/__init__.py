@@ -8,7 +8,6 @@ environment what launchers tell the processes they start
 ray         workers that Ray runs, for a program or a job
 ray_workers the actors: placed, started and restarted by Ray
 foreground  one process of a cluster over several machines, until a signal ends it
-children    processes that never outlive the one that started them
 directory   where their sockets are
 joining     the way to a coordinator on another machine
 signals     Ctrl-C and its like, as entries of a queue

@@ -15,8 +15,8 @@ from distgrad.coordinator.training.job import Job, describe, open_job
 from distgrad.errors import DistgradError, WorkerLost
 from distgrad.transport.settings import TransportSettings
 from distgrad.worker.child import failure
+from distgrad.worker.children import Children, Event, how_it_ended
 
-from .children import Children, Event, how_it_ended
 from .directory import run_directory
 from .listening import Listening
 from .signals import ending_signals

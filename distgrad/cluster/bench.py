@@ -25,8 +25,7 @@ from typing import Any, Protocol
 
 from distgrad.errors import ConfigError
 from distgrad.show.figures import Figure
-
-from .children import THREADS
+from distgrad.worker.children import THREADS
 
 # Of the layers of a pipeline, and the rows of a microbatch.
 WIDTH, ROWS = 256, 32

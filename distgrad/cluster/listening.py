@@ -8,8 +8,8 @@ import signal
 import time
 
 from distgrad.errors import DistgradError
+from distgrad.worker.children import Child, Event
 
-from .children import Child, Event
 from .signals import Interrupted
 
 Message = signal.Signals | DistgradError | tuple[Child, Event]

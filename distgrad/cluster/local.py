@@ -20,9 +20,9 @@ from distgrad.errors import ConfigError, Timeout, WorkerLost
 from distgrad.transport.interfaces import Identity
 from distgrad.transport.settings import LOSSLESS, Lossy, TransportSettings
 from distgrad.worker.child import WorkerOrders, failure
+from distgrad.worker.children import Child, Children, Event, how_it_ended
 from distgrad.worker.member import COORDINATOR
 
-from .children import Child, Children, Event, how_it_ended
 from .directory import run_directory, socket_in
 
 # Kinds of lanes that links may use beside gRPC, by the best of them.

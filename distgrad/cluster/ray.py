@@ -15,10 +15,10 @@ from distgrad.coordinator.server import Coordinator
 from distgrad.coordinator.training.job import open_job
 from distgrad.errors import DistgradError
 from distgrad.transport.settings import TLS, TransportSettings
+from distgrad.worker.children import Event
 from distgrad.worker.member import COORDINATOR
 
 from .attach import Attached, attached, for_job
-from .children import Event
 from .local import worker_names
 from .ray_workers import RayWorkers
 from .supervise import Training

@@ -21,8 +21,7 @@ from typing import Any
 
 from distgrad.errors import ConfigError, DistgradError, Timeout, WorkerLost
 from distgrad.transport.settings import TransportSettings
-
-from .children import THREADS
+from distgrad.worker.children import THREADS
 
 try:
     import ray

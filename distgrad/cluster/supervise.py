@@ -15,9 +15,9 @@ from distgrad.coordinator.training.job import Job, describe, open_job
 from distgrad.errors import ConfigError, DistgradError, LinkError, WorkerLost
 from distgrad.transport.settings import TransportSettings
 from distgrad.worker.child import WorkerOrders, failure
+from distgrad.worker.children import Child, Children, Event, how_it_ended
 from distgrad.worker.member import COORDINATOR
 
-from .children import Child, Children, Event, how_it_ended
 from .directory import run_directory, socket_in
 from .listening import Listening
 from .signals import ending_signals

@@ -4,14 +4,13 @@
 from __future__ import annotations
 
 import math
-import os
 import threading
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from distgrad.transport.interfaces import Identity
-from distgrad.worker.child import Orders, Parent
+from distgrad.worker.child import Orders, Parent, end_at_once
 
 from .checkpoint import latest_checkpoint, remove_checkpoints
 from .client import Client
@@ -67,7 +66,7 @@ def _train_here(parent: Parent, orders: TrainingOrders, job: Job) -> None:
         coordinator.on_event.append(lambda member: _tell_of_loss(parent, member))
         endings = _Endings(coordinator)
         # All this may be killed at any moment without harm, so an order to stop needs no more ceremony than that.
-        parent.attend(lambda reason: os._exit(0), endings.hear)
+        parent.attend(end_at_once, endings.hear)
         parent.beat(BEAT)
         if checkpoints is not None and not orders.resume and not orders.failures:
             _begin_anew(checkpoints, orders.fresh)
@@ -119,7 +118,7 @@ def _tell_of_loss(parent: Parent, member: Member) -> None:
 
 def _train_elsewhere(parent: Parent, orders: TrainingOrders, job: Job) -> None:
     """Trains as a client of a cluster that was there before and stays."""
-    parent.attend(lambda reason: os._exit(0))
+    parent.attend(end_at_once)
     parent.beat(BEAT)
     with parent.reporting("training"):
         guest = Guest(

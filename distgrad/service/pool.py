@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import shutil
 import signal
 import socket
@@ -15,12 +14,12 @@ from typing import Any
 
 from google.protobuf.json_format import ParseDict
 
-from distgrad.cluster.children import Child, Children, Event, how_it_ended
 from distgrad.errors import DistgradError, WorkerLost
 from distgrad.transport.local_messages import LENT, OWN, LocalMessage, LocalReader, packed
 from distgrad.wire import pb
 from distgrad.wire.exchanges import encode_exchange, with_id
 from distgrad.worker.child import failure
+from distgrad.worker.children import Child, Children, Event, how_it_ended
 
 from .functions import Description
 from .local import LocalConnection, LocalListener
@@ -212,7 +211,6 @@ class Pool:
         if not self.ready.done():
             self.ready.set_exception(WorkerLost(f"{reason} before it could serve:\n{process.child.tail()}"))
         self._children.forget(process.name)
-        os.unlink(process.child.log)
         self._changed(process, False)
         if process.told_ready:
             self._start_one()

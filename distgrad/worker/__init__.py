@@ -11,4 +11,5 @@ replica     copies of the state that others own
 member      how a process joins a cluster and hears of the others
 worker      the process itself
 child       what a process and the one that started it say to each other
+children    processes that never outlive the one that started them
 """

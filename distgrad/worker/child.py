@@ -7,7 +7,8 @@
 
 Orders hold the cluster's token, which arguments and environment variables would show to others on the machine.
 
-A child never outlives its parent, whatever way that one ends: see `Parent.attend` and `_die_with_parent`.
+A child never outlives its parent, whatever way that one ends: see `Parent.attend` and `_die_with_parent`. What it has
+forked, as a program that loads data may, ends with it: a child leads a process group of its own.
 """
 
 from __future__ import annotations
@@ -35,6 +36,9 @@ from distgrad.wire import error_from_pb, error_to_pb, pb
 _log = logging.getLogger(__name__)
 
 STOP = b"stop\n"
+
+# Seconds that a child whose parent is gone has to end in order; below those of `_die_with_parent`.
+_TO_END_IN_ORDER = 0.8
 
 # From Linux's prctl.h.
 _PR_SET_PDEATHSIG = 1
@@ -148,6 +152,8 @@ class Parent:
             else:
                 # Nobody else is left to do it; all children try at the same time.
                 shutil.rmtree(self.orders["directory"], ignore_errors=True)
+                # No daemon: the interpreter waits for it.
+                threading.Thread(target=_end_after_main_thread, name="distgrad-end", daemon=False).start()
                 stop("the process that started this one is gone")
 
         threading.Thread(target=listen, name="distgrad-parent", daemon=True).start()
@@ -162,6 +168,16 @@ class Parent:
                 time.sleep(every)
 
         threading.Thread(target=tell_on, name="distgrad-beat", daemon=True).start()
+
+
+def end_at_once(reason: str = "") -> None:
+    """Ends this child and what it has forked: what `Parent.attend` may call where an end needs no ceremony."""
+    os.killpg(os.getpid(), signal.SIGKILL)
+
+
+def _end_after_main_thread() -> None:
+    threading.main_thread().join(_TO_END_IN_ORDER)
+    end_at_once()
 
 
 def events(output: Iterable[bytes]) -> Iterator[dict[str, Any]]:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.cli.conftest import Start
-from tests.processes import eventually
+from tests.processes import eventually, with_environment
 
 TRAINERS = ["--set", "trainers=2"]
 NO_LOSS = ["--set", "recovery.max_failures=0"]
@@ -73,6 +73,28 @@ def test_a_trainer_that_is_killed_ends_a_run_that_survives_no_loss(start: Start)
     assert run.process.returncode == 1
     assert "trainer trainer-1 is lost: process" in errors
     assert run.left_behind == []
+
+
+@pytest.mark.slow
+def test_a_trainer_that_has_forked_is_heard_to_have_ended_and_nothing_of_it_is_left(start: Start) -> None:
+    forking = ["--set", 'data.program="net.py:Forking"', "--set", "steps=100000"]
+    run = start("--json", *TRAINERS, *NO_LOSS, *forking)
+    run.until("step", 2)
+    processes = with_environment(f"TMPDIR={run.temporary}")
+    trainer, _ = (pid for pid, command in sorted(processes.items()) if command.endswith("trainer-1"))
+    os.kill(trainer, signal.SIGKILL)
+    _, errors = run.end()
+    assert f"trainer trainer-1 is lost: process {trainer} was killed by signal 9 (SIGKILL)" in errors
+    assert run.left_behind == []
+
+
+@pytest.mark.slow
+def test_what_trainers_have_forked_ends_with_a_run_that_is_killed(start: Start) -> None:
+    run = start("--json", *TRAINERS, "--set", 'data.program="net.py:Forking"', "--set", "steps=100000")
+    run.until("step", 2)
+    run.process.kill()
+    run.end()
+    assert eventually(lambda: not run.left_behind)
 
 
 @pytest.mark.slow

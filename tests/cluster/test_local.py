@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 import distgrad as dg
-from distgrad.cluster.children import Child, Children
 from distgrad.errors import ConfigError, ProgramError, RemoteError, Timeout, WorkerLost
+from distgrad.worker.children import Child, Children
 from tests.processes import DEADLINE, is_gone
 
 PROGRAMS = Path(__file__).parent / "programs"

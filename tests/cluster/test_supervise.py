@@ -7,10 +7,10 @@ from typing import Any, cast
 
 import pytest
 
-from distgrad.cluster.children import Children, Event
 from distgrad.cluster.listening import Listening
 from distgrad.cluster.supervise import Training, _Run
 from distgrad.errors import WorkerLost
+from distgrad.worker.children import Children, Event
 from tests.coordinator.training.test_trainer import job
 
 

@@ -6,31 +6,23 @@ The first trainer places the shards, evaluates and saves; the others only take s
 
 from __future__ import annotations
 
-import json
-import os
 import queue
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
 from distgrad.errors import Timeout, WorkerLost
-from distgrad.worker.child import Orders, Parent, events, failure
+from distgrad.worker.child import Orders, Parent, end_at_once, failure
+from distgrad.worker.children import Child, Children, Event, how_it_ended
 
 from ..client import Client
 from .batches import open_batches
 from .job import Job
 from .step import Steps
-
-# Seconds for a companion to end by itself.
-_TO_END = 2.0
-
-Event = dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,9 +51,9 @@ class Companions:
     """
 
     def __init__(self, client: Client, job: Job, version: int) -> None:
-        self._heard: queue.SimpleQueue[tuple[str, Event]] = queue.SimpleQueue()
-        self._processes: dict[str, subprocess.Popen[bytes]] = {}
-        self._threads: list[threading.Thread] = []
+        self._heard: queue.SimpleQueue[tuple[Child, Event]] = queue.SimpleQueue()
+        # What they log is part of the first trainer's log.
+        self._children = Children(None, job.cluster.blas_threads, lambda child, event: self._heard.put((child, event)))
         self._seconds = job.limits.join_seconds
         self._orders = [
             TrainerOrders(
@@ -86,74 +78,41 @@ class Companions:
     def __enter__(self) -> Companions:
         try:
             for orders in self._orders:
-                self._start(orders)
+                self._children.start(orders.name, "distgrad.coordinator.training.companions").begin(orders)
             self._wait_until_ready()
         except BaseException:
-            self.__exit__(None, None, None)
+            self._children.stop()
             raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Ends them: each does when its orders' pipe is closed."""
-        for process in self._processes.values():
-            assert process.stdin is not None
-            with suppress(BrokenPipeError):
-                process.stdin.close()
-        for process in self._processes.values():
-            try:
-                process.wait(_TO_END)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-        for thread in self._threads:
-            thread.join()
-
-    def _start(self, orders: TrainerOrders) -> None:
-        command = [sys.executable, "-u", "-P", "-m", "distgrad.coordinator.training.companions", orders.name]
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        self._processes[orders.name] = process
-        thread = threading.Thread(target=self._listen, args=(orders.name, process), name=orders.name, daemon=True)
-        thread.start()
-        self._threads.append(thread)
-        assert process.stdin is not None
-        with suppress(BrokenPipeError):  # it has ended, and the thread is about to say so
-            process.stdin.write(json.dumps(asdict(orders), default=str).encode() + b"\n")
-            process.stdin.flush()
-
-    def _listen(self, name: str, process: subprocess.Popen[bytes]) -> None:
-        """In a thread: passes on what a companion says, its end last."""
-        assert process.stdout is not None
-        with process.stdout:
-            for event in events(process.stdout):
-                self._heard.put((name, event))
-        self._heard.put((name, {"event": "exited", "process": process.pid}))
+        self._children.stop()
 
     def _wait_until_ready(self) -> None:
-        waiting = set(self._processes)
+        waiting = {orders.name for orders in self._orders}
         deadline = time.monotonic() + self._seconds
         while waiting:
             try:
-                name, event = self._heard.get(timeout=max(deadline - time.monotonic(), 0))
+                child, event = self._heard.get(timeout=max(deadline - time.monotonic(), 0))
             except queue.Empty:
                 raise Timeout(f"{', '.join(sorted(waiting))} not ready within {self._seconds:g} s") from None
-            self._hear(name, event)
-            waiting.discard(name)
+            self._hear(child, event)
+            waiting.discard(child.name)
 
-    def _hear(self, name: str, event: Event) -> None:
+    def _hear(self, child: Child, event: Event) -> None:
         if event["event"] == "failed":
             raise failure(event)
         if event["event"] == "exited":
-            raise WorkerLost(f"trainer {name} is lost: process {event['process']} has ended before the training")
+            raise WorkerLost(f"trainer {child.name} is lost: {how_it_ended(child)}")
 
 
 def main() -> None:
     """Takes the steps of one companion, as its orders say."""
     parent = Parent()
     with parent.reporting("training"):
-        # Nothing is lost with it: what has not been committed did not happen.
-        parent.attend(lambda reason: os._exit(0))
+        parent.attend(end_at_once)  # nothing is lost with it: what has not been committed did not happen
         orders = TrainerOrders.from_plain(parent.orders)
         job = Job.of(**orders.job)
         batches = open_batches(job)

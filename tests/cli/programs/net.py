@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from typing import Any
 
 import numpy as np
@@ -54,3 +56,12 @@ class Short(Points):
         if step == 5:
             raise IndexError(f"there is no step {step}")
         return super().batch(step)
+
+
+class Forking(Points):
+    """Points from a program that has forked, as one that loads data ahead may."""
+
+    def __init__(self, batch: int, seed: int = 0) -> None:
+        super().__init__(batch, seed)
+        if os.fork() == 0:
+            signal.pause()

@@ -1,4 +1,4 @@
-"""Processes that this one starts and that never outlive it. What is said over their pipes: `distgrad.worker.child`."""
+"""Processes that this one starts and that never outlive it. What is said over their pipes: `child`."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from distgrad.worker.child import STOP, events
+from .child import STOP, events
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -28,6 +28,8 @@ Heard = Callable[["Child", Event], None]
 # Seconds after which a child that was asked to stop is told to, and then made to. Together well below two.
 TO_STOP_IN_ORDER = 1.0
 TO_STOP_AT_ALL = 0.3
+# Seconds for the system to end one that was killed, which takes it milliseconds if it has anything to compute with.
+TO_BE_GONE = 10.0
 
 THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 _TAIL_BYTES = 8192
@@ -42,12 +44,12 @@ class Child:
 
     Attributes:
         name: of the process in the cluster.
-        log: the file its standard error is added to.
+        log: the file its standard error is added to; None: it is this process's.
         begun: whether it was given its orders.
         ended: set when it has ended and `ending` says how: "was killed by signal 9 (SIGKILL)".
     """
 
-    def __init__(self, name: str, module: str, log: Path, environment: dict[str, str], heard: Heard) -> None:
+    def __init__(self, name: str, module: str, log: Path | None, environment: dict[str, str], heard: Heard) -> None:
         self.name = name
         self.log = log
         self.begun = False
@@ -119,6 +121,8 @@ class Child:
 
     def tail(self, lines: int = 12) -> str:
         """The end of its log; nothing of what was there before."""
+        if self.log is None:
+            return ""
         with open(self.log, "rb") as log:
             log.seek(max(self._log_start, log.seek(0, os.SEEK_END) - _TAIL_BYTES))
             return "\n".join(log.read().decode(errors="replace").splitlines()[-lines:])
@@ -150,8 +154,8 @@ class Child:
         self._heard(self, {"event": "exited", "code": process.returncode})
 
     def _spawn(self) -> subprocess.Popen[bytes]:
-        with open(self.log, "ab") as log:
-            self._log_start = log.tell()
+        with nullcontext() if self.log is None else open(self.log, "ab") as log:
+            self._log_start = 0 if log is None else log.tell()
             return subprocess.Popen(
                 self._command,
                 stdin=subprocess.PIPE,
@@ -198,12 +202,12 @@ class Children:
     """The processes started here. `with Children(...) as children:` leaves none behind.
 
     Arguments:
-        logs: directory of their logs, NAME.log each.
+        logs: directory of their logs, NAME.log each; None: what they log goes where this process's standard error does.
         blas_threads: threads for matrix products, in each of them.
         heard: called with every event of a child, in that child's thread; the last is "exited".
     """
 
-    def __init__(self, logs: Path, blas_threads: int, heard: Heard) -> None:
+    def __init__(self, logs: Path | None, blas_threads: int, heard: Heard) -> None:
         self._logs = logs
         self._environment = _environment(blas_threads)
         self._heard = heard
@@ -211,7 +215,8 @@ class Children:
 
     def start(self, name: str, module: str) -> Child:
         """Starts `python -m MODULE` and returns without waiting for it to be ready."""
-        child = Child(name, module, self._logs / f"{name}.log", self._environment, self._heard)
+        log = self._logs / f"{name}.log" if self._logs is not None else None
+        child = Child(name, module, log, self._environment, self._heard)
         self._children[name] = child  # before it runs, so that an interrupt in between leaves nothing behind
         child.start()
         return child
@@ -220,18 +225,20 @@ class Children:
         return self._children.get(name)
 
     def forget(self, name: str) -> None:
-        """A child that has ended is of no interest any more."""
-        self._children.pop(name, None)
+        """A child that has ended is of no interest any more, nor is its log."""
+        child = self._children.pop(name)
+        if child.log is not None:
+            child.log.unlink()
 
     def stop(self) -> None:
         """Ends all children, within two seconds: by asking, then by SIGTERM, then by SIGKILL."""
         for child in self:
             child.ask_to_stop()
         self._wait(TO_STOP_IN_ORDER)
-        for number in (signal.SIGTERM, signal.SIGKILL):
+        for number, seconds in ((signal.SIGTERM, TO_STOP_AT_ALL), (signal.SIGKILL, TO_BE_GONE)):
             for child in self:
                 child.signal(number)
-            self._wait(TO_STOP_AT_ALL)
+            self._wait(seconds)
 
     def _wait(self, seconds: float) -> None:
         deadline = time.monotonic() + seconds

@@ -1,4 +1,4 @@
-"""A process that starts puppets, says so, and waits to be killed: `python -m tests.cluster.puppeteer HOW ...`."""
+"""A process that starts puppets, says so, and waits to be killed: `python -m tests.worker.puppeteer HOW ...`."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import sys
 import threading
 from pathlib import Path
 
-from distgrad.cluster.children import Child, Children, Event
 from distgrad.cluster.directory import run_directory, socket_in
 from distgrad.transport.settings import TransportSettings
 from distgrad.worker.child import Orders
+from distgrad.worker.children import Child, Children, Event
 
 
 def puppet_orders(kind: str, directory: Path) -> Orders:
@@ -30,7 +30,7 @@ def main() -> None:
 
     with run_directory() as directory, Children(directory, 1, hear) as children:
         for kind in sys.argv[1:]:
-            child = children.start(kind, "tests.cluster.puppet")
+            child = children.start(kind, "tests.worker.puppet")
             child.begin(puppet_orders(kind, directory))
             assert heard.get()["event"] == "ready"
         print(*(child.pid for child in children), flush=True)

@@ -1,4 +1,4 @@
-"""A child process that does what the tests of `children` want to see: `python -m tests.cluster.puppet HOW`."""
+"""A child process that does what the tests of `children` want to see: `python -m tests.worker.puppet HOW`."""
 
 from __future__ import annotations
 
@@ -40,9 +40,11 @@ def talkative(parent: Parent) -> None:
 
 def forking(parent: Parent) -> None:
     """Has forked, as a program that loads data may."""
+    over = threading.Event()
     if (forked := os.fork()) != 0:
+        parent.attend(lambda reason: over.set())
         parent.tell("ready", forked=forked)
-    threading.Event().wait()
+    over.wait()
 
 
 def torn(parent: Parent) -> None:

@@ -14,15 +14,15 @@ from pathlib import Path
 
 import pytest
 
-from distgrad.cluster.children import Child, Children, Event
 from distgrad.cluster.directory import run_directory
 from distgrad.errors import RemoteError
 from distgrad.worker.child import failure
-from tests.processes import DEADLINE, eventually, is_gone
+from distgrad.worker.children import Child, Children, Event
+from tests.processes import DEADLINE, eventually, is_gone, with_environment
 
 from .puppeteer import puppet_orders
 
-PUPPET = "tests.cluster.puppet"
+PUPPET = "tests.worker.puppet"
 
 
 class Theatre:
@@ -65,7 +65,7 @@ def test_a_child_gets_its_orders_by_a_pipe_and_nobody_else_can_read_them(theatre
 
 def test_a_childs_arguments_say_who_it_is(theatre: Theatre) -> None:
     child, _ = theatre.ready("obedient")
-    assert Path(f"/proc/{child.pid}/cmdline").read_bytes().endswith(b"\0-m\0tests.cluster.puppet\0obedient\0")
+    assert Path(f"/proc/{child.pid}/cmdline").read_bytes().endswith(b"\0-m\0tests.worker.puppet\0obedient\0")
 
 
 def test_threads_for_matrix_products_are_set_before_numpy_is_imported(theatre: Theatre) -> None:
@@ -184,7 +184,7 @@ def test_a_child_outlives_the_thread_that_asked_for_it(theatre: Theatre) -> None
 
 def test_children_are_gone_when_their_parent_is_killed_and_so_is_its_directory() -> None:
     before = set(os.listdir(tempfile.gettempdir()))
-    command = [sys.executable, "-m", "tests.cluster.puppeteer", "obedient", "deaf", "stuck"]
+    command = [sys.executable, "-m", "tests.worker.puppeteer", "obedient", "deaf", "stuck"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None
         pids = [int(pid) for pid in parent.stdout.readline().split()]
@@ -193,3 +193,14 @@ def test_children_are_gone_when_their_parent_is_killed_and_so_is_its_directory()
         parent.kill()
     assert eventually(lambda: all(is_gone(pid) for pid in pids))
     assert set(os.listdir(tempfile.gettempdir())) == before
+
+
+def test_what_a_child_has_forked_is_gone_too_when_the_parent_is_killed(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tests.worker.puppeteer", "forking"]
+    mark = {"OF_THIS_TEST": str(tmp_path)}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=os.environ | mark) as parent:
+        assert parent.stdout is not None
+        parent.stdout.readline()
+        assert len(with_environment(f"OF_THIS_TEST={tmp_path}")) == 3
+        parent.kill()
+    assert eventually(lambda: not with_environment(f"OF_THIS_TEST={tmp_path}"))
