@@ -10,15 +10,16 @@ from concurrent.futures import Future
 from typing import Any, Protocol
 
 from distgrad.errors import ResourceExhausted, WireError, WorkerLost
-from distgrad.wire import error_from_pb, error_to_pb, pb
+from distgrad.wire import pb
 from distgrad.wire.dtypes import Array, in_c_order
 from distgrad.wire.frames import SMALL, Buffer, append_payload, frame_head, split_frame, split_message, view_arrays
 
-from .bodies import message_body, reply_body, request_body
+from .bodies import message_body
 from .buffers import copied
 from .chunks import Assembler, Outbox
 from .interfaces import Identity, Receiver
 from .reading import leave_reading
+from .requests import Requests
 from .session import MAX_KEPT, Session
 from .settings import TransportSettings
 
@@ -94,8 +95,7 @@ class ProcessLink:
         self._max_body_bytes = settings.max_frame_bytes // 2
         self._outbox = Outbox(settings.chunk_bytes)
         self._assembler = Assembler(settings.max_transfer_bytes)
-        self._requests: dict[int, Future[tuple[Any, list[Array]]]] = {}
-        self._last_request = 0
+        self._requests = Requests(me, peer, self._post)
         self._in_flight = 0
         self._heartbeat: pb.Heartbeat | None = None
         self._acknowledge_now = False
@@ -113,20 +113,7 @@ class ProcessLink:
         self._post(message_body(body), arrays, waits=type(body) is not pb.Gradients)
 
     def request(self, body: Any, arrays: Sequence[Array] = ()) -> Future[tuple[Any, list[Array]]]:
-        future: Future[tuple[Any, list[Array]]] = Future()
-        future.set_running_or_notify_cancel()
-        with self._lock:
-            self._require_alive()
-            self._last_request += 1
-            number = self._last_request
-            self._requests[number] = future
-        try:
-            self._post(request_body(number, body), arrays)
-        except BaseException:
-            with self._lock:
-                self._requests.pop(number, None)
-            raise
-        return future
+        return self._requests.ask(body, arrays)
 
     def close(self, reason: str) -> None:
         self.say_goodbye(reason)
@@ -348,51 +335,10 @@ class ProcessLink:
 
     def _serve_request(self, request: pb.Request, frame: pb.Frame, payload: memoryview) -> None:
         arrays = view_arrays(frame, payload, self._assembler.complete)
-        name = request.WhichOneof("body")
-        reply = self._reply_to(request.id, name or "request")
-        if name is None:
-            reply(WireError(f"a request arrived that {self._me.name} does not know: is {self.peer.name} newer?"))
-            return
-        try:
-            self._receiver.answer(self, getattr(request, name), arrays, reply)
-        except Exception as error:  # whatever is wrong with a request, its sender is told and the link lives on
-            reply(error)
-
-    def _reply_to(self, number: int, method: str) -> Callable[..., None]:
-        replied = threading.Lock()
-
-        def reply(body: Any, arrays: Sequence[Array] = ()) -> None:
-            if not replied.acquire(blocking=False):
-                logger.warning("a second reply to %s of %r was dropped", method, self.peer)
-                return
-            try:
-                self._post_reply(number, method, body, arrays)
-            except WorkerLost:
-                logger.debug("the reply to %s of %r has nobody to go to", method, self.peer)
-
-        return reply
-
-    def _post_reply(self, number: int, method: str, body: Any, arrays: Sequence[Array]) -> None:
-        if isinstance(body, BaseException):
-            body, arrays = error_to_pb(body, self._me.name, method), ()
-        try:
-            self._post(reply_body(number, body), arrays, reply=True)
-        except (WireError, ResourceExhausted) as error:  # a reply that cannot travel must not leave the peer waiting
-            self._post_reply(number, method, error, ())
+        self._requests.serve(request, lambda body, reply: self._receiver.answer(self, body, arrays, reply))
 
     def _serve_reply(self, reply: pb.Reply, frame: pb.Frame, payload: memoryview) -> None:
-        arrays = view_arrays(frame, payload, self._assembler.complete)
-        with self._lock:
-            future = self._requests.pop(reply.id, None)
-        if future is None:
-            raise WireError(f"a reply to request {reply.id} arrived, which waits for none")
-        name = reply.WhichOneof("body")
-        if name is None:
-            future.set_exception(WireError(f"{self.peer!r} gave a reply of no known kind"))
-        elif name == "error":
-            future.set_exception(error_from_pb(reply.error))
-        else:
-            future.set_result((getattr(reply, name), arrays))
+        self._requests.answered(reply, view_arrays(frame, payload, self._assembler.complete))
 
     _SERVE: dict[str, Callable[..., None]] = {  # noqa: RUF012 - a table of this class's own methods
         "hello": _serve_greeting,
@@ -491,8 +437,6 @@ class ProcessLink:
                 return False
             self._ended = reason
             announced = self._announced
-            requests, self._requests = self._requests, {}
             self._room.notify_all()
-        for future in requests.values():
-            future.set_exception(WorkerLost(f"{self.peer!r} is lost: {reason}"))
+        self._requests.end(f"{self.peer!r} is lost: {reason}")
         return announced

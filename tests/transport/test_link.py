@@ -66,7 +66,7 @@ def test_messages_requests_and_replies_are_the_protobuf_messages_they_stand_for(
     fetched = pb.Fetched(first_item=200)
     link.send(call, arrays)
     link.request(fetch, arrays)
-    link._reply_to(77, "fetch")(fetched, arrays)
+    link._requests.serve(pb.Request(id=77, fetch=fetch), lambda body, reply: reply(fetched, arrays))
     expected = [
         pb.Frame(sequence=1, call=call),
         pb.Frame(sequence=2, request=pb.Request(id=1, fetch=fetch)),
