@@ -236,11 +236,12 @@ class Context:
             RemoteError: a vjp or hook failed on some worker, or a call the roots depend on.
             WorkerLost, ContextClosed, Timeout, GradientError, FreedGraphError
         """
+        deadline = Deadline(timeout)
         wanted = None if inputs is None else find_variables(self._process, inputs)
         run = self._initiator.accumulate(
             next_path(self._share, self._process), roots, gradient, wanted, retain=retain_graph, record=create_graph
         )
-        run.wait(Deadline(timeout))
+        run.wait(deadline)
 
     async def backward_async(
         self,
@@ -255,11 +256,12 @@ class Context:
         """`backward` for coroutines. Cancelling it aborts the pass everywhere."""
         import asyncio
 
+        deadline = Deadline(timeout)
         wanted = None if inputs is None else await asyncio.to_thread(find_variables, self._process, inputs)
         run = self._initiator.accumulate(
             next_path(self._share, self._process), roots, gradient, wanted, retain=retain_graph, record=create_graph
         )
-        await run.wait_async(Deadline(timeout))
+        await run.wait_async(deadline)
 
     def grad(
         self,
@@ -285,8 +287,8 @@ class Context:
             for a tensor a tensor, for a Ref a Ref, for a handle a dict of Refs by the parameters' names. None where
             there is no gradient; parameters without one are absent.
         """
-        run = self._restricted(roots, find_inputs(self._process, inputs), gradient, retain_graph, create_graph)
         deadline = Deadline(timeout)
+        run = self._restricted(roots, find_inputs(self._process, inputs), gradient, retain_graph, create_graph)
         run.wait(deadline)
         answers = run.finish()
         for peer, answer in answers.items():
@@ -307,9 +309,10 @@ class Context:
         """`grad` for coroutines. Cancelling it aborts the pass everywhere."""
         import asyncio
 
+        deadline = Deadline(timeout)
         wanted = await asyncio.to_thread(find_inputs, self._process, inputs)
         run = self._restricted(roots, wanted, gradient, retain_graph, create_graph)
-        await run.wait_async(Deadline(timeout))
+        await run.wait_async(deadline)
         found = run.gradients({peer: await answer for peer, answer in run.finish().items()})
         return found if isinstance(inputs, list | tuple) else found[0]
 

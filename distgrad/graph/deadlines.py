@@ -6,16 +6,36 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from numbers import Real
+
+from distgrad.errors import ConfigError
+
+
+def seconds_of(timeout: float | None) -> float | None:
+    """A timeout that a program gave.
+
+    Raises:
+        ConfigError: it is neither None nor a number.
+    """
+    if timeout is None:
+        return None
+    if not isinstance(timeout, Real) or timeout != timeout:
+        raise ConfigError(f"a timeout is a number of seconds, or None to wait for ever, not {timeout!r}")
+    return float(timeout)
 
 
 class Deadline:
-    """Seconds that are left of a timeout; None for ever."""
+    """Seconds that are left of a timeout; None for ever.
+
+    Raises:
+        ConfigError: the timeout is neither None nor a number.
+    """
 
     __slots__ = ("_end", "timeout")
 
     def __init__(self, timeout: float | None) -> None:
-        self.timeout = timeout
-        self._end = None if timeout is None else time.monotonic() + timeout
+        self.timeout = seconds_of(timeout)
+        self._end = None if self.timeout is None else time.monotonic() + self.timeout
 
     @property
     def left(self) -> float | None:

@@ -18,7 +18,7 @@ from distgrad import errors
 from distgrad.transport.reading import leave_reading, reading_here
 
 from .baton import Baton, Statistics
-from .deadlines import current
+from .deadlines import current, seconds_of
 from .timesheet import Timesheet
 from .waiting import Job, OnCancelled, OrderKey, Priority, Promise, Task, TaskState, Urgency
 
@@ -152,10 +152,12 @@ class Executor:
         no baton simply blocks.
 
         Raises:
+            ConfigError: `timeout` is no number.
             Timeout: `thing` has not happened.
             Cancelled: the job was told to stop, and `thing` has not happened.
             ResourceExhausted: too many jobs wait already.
         """
+        timeout = seconds_of(timeout)
         limit = current().left
         limited = limit is not None and (timeout is None or limit < timeout)
         if limited:

@@ -132,10 +132,11 @@ class Initiator:
             self._merging += run.finish(into).values()
 
     def merging(self) -> list[Promise[Any]]:
-        """What to wait for until the gradients of all passes that have ended are merged on every process."""
+        """What to wait for until the gradients of all passes that have ended are merged on every process. What could
+        not be merged is told whenever somebody asks: the gradients are incomplete from then on."""
         with self._lock:
-            merging, self._merging = self._merging, []
-        return merging
+            self._merging = [merge for merge in self._merging if not merge.done or merge.error is not None]
+            return list(self._merging)
 
 
 class Run:

@@ -12,6 +12,7 @@ from distgrad.autograd.tensor import Tensor
 from distgrad.errors import CannotTravel, ContextClosed, DistgradError
 from distgrad.wire import RefName
 
+from .deadlines import seconds_of
 from .share import Share
 from .waiting import Promise, all_done, settled
 
@@ -286,16 +287,17 @@ class Ref:
         """`get` for coroutines."""
         import asyncio
 
+        seconds = seconds_of(timeout)
         promise = self._fetch(self._share.records and mode.get().record)
         try:
-            async with asyncio.timeout(timeout) as limit:
+            async with asyncio.timeout(seconds) as limit:
                 return await promise
         except TimeoutError as error:
             if not limit.expired():
                 raise  # it is the error of the call
             from distgrad.errors import Timeout
 
-            raise Timeout(f"the value of {self._outcome.label} did not come within {timeout:g} s") from error
+            raise Timeout(f"the value of {self._outcome.label} did not come within {seconds:g} s") from error
         finally:
             if promise.done and promise.error is not None:
                 self._outcome.observe()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 import distgrad as dg
-from distgrad.errors import Timeout
+from distgrad.errors import ConfigError, Timeout
 
 from .shards import Dense, Gate
 from .worlds import SPREAD, ClusterWorld, cluster_world
@@ -99,3 +100,24 @@ def test_a_deadline_ends_with_its_block_and_what_has_come_is_had_after_it(world:
             with pytest.raises(Timeout):
                 world.shard("a").forward(X).get()
         assert world.shard("a").forward(X).numpy().shape == (3,)
+
+
+@pytest.mark.parametrize("timeout", [float("nan"), "5", [1]], ids=str)
+def test_a_timeout_that_is_no_number_is_refused_and_costs_no_later_pass(world: ClusterWorld, timeout: Any) -> None:
+    x = world.variable("x", X)
+    with world.context() as ctx:
+        ref = world.shard("a").loss(x)
+        waits: list[Callable[[], Any]] = [
+            partial(ref.get, timeout=timeout),
+            partial(asyncio.run, ref.get_async(timeout=timeout)),
+            partial(ctx.backward, ref, timeout=timeout),
+            partial(asyncio.run, ctx.backward_async(ref, timeout=timeout)),
+            partial(ctx.grad, ref, x, timeout=timeout),
+            partial(ctx.graph, timeout=timeout),
+            partial(dg.deadline(timeout).__enter__),
+        ]
+        for wait in waits:
+            with pytest.raises(ConfigError, match="a timeout is a number of seconds"):
+                wait()
+        ctx.backward(ref)
+        assert sorted(ctx.gradients("a")) == ["w"]

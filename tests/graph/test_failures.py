@@ -159,6 +159,19 @@ def test_gradients_of_a_failed_pass_are_nowhere(world: ClusterWorld) -> None:
         same(world.gradients(ctx), before, "after a failed pass", exact=True)
 
 
+def test_gradients_that_could_not_be_kept_are_missed_whenever_they_are_asked_for(world: ClusterWorld) -> None:
+    def refuse(*_: Any) -> None:
+        raise MemoryError("no room")
+
+    owner = world.cluster.workers[world.cluster.places["a"][0]]
+    owner.requests[pb.Finish] = refuse
+    with world.context() as ctx:
+        ctx.backward(world.shard("a").loss(X))
+        for _ in range(2):
+            with pytest.raises(RemoteError, match="no room"):
+                ctx.gradients("a")
+
+
 def test_roots_that_are_none_are_refused_with_their_position(world: ClusterWorld) -> None:
     with world.context() as ctx:
         h = world.shard("a").forward(world.variable("x", X))
