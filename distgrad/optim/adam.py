@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import KW_ONLY, dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -13,11 +13,13 @@ from .optimizer import Optimizer, Slots
 
 @dataclass(frozen=True)
 class Adam(Optimizer):
-    """Steps of the mean gradient over the root of its mean square, both corrected for their start at zero (Kingma &
-    Ba 2015).
+    """Steps of the mean gradient over the root of its mean square, both corrected for their start at zero by the
+    number of steps that the parameter itself has made (Kingma & Ba 2015).
 
     `weight_decay` adds weight_decay · p to the gradient.
     """
+
+    counts_steps: ClassVar[bool] = True
 
     lr: float = 1e-3
     _: KW_ONLY

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
+
 from distgrad.autograd import tape
 from distgrad.autograd.tensor import Tensor
 from distgrad.errors import ConfigError
@@ -61,7 +63,10 @@ class BoundOptimizer:
             if isinstance(gradient, Tensor):
                 gradient = gradient.data
             slots = (state[f"{name}/{slot}"] for slot in rule.slots)
-            rule.apply([_writeable(parameter), *slots], gradient, self.step_count, lr)
+            step = rule.next_step(name, state)
+            rule.apply([_writeable(parameter), *slots], gradient, step, lr)
+            if step:
+                state[f"{name}/steps"] = np.array(step, np.int64)
 
     def zero_grad(self) -> None:
         """Forgets the accumulated gradients."""

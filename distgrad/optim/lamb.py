@@ -21,6 +21,7 @@ class LAMB(Optimizer):
     """
 
     elementwise: ClassVar[bool] = False
+    counts_steps: ClassVar[bool] = True
 
     lr: float = 1e-3
     _: KW_ONLY

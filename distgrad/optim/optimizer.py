@@ -5,6 +5,8 @@ swapping references or drops it. A local program binds the same rule to a module
 (`bound.py`); both run one kernel, so both get the same bits.
 
 State is a flat dict of arrays named "PARAMETER/SLOT", such as "head.weight/mean", which a checkpoint can hold as it is.
+A rule with bias corrections keeps "PARAMETER/steps" too, the steps that this parameter has made: one that had no
+gradient for a while, or that came later than others, is not corrected by the steps of the others.
 """
 
 from __future__ import annotations
@@ -46,6 +48,8 @@ class Optimizer(ABC):
 
     # Whether elements do not see one another. Otherwise the kernel is given whole parameters.
     elementwise: ClassVar[bool] = True
+    # Whether the kernel asks for the number of the step.
+    counts_steps: ClassVar[bool] = False
 
     def __init_subclass__(cls) -> None:
         KINDS[cls.__name__] = cls
@@ -74,7 +78,8 @@ class Optimizer(ABC):
         """Updates the parameter `p` and its `slots` in place.
 
         All arrays have one shape; `g`, the gradient, is read only and `scratch` free to use. A kernel that is
-        `elementwise` is given a part of a parameter at a time. Complex numbers come as pairs of real ones.
+        `elementwise` is given a part of a parameter at a time. Complex numbers come as pairs of real ones. `step` is
+        the number of this step among those of the parameter, from 1, where the rule `counts_steps`, else 0.
         """
 
     # ---- the rule ----------------------------------------------------------------------------------------------------
@@ -86,10 +91,12 @@ class Optimizer(ABC):
             for slot in self.slots:
                 state[f"{name}/{slot}"] = array = np.empty_like(p, dtype=_compute_dtype(p.dtype))
                 _real_parts(array)[...] = self.initial(slot)
+            if self.counts_steps:
+                state[f"{name}/steps"] = np.zeros((), np.int64)
         return state
 
     def update(
-        self, parameters: Arrays, gradients: Arrays, state: Arrays, step: int, learning_rate: float | None = None
+        self, parameters: Arrays, gradients: Arrays, state: Arrays, learning_rate: float | None = None
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         """New parameters and new state; those of a parameter without a gradient are the old ones.
 
@@ -98,7 +105,6 @@ class Optimizer(ABC):
             gradients: arrays or `Rows` by name, of the parameters' shapes. Absent or None: that parameter and its
                 state stay untouched.
             state: what `init` or the last `update` returned.
-            step: number of this step, from 1; bias corrections depend on it.
             learning_rate: default: `lr`.
 
         Of a row-sparse gradient only the rows it names are updated, in the parameter and in its state: momentum and
@@ -113,10 +119,17 @@ class Optimizer(ABC):
             keys = [f"{name}/{slot}" for slot in self.slots]
             old = [p, *(state[key] for key in keys)]
             fresh = [np.empty_like(a) for a in old]
+            step = self.next_step(name, state)
             self.apply(old, g, step, lr, fresh)
+            if step:
+                new_state[f"{name}/steps"] = np.array(step, np.int64)
             new_parameters[name] = fresh[0]
             new_state.update(zip(keys, fresh[1:], strict=True))
         return new_parameters, new_state
+
+    def next_step(self, name: str, state: Arrays) -> int:
+        """The number of a parameter's next step, as the kernel wants it."""
+        return int(state[f"{name}/steps"]) + 1 if self.counts_steps else 0
 
     def apply(self, old: Sequence[Any], g: Any, step: int, lr: float, new: Sequence[Any] | None = None) -> None:
         """Updates a parameter and its slots (`old`), in place, or into the arrays `new`."""

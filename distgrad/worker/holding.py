@@ -116,7 +116,7 @@ class Holding(ABC):
         if pinned is None or pinned.version != version:
             raise ContextError(f"optimizer {self.name!r} is at version {self.version} and has not prepared {version}")
         gradients = _scaled(pinned.gradients, clip_factor)
-        new, state = self.optimizer.update(self.trainable(), gradients, self.state, version, learning_rate)
+        new, state = self.optimizer.update(self.trainable(), gradients, self.state, learning_rate)
         buffers: dict[str, Any] = {}
         for change in pinned.buffers:
             old = buffers[change.name] if change.name in buffers else self.buffer(change.name)

@@ -111,7 +111,7 @@ def test_without_a_gradient_parameter_and_state_rest_and_the_version_advances() 
     owner.commit(1, 1, 1.0, LR)
     after = snapshot(owner)
     moved = {key for key in before if before[key] is not after[key]}
-    assert moved == {"a/weight", "a/weight/mean", "a/weight/square", "version"}
+    assert moved == {"a/weight", "a/weight/mean", "a/weight/square", "a/weight/steps", "version"}
     assert owner.prepare(1, 2, []) == []
     owner.commit(1, 2, 1.0, LR)
     assert {key for key in after if after[key] is not snapshot(owner)[key]} == {"version"}
