@@ -8,6 +8,7 @@ import secrets
 import signal
 import threading
 import time
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
@@ -31,6 +32,9 @@ LANES = {"unix": ("unix",), "tcp": ("tcp",), "grpc": ()}
 # Seconds a link that broke waits for the system's word on how the process ended.
 _FOR_THE_ENDING = 0.5
 
+# Processes in a row that may end before they are ready to take the place of a lost one.
+_ATTEMPTS = 3
+
 
 class LocalCluster(Client):
     """Worker processes on this machine, and this process as their coordinator and client.
@@ -40,7 +44,8 @@ class LocalCluster(Client):
 
     They are reached over Unix sockets in a directory that only this user can enter, with a token drawn for this
     cluster, and end with the block or with this process, whatever way it ends. One that is lost comes back under its
-    name, without its shards: `recover` or `restore` brings those back.
+    name, without its shards: `recover` or `restore` brings those back. Three that end before they are ready are not
+    followed by another; `workers` says why.
 
     Arguments:
         workers: how many, to be named w0, w1, ...; or their names.
@@ -80,6 +85,7 @@ class LocalCluster(Client):
         settings = TransportSettings(cluster="local", token=token, lossy=lossy, fast_lanes=LANES[lane])
         self._heard: queue.SimpleQueue[tuple[Child, Event]] = queue.SimpleQueue()
         self._lives: dict[int, Child] = {}  # incarnation -> the process
+        self._attempts: Counter[str] = Counter()  # to replace a lost worker, in a row
         self._lock = threading.Lock()  # guards what follows, and that nothing is started once it is set
         self._closing = False
         with ExitStack() as stack:
@@ -136,23 +142,41 @@ class LocalCluster(Client):
             elif event["event"] == "failed":
                 raise failure(event)
             elif event["event"] == "exited":
-                raise WorkerLost(f"{child.name} did not start: {how_it_ended(child)}. Its log ends:\n{child.tail()}")
+                raise WorkerLost(f"{child.name} {_did_not_start(child)}")
 
     def _hear(self, child: Child, event: Event) -> None:
         """In the child's thread."""
-        if event["event"] == "ready":
-            self._lives[event["incarnation"]] = child
         self._heard.put((child, event))
+        match event["event"]:
+            case "ready":
+                self._lives[event["incarnation"]] = child
+                self._attempts[child.name] = 0
+            case "exited" if not self._closing:
+                self._ended(child)
+
+    def _ended(self, child: Child) -> None:
+        """A process has ended that should not have. One of those that the cluster begins with, which has not become
+        ready, is the business of `_wait_until_ready`."""
         lost = [incarnation for incarnation, life in self._lives.items() if life is child]
-        if event["event"] == "exited" and lost and not self._closing:
+        if lost:
             self._coordinator.declare_lost(child.name, lost[0], how_it_ended(child))
+        elif not self._attempts[child.name]:
+            return
+        if self._attempts[child.name] < _ATTEMPTS:
             self._replace(child)
+        else:
+            self._coordinator.give_up(child.name, f"{_ATTEMPTS} to take its place {_did_not_start(child)}")
 
     def _replace(self, child: Child) -> None:
         """Starts a process in the place of one that has ended."""
         with self._lock:
-            if not self._closing:
+            if self._closing:
+                return
+            self._attempts[child.name] += 1
+            try:
                 self._begin(self._children.start(child.name, "distgrad.worker"))
+            except OSError as error:
+                self._coordinator.give_up(child.name, f"none can be started to take its place: {error}")
 
     def _replace_no_more(self) -> None:
         with self._lock:
@@ -173,6 +197,10 @@ class LocalCluster(Client):
 
     def __repr__(self) -> str:
         return f"<LocalCluster of {', '.join(child.name for child in self._children)} in {self.directory}>"
+
+
+def _did_not_start(child: Child) -> str:
+    return f"did not start: {how_it_ended(child)}. Its log ends:\n{child.tail()}"
 
 
 def worker_names(workers: object) -> list[str]:

@@ -111,6 +111,13 @@ class Membership:
         """Notes that the process said goodbye."""
         return self._end(name, incarnation, "left", reason, now)
 
+    def give_up(self, name: str, reason: str) -> Member | None:
+        """Notes why nobody comes in the place of one that was lost."""
+        member = self._members.get(name)
+        if member is None or member.alive:
+            return None
+        return self._set(replace(member, reason=f"{member.reason}; {reason}"))
+
     def forget(self, before: float) -> list[str]:
         """Drops who ended before that time, so that short-lived clients do not pile up; returns their names."""
         old = [name for name, member in self._members.items() if not member.alive and member.since < before]

@@ -98,13 +98,15 @@ class Recovery:
         while gone := self._shards.without_worker():
             waited = time.monotonic() - began
             if waited >= standby_after and (standbys := self._shards.standbys()):
-                _log.warning("%s takes the place of %s, which has not come back", standbys[0], gone[0])
-                self._shards.move(gone[0], to=standbys[0])
-                self._former[standbys[0]] = self._former.pop(gone[0], gone[0])
+                lost = next(iter(gone))
+                _log.warning("%s takes the place of %s, which has not come back", standbys[0], lost)
+                self._shards.move(lost, to=standbys[0])
+                self._former[standbys[0]] = self._former.pop(lost, lost)
             elif waited >= patience:
+                lost = "; ".join(f"{worker} is lost: {reason}" for worker, reason in gone.items())
                 raise Timeout(
-                    f"{', '.join(gone)} did not come back within {patience:g} s, and no worker without shards was "
-                    "there to take the place: start one"
+                    f"{lost}; {', '.join(gone)} did not come back within {patience:g} s, and no worker without shards "
+                    "was there to take the place: start one"
                 )
             else:
                 with self._process.executor.parked(f"the return of {', '.join(gone)}"):

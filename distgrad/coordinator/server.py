@@ -182,6 +182,12 @@ class Coordinator:
         identity = Identity(name, incarnation, "worker")
         self.process.gone(identity, WorkerLost(f"{name} is lost: {reason}"))
 
+    def give_up(self, name: str, reason: str) -> None:
+        """For whoever starts the workers: nobody will come in the place of one that was lost."""
+        with self._lock:
+            self._note(self._membership.give_up(name, reason))
+        self._news.tell()
+
     def _note(self, changed: Member | None) -> None:
         """A change that members are to be told of; the listeners here are told at once. Called with the lock held, so
         that all hear all changes in one order."""

@@ -104,10 +104,12 @@ class Shards:
         for placement, build in begun:
             self._finish(placement, build, anew=True)
 
-    def without_worker(self) -> list[str]:
-        """The workers that are gone and have shards."""
+    def without_worker(self) -> dict[str, str]:
+        """The workers that are gone and have shards, and why they are gone."""
         with self._lock:
-            return sorted({it.worker for it in self._placements if not self._is_there(it.worker)}, key=natural_order)
+            gone = {it.worker for it in self._placements if not self._is_there(it.worker)}
+            members = {worker: self._members.get(worker) for worker in sorted(gone, key=natural_order)}
+        return {worker: member.reason if member is not None else "" for worker, member in members.items()}
 
     def standbys(self) -> list[str]:
         """The living workers that have no shards."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import signal
 import stat
 import subprocess
@@ -15,8 +17,9 @@ import pytest
 
 import distgrad as dg
 from distgrad.errors import ConfigError, ProgramError, RemoteError, Timeout, WorkerLost
+from distgrad.worker.child import WorkerOrders
 from distgrad.worker.children import Child, Children
-from tests.processes import DEADLINE, is_gone
+from tests.processes import DEADLINE, eventually, is_gone
 
 PROGRAMS = Path(__file__).parent / "programs"
 X = np.linspace(-1, 1, 12, dtype=np.float32).reshape(3, 4)
@@ -216,6 +219,38 @@ def test_the_workers_of_a_cluster_that_could_not_start_are_not_replaced(monkeypa
     with pytest.raises(Timeout, match="another"):
         dg.LocalCluster(workers=1, programs=PROGRAMS)
     assert started == ["w0"]
+
+
+def test_a_lost_worker_whose_successors_do_not_start_is_told_with_the_reason(tmp_path: Path) -> None:
+    programs = shutil.copytree(PROGRAMS, tmp_path / "programs")
+    with dg.LocalCluster(workers=1, programs=programs) as cluster:
+        cluster.place("a", "shards.py:Layer", config={"inputs": 4, "outputs": 5})
+        pid = cluster.workers[0].pid
+        shutil.rmtree(programs)
+        os.kill(pid, signal.SIGKILL)
+        expected = (
+            rf"(?s)process {pid} was killed by signal 9 \(SIGKILL\); 3 to take its place did not start: process \d+ "
+            rf"exited with code 1. Its log ends:.*the programs folder {programs} does not exist"
+        )
+        assert eventually(lambda: re.search(expected, cluster.workers[0].reason))
+        with pytest.raises(Timeout, match=f"{expected}.*w0 did not come back"):
+            cluster.recover(patience=0.01)
+
+
+def test_a_successor_that_dies_before_it_is_ready_is_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    def begin(child: Child, orders: WorkerOrders) -> None:
+        started.append(child.pid)
+        if len(started) == 2:
+            child.signal(signal.SIGKILL)
+        else:
+            begin_child(child, orders)
+
+    started: list[int] = []
+    begin_child = Child.begin
+    monkeypatch.setattr(Child, "begin", begin)
+    with dg.LocalCluster(workers=1, programs=PROGRAMS) as cluster:
+        os.kill(started[0], signal.SIGKILL)
+        assert eventually(lambda: len(started) == 3 and cluster.workers[0].pid == started[-1])
 
 
 def test_a_wrong_program_lists_those_there(cluster: dg.LocalCluster) -> None:

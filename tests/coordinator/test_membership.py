@@ -107,6 +107,16 @@ def test_an_end_is_told_once() -> None:
     assert (left.state, left.reason) == ("left", "done")
 
 
+def test_why_nobody_takes_the_place_of_a_lost_one_is_told_with_its_loss() -> None:
+    members = Membership()
+    first = joined(members)
+    assert members.give_up(first.name, "no room") is None
+    members.lose(first.name, first.incarnation, "silent", now=1.0)
+    told = members.give_up(first.name, "no room")
+    assert told is not None
+    assert (told.state, told.reason) == ("lost", "silent; no room")
+
+
 def test_workers_are_the_living_ones_in_natural_order() -> None:
     members = Membership()
     for name in ("w10", "w2", "head"):

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from distgrad.errors import ContextClosed, DistgradError, LinkError, RemoteError, Timeout, WorkerLost
+from distgrad.errors import ContextClosed, DistgradError, LinkError, RemoteError, WorkerLost
 from distgrad.wire import pb
 
 from ..client import Client
@@ -41,7 +41,6 @@ class Survival:
         self._report = report
         self._failures = failures
         self._standby_after = standby_after
-        self._reason = ""
         self._alive = self._living()
 
     def note(self, error: DistgradError) -> None:
@@ -55,8 +54,7 @@ class Survival:
         if not of_a_loss:
             raise error
         self._alive -= lost  # another error must have another cause
-        self._reason = self._reasons(lost) or str(error)
-        whole = "\n".join([self._reason, *self._whereabouts(lost), *self._waits()])
+        whole = "\n".join([self._reasons(lost) or str(error), *self._whereabouts(lost), *self._waits()])
         if self._failures >= self._job.recovery.max_failures:
             raise WorkerLost(whole) from error
         self._failures += 1
@@ -80,12 +78,9 @@ class Survival:
         spec, checkpoint = self._job.recovery, self._job.checkpoint
         self._alive = self._living()
         directory = str(checkpoint.directory) if checkpoint is not None else ""
-        try:
-            found = self._client.recover(
-                directory, self._job.name, spec.patience_seconds, self._standby_after, self._job.trainers
-            )
-        except Timeout as error:
-            raise Timeout("; ".join(filter(None, [self._reason, str(error)]))) from error
+        found = self._client.recover(
+            directory, self._job.name, spec.patience_seconds, self._standby_after, self._job.trainers
+        )
         self._alive = self._living()
         seconds = time.monotonic() - began
         self._report(
