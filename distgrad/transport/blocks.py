@@ -9,6 +9,7 @@ cut short by one process would kill another that reads it. What is in it is only
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
 import mmap
 import os
@@ -33,11 +34,13 @@ class Block:
     Attributes:
         size: in bytes.
         descriptor: what is passed along.
+        shared: with whoever is lent it; False: it is this process's alone, and cannot be lent any more.
     """
 
     def __init__(self, size: int) -> None:
         """Raises OSError when the system has no such memory to give."""
         self.size = size
+        self.shared = True
         self.descriptor = os.memfd_create("distgrad", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         try:
             os.ftruncate(self.descriptor, size)
@@ -54,6 +57,15 @@ class Block:
     def view(self, start: int, size: int) -> memoryview:
         """Some of its bytes; the memory exists as long as the view, and is used again when the block is given back."""
         return memoryview(self._memory)[start : start + size]
+
+    def make_private(self) -> None:
+        """Makes its memory like any other of this process, of which one that is forked gets a copy: what is written to
+        it from now on is seen by the writer alone. Nobody may be writing to it. Raises OSError."""
+        address = ctypes.addressof(ctypes.c_char.from_buffer(self._memory))
+        access = mmap.PROT_READ | mmap.PROT_WRITE
+        if _map(address, self.size, access, mmap.MAP_PRIVATE | _MAP_FIXED, self.descriptor, 0) != address:
+            raise OSError(ctypes.get_errno(), "memory cannot be mapped anew")
+        self.shared = False
 
     def close(self) -> None:
         os.close(self.descriptor)
@@ -89,7 +101,7 @@ class BlockPool:
 
     def give_back(self, block: Block) -> None:
         """Nobody reads or writes the block any more."""
-        if self._kept + block.size > self._keep_bytes:
+        if self._kept + block.size > self._keep_bytes or not block.shared:
             block.close()
             return
         self._kept += block.size
@@ -174,3 +186,9 @@ def put(memory: memoryview, pieces: Sequence[Buffer], at: int) -> None:
 _SEALS = getattr(fcntl, "F_SEAL_SEAL", 0) | getattr(fcntl, "F_SEAL_SHRINK", 0) | getattr(fcntl, "F_SEAL_GROW", 0)
 # With F_SEAL_FUTURE_WRITE, which Python 3.11 has no name for.
 _WRITE_SEALS = getattr(fcntl, "F_SEAL_WRITE", 0) | 0x10
+
+# mmap at a given address, which Python's own module does not offer.
+_map = ctypes.CDLL(None, use_errno=True).mmap
+_map.restype = ctypes.c_void_p
+_map.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long]
+_MAP_FIXED = 0x10

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -11,7 +12,7 @@ from typing import Any, TypeVar
 
 import grpc
 
-from distgrad.errors import Cancelled, DistgradError, LinkError, NotServed, Timeout
+from distgrad.errors import Cancelled, ConfigError, DistgradError, LinkError, NotServed, Timeout
 from distgrad.transport.grpc_channel import open_channel
 from distgrad.transport.offers import this_machine
 from distgrad.transport.settings import TLS, TransportSettings
@@ -76,6 +77,9 @@ class Client(Mapping[str, RemoteFunction]):
 
     Requests that failed in passing (the server was not reached, ends, or has a full queue) are sent again after a
     pause, as long as their `timeout` allows.
+
+    A process that is forked from this one cannot use it: what it has to ask would come between the requests of this
+    one. It makes a client of its own.
     """
 
     def __init__(
@@ -95,6 +99,7 @@ class Client(Mapping[str, RemoteFunction]):
         self._metadata = [("authorization", f"Bearer {settings.token}")] if settings.token else []
         self._tls = settings.tls
         self._channel = open_channel(address, settings, KEEPALIVE)
+        self._process = os.getpid()
         self._opening = threading.Lock()  # guards the line
         self._line: Line | None = None
         self._closed = False
@@ -144,6 +149,7 @@ class Client(Mapping[str, RemoteFunction]):
             request_serializer=type(request).SerializeToString,
             response_deserializer=answer.FromString,
         )
+        self._require_own_process()
         attempts = Attempts(self._retries, timeout or self.timeout)
         while True:
             try:
@@ -186,8 +192,8 @@ class Client(Mapping[str, RemoteFunction]):
                 await asyncio.sleep(await asyncio.to_thread(self._pause, error, question.function, attempts))
 
     async def _answer_async(self, question: Question[Any], timeout: float | None) -> Answer:
-        line = self._line
-        if line is None or line.broken:
+        line = self._open
+        if line is None:
             line = await asyncio.to_thread(self._open_line, timeout)
         started = line.start(question, timeout)
         line.attend(started)
@@ -220,9 +226,24 @@ class Client(Mapping[str, RemoteFunction]):
 
     # ---- the connection
 
-    def _open_line(self, timeout: float | None) -> Line:
+    def _require_own_process(self) -> None:
+        """Raises ConfigError in a fork."""
+        if os.getpid() != self._process:
+            raise ConfigError(
+                f"this client of {self.address} belongs to process {self._process}, of which this one, {os.getpid()}, "
+                "is a fork: make a client here"
+            )
+
+    @property
+    def _open(self) -> Line | None:
+        """The line, if there is one to be used."""
+        self._require_own_process()
         line = self._line
-        if line is not None and not line.broken:
+        return None if line is None or line.broken else line
+
+    def _open_line(self, timeout: float | None) -> Line:
+        line = self._open
+        if line is not None:
             return line
         with self._opening:
             if self._closed:
@@ -255,7 +276,9 @@ class Client(Mapping[str, RemoteFunction]):
             return None  # the server may be in a container of the same machine: it is reached by gRPC only
 
     def close(self) -> None:
-        """Ends the connection; requests under way fail. Harmless when repeated."""
+        """Ends the connection; requests under way fail. Harmless when repeated, and in a fork."""
+        if os.getpid() != self._process:
+            return
         with self._opening:
             self._closed = True
             line, self._line = self._line, None

@@ -46,15 +46,22 @@ class Lent:
 
 
 class Blocks:
-    """The blocks of one line. Safe to use from any thread."""
+    """The blocks of one line. Safe to use from any thread.
+
+    Results are arrays of shared memory, which a process that is forked would share too; of all other memory it has a
+    copy. So before a fork the blocks of results are made private, and are not used again.
+    """
 
     def __init__(self) -> None:
         self._pool = BlockPool()
         self._lock = threading.Lock()  # guards the pool
         # Blocks whose results are gone. Filled wherever garbage is collected, so it takes no lock.
         self._returned: deque[Block] = deque()
+        # Blocks whose results are in use.
+        self._kept: set[Block] = set()
         self._kept_bytes = 0
         self._closed = False
+        _BLOCKS.add(self)
 
     def take(self, size: int) -> Block:
         with self._lock:
@@ -72,6 +79,7 @@ class Blocks:
             self._collect()
             keep = self._kept_bytes + lent.block.size <= MAX_KEPT_BYTES
             if keep:
+                self._kept.add(lent.block)
                 self._kept_bytes += lent.block.size
         if not keep:
             copy = np.frombuffer(view, np.uint8).copy()
@@ -85,13 +93,22 @@ class Blocks:
         self._returned.append(block)
         if self._closed:
             self._returned.remove(block)
+            self._kept.remove(block)
             block.close()
 
     def _collect(self) -> None:
         while self._returned:
             block = self._returned.popleft()
+            self._kept.remove(block)
             self._kept_bytes -= block.size
             self._pool.give_back(block)
+
+    def before_fork(self) -> None:
+        """Results that are in use, here and in the fork, are no longer shared."""
+        with self._lock:
+            for block in list(self._kept):
+                if block.shared:
+                    block.make_private()
 
     def close(self) -> None:
         """Results that are still in use keep their memory, and nothing else."""
@@ -99,6 +116,18 @@ class Blocks:
         with self._lock:
             self._collect()
             self._pool.close()
+
+
+# Of all lines of this process.
+_BLOCKS: weakref.WeakSet[Blocks] = weakref.WeakSet()
+
+
+def _before_fork() -> None:
+    for blocks in list(_BLOCKS):
+        blocks.before_fork()
+
+
+os.register_at_fork(before=_before_fork)
 
 
 class LocalLine(Line):
@@ -235,8 +264,8 @@ class LocalLine(Line):
 
 
 def _take_over(descriptor: int) -> memoryview:
-    """The memory behind a descriptor, which is closed."""
+    """The memory behind a descriptor, which is closed. It is this process's alone, and so a fork gets a copy."""
     try:
-        return memoryview(mmap.mmap(descriptor, require_sealed(descriptor)))
+        return memoryview(mmap.mmap(descriptor, require_sealed(descriptor), mmap.MAP_PRIVATE))
     finally:
         os.close(descriptor)

@@ -1,0 +1,89 @@
+"""What forks of a client's process see of its results and connection."""
+
+from __future__ import annotations
+
+import os
+import select
+import warnings
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from distgrad.service.client import client
+from distgrad.service.client.connect import Client
+from tests.processes import DEADLINE
+
+from .server import Server
+
+LARGE = np.linspace(1.0, 2.0, 300_000)
+
+
+class Fork:
+    """A fork of this process that does something when it is told to, and says what came of it."""
+
+    def __init__(self, work: Callable[[], object]) -> None:
+        begin, self._begin = os.pipe()
+        self._said, say = os.pipe()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # it uses no lock that other threads might hold
+            self._process = os.fork()
+        if not self._process:
+            os.close(self._begin)  # so that the end of the parent is seen
+            try:
+                os.read(begin, 1)
+                os.write(say, repr(work()).encode())
+            except BaseException as error:
+                os.write(say, f"{type(error).__name__}: {error}".encode())
+            finally:
+                os._exit(0)
+        os.close(begin)
+        os.close(say)
+
+    def result(self) -> str:
+        os.close(self._begin)
+        heard = select.select([self._said], [], [], DEADLINE)[0]
+        said = os.read(self._said, 2**16).decode() if heard else "nothing"
+        os.close(self._said)
+        os.waitpid(self._process, 0)
+        return said
+
+
+@pytest.mark.parametrize("lent", [True, False])
+def test_a_fork_keeps_results_that_its_parent_has_let_go_of(remote: Client, lent: bool) -> None:
+    f = remote["sin"] if lent else remote["ramp"]
+    point: object = LARGE if lent else len(LARGE)
+    if lent:
+        f(LARGE)  # from now on there is room for the result in what is lent
+    results = [f(point)]
+    expected = results[0].copy()
+    fork = Fork(lambda: np.array_equal(results[0], expected))
+    results.clear()
+    for k in range(4):
+        f(LARGE + k if lent else point)
+    assert fork.result() == "True"
+
+
+@pytest.mark.parametrize("lent", [True, False])
+def test_what_a_fork_writes_to_a_result_its_parent_does_not_see(remote: Client, lent: bool) -> None:
+    result = remote["sin"](LARGE) if lent else remote["ramp"](len(LARGE))
+    expected = result.copy()
+    Fork(lambda: result.fill(-1.0)).result()
+    assert np.array_equal(result, expected)
+    result.fill(2.0)
+    assert np.array_equal(remote["sin"](LARGE), np.sin(LARGE))
+    assert np.all(result == 2.0)
+
+
+@pytest.mark.parametrize("local", [True, False])
+def test_a_fork_is_refused_the_client_of_its_parent_who_goes_on(server: Server, local: bool) -> None:
+    with client(server.address, local=local, timeout=20) as service:
+        x = np.ones(3)
+        service["sin"](x)
+        for use in (lambda: service["sin"](x), lambda: list(service)):
+            said = Fork(use).result()
+            assert said.startswith(f"ConfigError: this client of {server.address} belongs to process {os.getpid()},")
+            assert said.endswith("is a fork: make a client here")
+        assert Fork(service.close).result() == "None"
+        assert np.array_equal(service["sin"](x), np.sin(x))
+    assert len(server.lines) == 1
