@@ -197,16 +197,13 @@ class Evaluator:
 
 
 def _fixed(column: Sequence[Any]) -> bool:
-    """Whether a leaf is the same in all requests and no number to compute with: a flag, a count, a text."""
+    """Whether a leaf is the same in all requests and no array: a flag, a count, a text, a number of no dtype. Numbers
+    that differ would have to become an array, whose dtype the results would take on."""
     first = column[0]
     if hasattr(first, "dtype"):
         return False
-    if any(type(leaf) is not type(first) for leaf in column):  # a real number among complex ones would become one
-        raise GradientError("requests that differ in their types")
-    if isinstance(first, float | complex):
-        return False
-    if any(leaf != first for leaf in column):
-        raise GradientError("requests that differ in more than their numbers")
+    if any(type(leaf) is not type(first) or repr(leaf) != repr(first) for leaf in column):  # -0.0 is not 0.0
+        raise GradientError("requests that differ in more than their arrays")
     return True
 
 

@@ -17,6 +17,8 @@ from distgrad.errors import LinkError
 
 MAX_HEAD_BYTES = 16 * 1024
 MAX_CONNECTIONS = 64
+# Of a length.
+MAX_DIGITS = 20
 # Seconds for a handshake; for a request to arrive, from its first byte; and that a connection may be idle.
 TLS_HANDSHAKE, ARRIVAL, IDLE = 10.0, 30.0, 60.0
 # Seconds that a connection which was given up is still read from.
@@ -212,8 +214,8 @@ class HttpDoor:
         if "transfer-encoding" in headers:
             raise _Malformed(HTTPStatus.NOT_IMPLEMENTED, "a body needs a Content-Length here, not a Transfer-Encoding")
         length = headers.get("content-length", "0")
-        if not length.isdecimal():
-            raise _Malformed(HTTPStatus.BAD_REQUEST, f"Content-Length is {length!r}")
+        if not length.isdecimal() or len(length) > MAX_DIGITS:
+            raise _Malformed(HTTPStatus.BAD_REQUEST, f"Content-Length is {length[:MAX_DIGITS]!r}")
         if int(length) > self._max_body_bytes:
             message = f"the body has {length} bytes, at most {self._max_body_bytes} are taken"
             raise _Malformed(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, message)

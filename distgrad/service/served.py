@@ -53,7 +53,8 @@ def served(
             of these. What converts without loss is converted. Axes of one name have one length.
         gives: the same of the result. A request for a result that is something else fails, and says what was returned.
         batchable: small requests of equal shapes that wait at the same time may be computed as one, by `dg.vmap`,
-            which may change the last bits of results.
+            which may change the last bits of results. Numbers in place of arrays must then be the same in all, unless
+            they are declared with a dtype.
         max_delay: seconds that a batchable request waits for others to be computed with, unless they are enough before
             (`max_batch`), or its deadline is nearer. By default none waits for others to come.
 

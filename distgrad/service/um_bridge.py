@@ -21,6 +21,7 @@ import numpy as np
 
 from distgrad.autograd import tree
 from distgrad.wire import decode_value, encode_value, pb
+from distgrad.wire.dtypes import dtype_named
 from distgrad.wire.exchanges import BODIES
 from distgrad.wire.frames import lay_out, split_message, view_arrays
 
@@ -322,6 +323,20 @@ class _Call:
         return lists if index is None else lists[0]
 
 
+def _flat(numbers: Any, dtype: np.dtype[Any], what: str) -> Array:
+    """A list of numbers as an array of one axis, rounded only to floating-point dtypes. Raises Wrong; NumPy would take
+    null and texts for numbers, and cut off fractions."""
+    fits = isinstance(numbers, list) and set(map(type, numbers)) <= {int, float, bool}
+    try:
+        with np.errstate(over="raise", invalid="raise"):
+            found = np.asarray(numbers if fits else [], dtype)
+    except (ValueError, OverflowError, FloatingPointError):
+        fits = False
+    if not fits or (dtype.kind in "biu" and not np.array_equal(found, numbers)):
+        raise _invalid(f"{what} must be a list of numbers that {dtype} can hold")
+    return found
+
+
 def shaped(numbers: Any, spec: ArraySpec, lengths: dict[str, int], what: str) -> Array:
     """A list of numbers as an array.
 
@@ -329,14 +344,9 @@ def shaped(numbers: Any, spec: ArraySpec, lengths: dict[str, int], what: str) ->
         lengths: of symbols; one that is not known becomes known when no other of this array is.
 
     Raises:
-        Wrong: it is no list of numbers, or of the wrong length.
+        Wrong: it is no list of numbers that the array can hold, or of the wrong length.
     """
-    try:
-        flat = np.asarray(numbers, spec.dtype or np.float64)
-    except (TypeError, ValueError, OverflowError):
-        flat = np.zeros((0, 0))
-    if flat.ndim != 1 or not isinstance(numbers, list):
-        raise _invalid(f"{what} must be a list of numbers")
+    flat = _flat(numbers, dtype_named(spec.dtype or "float64"), what)
     axes = spec.shape or ()
     unknown = [axis for axis in axes if isinstance(axis, str) and axis not in lengths]
     known = math.prod(lengths.get(axis, 1) if isinstance(axis, str) else axis for axis in axes)

@@ -99,6 +99,15 @@ def test_a_number_keeps_its_type_among_those_of_others(evaluator: Evaluator, poi
         np.testing.assert_equal(fields(result), fields(evaluator.answer(one)))
 
 
+@pytest.mark.parametrize("numbers", [(2.5, 2.5), (2.5, 3.5), (0.0, -0.0), (float("nan"), float("nan"))])
+def test_a_number_leaves_the_dtype_of_an_array_as_it_is(evaluator: Evaluator, numbers: tuple[float, float]) -> None:
+    x = np.array([1.0, 0.1], np.float32)
+    works = [work("evaluate", function="chosen", arguments=[x, "sum", number]) for number in numbers]
+    for one, result in zip(works, evaluator.answer_together(works), strict=True):
+        found, expected = fields(result)["value"], fields(evaluator.answer(one))["value"]
+        assert (found.dtype, found.tobytes()) == (np.float32, expected.tobytes())
+
+
 def test_requests_that_differ_are_not_alike() -> None:
     one = work("vjp", function="sine", arguments=[1.0], cotangents=[1.0], with_respect_to=["x"])
     assert not alike([one])

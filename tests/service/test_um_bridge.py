@@ -17,6 +17,8 @@ import distgrad as dg
 from distgrad.service import access, http_door
 from distgrad.service.block import serve
 from distgrad.service.settings import ServiceSettings
+from distgrad.service.specs import ArraySpec
+from distgrad.service.um_bridge import Wrong, shaped
 from tests.processes import eventually
 from tests.service.raw import Running, put_tokens, serving
 
@@ -123,6 +125,36 @@ def test_the_errors_are_those_of_the_protocol(url: str) -> None:
         umbridge.HTTPModel(url, "wave")
 
 
+@pytest.mark.parametrize(
+    ("dtype", "numbers", "held"),
+    [
+        ("float64", [1, 2.5, True], True),
+        ("float64", [10**30], True),
+        ("float64", [1.0, None], False),
+        ("float64", [1.0, "2.0"], False),
+        ("float64", [[1.0]], False),
+        ("float64", [10**400], False),
+        ("float32", [0.1], True),
+        ("float32", [1e300], False),
+        ("int64", [1.0, 2**53 + 1], True),
+        ("int64", [1.5], False),
+        ("int64", [float("nan")], False),
+        ("uint8", [255.0], True),
+        ("uint8", [-1.0], False),
+        ("bool", [0, 1.0], True),
+        ("bool", [0.5], False),
+    ],
+)
+def test_numbers_are_taken_as_they_are_or_refused(dtype: str, numbers: list[Any], held: bool) -> None:
+    spec = ArraySpec(dtype, (len(numbers),))
+    if held:
+        found = shaped(numbers, spec, {}, "Input")
+        assert (found.dtype, found.tolist()) == (np.dtype(dtype), np.array(numbers, dtype).tolist())
+    else:
+        with pytest.raises(Wrong, match=f"Input must be a list of numbers that {dtype} can hold"):
+            shaped(numbers, spec, {}, "Input")
+
+
 # ---- HTTP ------------------------------------------------------------------------------------------------------------
 
 
@@ -175,6 +207,7 @@ def test_several_requests_go_over_one_connection(url: str) -> None:
         (b"nonsense\r\n\r\n", b"400"),
         (b"POST /Evaluate HTTP/1.1\r\nContent-Length: 999999999999\r\n\r\n", b"413"),
         (b"POST /Evaluate HTTP/1.1\r\nContent-Length: -1\r\n\r\n", b"400"),
+        (b"POST /Evaluate HTTP/1.1\r\nContent-Length: " + b"9" * 5000 + b"\r\n\r\n", b"400"),
         (b"POST /Evaluate HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n", b"501"),
         (b"GET /Info HTTP/1.1\r\nX: " + b"x" * 40_000, b"431"),
     ],
