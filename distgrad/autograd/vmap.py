@@ -124,9 +124,17 @@ def _pointwise(op: Primitive, raw: list[Any], batched: list[bool], params: dict[
     return op(*(_widened(a, rank) if own else a for a, own in zip(raw, batched, strict=True)), **params)
 
 
-def _first_alone(op: Primitive, raw: list[Any], batched: list[bool], params: dict[str, Any]) -> Any:
-    """Operations on the last axes of the first operand, whatever stands before them."""
-    return op(*raw, **params) if batched[0] and not any(batched[1:]) else NotImplemented
+def _first_alone(axes: int) -> Rule:
+    """Operations on the last axes of the first operand, as many as their parameter `axes` says or else `axes`, whatever
+    stands before them.
+    """
+
+    def rule(op: Primitive, raw: list[Any], batched: list[bool], params: dict[str, Any]) -> Any:
+        if not batched[0] or any(batched[1:]) or _rank(raw[0], True) < params.get("axes", axes):
+            return NotImplemented
+        return op(*raw, **params)
+
+    return rule
 
 
 def _all_alike(op: Primitive, raw: list[Any], batched: list[bool], params: dict[str, Any]) -> Any:
@@ -135,11 +143,15 @@ def _all_alike(op: Primitive, raw: list[Any], batched: list[bool], params: dict[
     return op(*raw, **params) if len(ranks) == 1 and min(ranks) > 2 else NotImplemented
 
 
-def _shifted(axis: Any) -> Any:
-    """An axis of an example as an axis of the batch; negative ones count from the end and stay."""
+def _shifted(axis: Any, rank: int) -> Any:
+    """An axis, or several, of an example of `rank` axes as axes of the batch. Raises AxisError as NumPy does, lest the
+    batch be taken for one of them.
+    """
     if isinstance(axis, tuple | list):
-        return tuple(map(_shifted, axis))
-    return axis + 1 if axis >= 0 else axis
+        return tuple(_shifted(a, rank) for a in axis)
+    if not -rank <= axis < rank:
+        raise np.exceptions.AxisError(axis, rank)
+    return axis % rank + 1
 
 
 def _reduction(op: Primitive, raw: list[Any], batched: list[bool], params: dict[str, Any]) -> Any:
@@ -151,7 +163,7 @@ def _reduction(op: Primitive, raw: list[Any], batched: list[bool], params: dict[
         if rank == 0:
             return NotImplemented
         axis = tuple(range(rank))
-    return op(x, **{**params, "axis": _shifted(axis)})
+    return op(x, **{**params, "axis": _shifted(axis, rank)})
 
 
 def _along(default: int | None) -> Rule:
@@ -161,7 +173,7 @@ def _along(default: int | None) -> Rule:
         axis = params.get("axis", default)
         if len(raw) != 1 or axis is None or len(raw[0].shape) == 1:
             return NotImplemented
-        return op(raw[0], **{**params, "axis": _shifted(axis)})
+        return op(raw[0], **{**params, "axis": _shifted(axis, _rank(raw[0], True))})
 
     return rule
 
@@ -170,16 +182,24 @@ def _axes(**defaults: int) -> Rule:
     """Operations of one operand that has parameters of these names for axes."""
 
     def rule(op: Primitive, raw: list[Any], batched: list[bool], params: dict[str, Any]) -> Any:
-        return op(raw[0], **{**params, **{name: _shifted(params.get(name, axis)) for name, axis in defaults.items()}})
+        rank = _rank(raw[0], True)
+        shifted = {name: _shifted(params.get(name, axis), rank) for name, axis in defaults.items()}
+        return op(raw[0], **{**params, **shifted})
 
     return rule
+
+
+def _expand_dims(op: Primitive, raw: list[Any], batched: list[bool], params: dict[str, Any]) -> Any:
+    axis = params["axis"]
+    new = len(axis) if isinstance(axis, tuple | list) else 1
+    return op(raw[0], axis=_shifted(axis, _rank(raw[0], True) + new))
 
 
 def _squeeze(op: Primitive, raw: list[Any], batched: list[bool], params: dict[str, Any]) -> Any:
     axis = params.get("axis")
     if axis is None:
         axis = tuple(k for k, n in enumerate(raw[0].shape[1:]) if n == 1)
-    return op(raw[0], axis=_shifted(axis))
+    return op(raw[0], axis=_shifted(axis, _rank(raw[0], True)))
 
 
 def _reshape(op: Primitive, raw: list[Any], batched: list[bool], params: dict[str, Any]) -> Any:
@@ -192,8 +212,8 @@ def _reshape(op: Primitive, raw: list[Any], batched: list[bool], params: dict[st
 def _transpose(op: Primitive, raw: list[Any], batched: list[bool], params: dict[str, Any]) -> Any:
     rank = len(raw[0].shape) - 1
     axes = params.get("axes")
-    inner = range(rank - 1, -1, -1) if axes is None else [axis % rank for axis in axes]
-    return op(raw[0], axes=(0, *(axis + 1 for axis in inner)))
+    inner = range(rank - 1, -1, -1) if axes is None else axes
+    return op(raw[0], axes=(0, *_shifted(tuple(inner), rank)))
 
 
 def _broadcast_to(op: Primitive, raw: list[Any], batched: list[bool], params: dict[str, Any]) -> Any:
@@ -205,7 +225,8 @@ def _broadcast_to(op: Primitive, raw: list[Any], batched: list[bool], params: di
 def _joined(op: Primitive, raw: list[Any], batched: list[bool], params: dict[str, Any]) -> Any:
     size = next(a.shape[0] for a, own in zip(raw, batched, strict=True) if own)
     whole = [a if own else spread(a, size) for a, own in zip(raw, batched, strict=True)]
-    return op(*whole, axis=_shifted(params["axis"]))
+    rank = _rank(whole[0], True) + (op.name == "stack_arrays")
+    return op(*whole, axis=_shifted(params["axis"], rank))
 
 
 def _pad(op: Primitive, raw: list[Any], batched: list[bool], params: dict[str, Any]) -> Any:
@@ -323,9 +344,7 @@ POINTWISE = """
 REDUCTIONS = "all any count_nonzero logsumexp max mean min prod std sum var"
 ALONG_ONE_AXIS = "argmax argmin cumprod cumsum flip roll vector_norm"
 ALONG_LAST_AXIS = "argsort fft ifft irfft log_softmax rfft softmax"
-ON_LAST_AXES = """
-    cholesky det eigh_of_hermitian inv layer_norm linear one_hot pinv qr_factors rms_norm slogdet svd_factors tril triu
-"""
+ON_MATRICES = "cholesky det eigh_of_hermitian inv pinv qr_factors slogdet svd_factors tril triu"
 
 
 RULES: dict[str, Rule] = {
@@ -335,12 +354,14 @@ RULES: dict[str, Rule] = {
         (REDUCTIONS, _reduction),
         (ALONG_ONE_AXIS, _along(None)),
         (ALONG_LAST_AXIS, _along(-1)),
-        (ON_LAST_AXES, _first_alone),
+        (ON_MATRICES, _first_alone(2)),
+        ("layer_norm linear rms_norm", _first_alone(1)),
+        ("one_hot", _first_alone(0)),
         ("broadcast_to", _broadcast_to),
         ("contract", _contract),
         ("diagonal", _axes(axis1=0, axis2=1)),
         ("embedding", _embedding),
-        ("expand_dims", _axes(axis=0)),
+        ("expand_dims", _expand_dims),
         ("index_add index_set", _index(2)),
         ("index_get index_scatter", _index(1)),
         ("join_arrays stack_arrays", _joined),

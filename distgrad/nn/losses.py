@@ -40,7 +40,7 @@ class NLLLoss(Loss):
 
 
 class MSELoss(Loss):
-    """(x − y)²."""
+    """|x − y|²."""
 
     function = "mse"
 

@@ -278,3 +278,42 @@ def test_small_integers_do_not_wrap_around(f: Any, dtype: Any) -> None:
             found, expected = f(operand), f(operand.astype(float))
         assert found.dtype == np.float64
         np.testing.assert_allclose(found.numpy(), expected.numpy(), rtol=1e-15)
+
+
+REAL_ONLY = """
+    bce_with_logits digamma elu erf erfc erfinv gammaln gelu huber kl_div layer_norm log_softmax mish rms_norm selu
+    sigmoid silu softmax softplus
+"""
+
+
+@pytest.mark.parametrize("name", REAL_ONLY.split())
+def test_functions_of_real_numbers_refuse_complex_ones(name: str) -> None:
+    x = np.array([[0.3 + 1j, 0.2], [0.1j, 0.4]])
+    with pytest.raises(dg.DistgradError, match=rf"{name}\(\) is a function of real numbers, and got complex128"):
+        getattr(ops, name)(*([x, x] if name in ("bce_with_logits", "huber", "kl_div") else [x]))
+
+
+@pytest.mark.parametrize("keys", ["of one batch shape", "broadcast"])
+@pytest.mark.parametrize("added", [False, True])
+def test_a_query_that_sees_no_key_gets_zeros_and_spoils_no_gradient(
+    keys: str, added: bool, rng: np.random.Generator
+) -> None:
+    mask = np.ones((3, 5), bool)
+    mask[1] = False
+    q, k, v = (rng.standard_normal(shape) for shape in ((2, 3, 4), (2, 5, 4), (2, 5, 3)))
+    if keys == "broadcast":
+        q = q[:1]
+
+    def f(q: Any, k: Any, v: Any) -> Any:
+        return ops.scaled_dot_product_attention(q, k, v, np.where(mask, 0.0, -np.inf) if added else mask)
+
+    assert not f(q, k, v).numpy()[:, 1].any()
+    seen = ops.scaled_dot_product_attention(q[:, [0, 2]], k, v)
+    np.testing.assert_allclose(f(q, k, v).numpy()[:, [0, 2]], seen.numpy(), rtol=1e-12)
+    dg.check.gradcheck(f, q, k, v, order=2)
+
+
+def test_the_mean_of_no_losses_is_nan_whatever_the_loss() -> None:
+    none = np.zeros((0, 3))
+    with pytest.warns(RuntimeWarning):
+        assert all(np.isnan(getattr(ops, name)(none, none).item()) for name in ("mse", "l1", "huber"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -185,3 +186,37 @@ def test_an_index_and_the_array_that_is_written_to_may_be_batches_of_different_l
     np.testing.assert_array_equal(
         found, [[write(a, i, v).numpy() for a in x] for v, i in zip(values, rows, strict=True)]
     )
+
+
+BEYOND: dict[str, Callable[[Any], Any]] = {
+    "sum": lambda x: ops.sum(x, axis=-2),
+    "var": lambda x: ops.var(x, axis=(0, -2)),
+    "argmax": lambda x: ops.argmax(x, axis=1),
+    "cumsum": lambda x: ops.cumsum(x, axis=-2),
+    "roll": lambda x: ops.roll(x, 1, axis=-2),
+    "swapaxes": lambda x: ops.swapaxes(x, -1, -2),
+    "transpose": lambda x: ops.transpose(x, (1,)),
+    "concatenate": lambda x: ops.concatenate([x, x], axis=-2),
+    "stack": lambda x: ops.stack([x, x], axis=-3),
+    "expand_dims": lambda x: ops.expand_dims(x, -3),
+    "squeeze": lambda x: ops.squeeze(x, axis=-2),
+}
+
+
+@pytest.mark.parametrize("name", BEYOND)
+def test_the_batch_is_never_one_of_the_axes_of_an_example(name: str) -> None:
+    for f in (BEYOND[name], dg.vmap(BEYOND[name])):
+        with pytest.raises(np.exceptions.AxisError):
+            f(np.ones((3, 4))[0] if f is BEYOND[name] else np.ones((3, 4)))
+
+
+@pytest.mark.parametrize("f", [ops.det, ops.svdvals, lambda x: ops.layer_norm(x, axes=2), ops.fft2])
+def test_a_batch_of_vectors_is_no_matrix(f: Callable[[Any], Any]) -> None:
+    with pytest.raises((ValueError, IndexError, dg.DistgradError)):
+        dg.vmap(f)(np.ones((3, 3)))
+
+
+@pytest.mark.parametrize("f", [ops.tril, lambda x: ops.triu(x, k=1)])
+def test_triangles_of_vectors_are_numpys(f: Callable[[Any], Any]) -> None:
+    x = np.arange(6.0).reshape(2, 3)
+    np.testing.assert_array_equal(dg.vmap(f)(x), np.stack([f(row).numpy() for row in x]))

@@ -13,7 +13,7 @@ import numpy as np
 from ..primitive import elementwise, primitive
 from .blocks import parts
 from .masking import masked
-from .precision import floating
+from .precision import floating, refuse_complex
 
 
 def _is_real(x: Any) -> bool:
@@ -68,6 +68,7 @@ hardtanh = primitive(
 
 
 def _elu(xp: Any, x: Any, *, alpha: float = 1.0) -> Any:
+    refuse_complex("elu", x)
     x = floating(xp, x)
     return xp.maximum(x, 0) + alpha * xp.expm1(xp.minimum(x, 0))
 
@@ -81,24 +82,37 @@ elu = elementwise("elu", _elu, [_elu_derivative], doc="x where x > 0, alpha · (
 SELU_ALPHA = 1.6732632423543772
 SELU_SCALE = 1.0507009873554805
 
+
+def _selu(xp: Any, x: Any) -> Any:
+    refuse_complex("selu", x)
+    return SELU_SCALE * _elu(xp, x, alpha=SELU_ALPHA)
+
+
 selu = elementwise(
     "selu",
-    lambda xp, x: SELU_SCALE * _elu(xp, x, alpha=SELU_ALPHA),
+    _selu,
     [lambda xp, ans, x: SELU_SCALE * _elu_derivative(xp, ans, x, alpha=SELU_ALPHA)],
     doc="1.0507 · elu(x, alpha=1.6733), which keeps mean 0 and variance 1 (Klambauer et al. 2017).",
 )
 
 # ---- smooth ----------------------------------------------------------------------------------------------------------
 
+
+def _softplus(xp: Any, x: Any, *, beta: float = 1.0) -> Any:
+    refuse_complex("softplus", x)
+    return softplus_of(xp, beta * x) / beta
+
+
 softplus = elementwise(
     "softplus",
-    lambda xp, x, *, beta=1.0: softplus_of(xp, beta * x) / beta,
+    _softplus,
     [lambda xp, ans, x, *, beta=1.0: sigmoid_of(xp, beta * x)],
     doc="log(1 + exp(beta · x)) / beta, without overflow.",
 )
 
 
 def _mish(xp: Any, x: Any) -> Any:
+    refuse_complex("mish", x)
     x = floating(xp, x)
     return x * xp.tanh(softplus_of(xp, x))
 
@@ -118,6 +132,7 @@ mish = elementwise(
 
 def _silu(xp: Any, x: Any) -> Any:
     if not _is_real(x):
+        refuse_complex("silu", x)
         x = floating(xp, x)
         return x * sigmoid_of(xp, x), None
     out, sigmoid = np.empty(x.shape, x.dtype), np.empty(x.shape, x.dtype)

@@ -15,9 +15,10 @@ import numpy as np
 
 from distgrad.errors import GradientError
 
+from ..operands import ops
 from ..primitive import primitive
 from .blocks import PART
-from .precision import narrow, widen
+from .precision import narrow, refuse_complex, widen
 from .softmax import softmax_of, softmax_rows
 
 # ---- over any namespace ----------------------------------------------------------------------------------------------
@@ -34,6 +35,10 @@ def _weights(xp: Any, q: Any, k: Any, mask: Any, causal: bool, scale: float | No
         scores = xp.where(_allowed(xp, *scores.shape[-2:]), scores, -math.inf)
     if mask is not None:
         scores = xp.where(mask, scores, -math.inf) if _is_boolean(mask) else scores + mask
+        if scores.shape[-1]:
+            # A query that sees no key has no weights: softmax would make nan of them, and of every gradient.
+            blind = xp.max(xp.detach(scores) if xp is ops() else scores, axis=-1, keepdims=True) == -math.inf
+            return xp.where(blind, 0.0, softmax_of(xp, xp.where(blind, 0.0, scores), -1))
     return softmax_of(xp, scores, -1)
 
 
@@ -47,6 +52,7 @@ def _is_boolean(mask: Any) -> bool:
 
 
 def _check(q: Any, k: Any, v: Any) -> None:
+    refuse_complex("scaled_dot_product_attention", q, k, v)
     if min(q.ndim, k.ndim, v.ndim) < 2 or q.shape[-1] != k.shape[-1] or k.shape[-2] != v.shape[-2]:
         raise GradientError(
             f"attention needs q (..., queries, size), k (..., keys, size) and v (..., keys, values), "
@@ -100,7 +106,13 @@ def attend(q: Any, k: Any, v: Any, mask: Any, causal: bool, scale: float | None,
         w *= factor
         if addend is not None:
             w += addend if addend.ndim == 2 else addend[i]
-        softmax_rows(w, w)
+        blind = None if mask is None else np.maximum.reduce(w, axis=-1) == -np.inf
+        if blind is not None and blind.any():
+            w[blind] = 0
+            softmax_rows(w, w)
+            w[blind] = 0
+        else:
+            softmax_rows(w, w)
         np.matmul(w, v[i], out=out[i])
     return weights
 
@@ -189,7 +201,8 @@ scaled_dot_product_attention = primitive(
     save="inputs",
     residual=True,
     doc="softmax(q · kᵀ · scale + mask) · v: q (..., queries, size), k (..., keys, size), v (..., keys, values). "
-    "mask, broadcast to (..., queries, keys): boolean, True where a key is seen, or added to the scores. "
+    "mask, broadcast to (..., queries, keys): boolean, True where a key is seen, or added to the scores; a query that "
+    "sees no key gets zeros. "
     "causal: a query sees the keys up to its own position. scale: 1/√size unless given.",
 )
 
@@ -204,6 +217,7 @@ def _split_heads(xp: Any, packed: Any, heads: int) -> list[Any]:
 
 
 def _check_packed(packed: Any, heads: int) -> None:
+    refuse_complex("self_attention", packed)
     if packed.ndim != 3 or packed.shape[-1] % (3 * heads):
         raise GradientError(
             f"self_attention(heads={heads}) needs an array (batch, tokens, 3 · heads · size), got {packed.shape}"

@@ -39,7 +39,7 @@ def _bessel_i(xp: Any, n: int, x: Any) -> Any:
         value = by_region(xp, size, [near, (~(size <= 32), lambda xp, size: _asymptotic(order, xp, size))])
         return value * xp.sign(x) if order % 2 else value
 
-    return kernel(compute)(xp, x)
+    return kernel("bessel_i", compute)(xp, x)
 
 
 bessel_i: Primitive = elementwise(

@@ -19,9 +19,9 @@ import numpy as np
 from distgrad.errors import GradientError
 
 from ..operands import ops
-from ..primitive import composite, primitive
+from ..primitive import composite, conjugate, primitive
 from .blocks import PART
-from .nested import nested
+from .nested import is_complex, nested
 from .precision import narrow, widen
 
 Pair = tuple[int, int]
@@ -122,11 +122,16 @@ def _grouped(xp: Any, a: Any, groups: int, columns: int) -> Any:
 # ---- the three products over patches ---------------------------------------------------------------------------------
 
 
+def _dtype(xp: Any, x: Any, y: Any) -> Any:
+    """The dtype of products: that of `x`, unless `y` alone is complex."""
+    return xp.result_type(x, y) if is_complex(y) else x.dtype
+
+
 def _convolve(xp: Any, x: Any, weight: Any, w: Window, groups: int) -> Any:
     rows, columns = w.positions(*x.shape[2:])
     outputs, inputs = weight.shape[0], x.shape[1] // groups * w.kernel[0] * w.kernel[1]
     matrix = xp.reshape(weight, (groups, outputs // groups, inputs))
-    out = xp.empty((x.shape[0], outputs, rows, columns), dtype=x.dtype)
+    out = xp.empty((x.shape[0], outputs, rows, columns), dtype=_dtype(xp, x, weight))
     padded = pad_image(xp, x, w.padding)
     for part in _batches(x.shape[0], groups * inputs * rows * columns):
         patches = _grouped(xp, gather(xp, padded[part, ...], w, rows, columns), groups, rows * columns)
@@ -149,7 +154,7 @@ def _convolve_back(xp: Any, g: Any, weight: Any, w: Window, groups: int, size: P
     outputs, inputs = weight.shape[:2]
     matrix = xp.reshape(weight, (groups, outputs // groups, inputs * w.kernel[0] * w.kernel[1]))
     transposed = xp.swapaxes(matrix, 1, 2)
-    out = xp.empty((g.shape[0], groups * inputs, *size), dtype=g.dtype)
+    out = xp.empty((g.shape[0], groups * inputs, *size), dtype=_dtype(xp, g, weight))
     for part in _batches(g.shape[0], matrix.size // (outputs // groups) * rows * columns):
         patches = xp.matmul(transposed, _grouped(xp, g[part, ...], groups, rows * columns))
         shaped = xp.reshape(patches, (-1, groups * inputs, *w.kernel, rows, columns))
@@ -160,7 +165,7 @@ def _convolve_back(xp: Any, g: Any, weight: Any, w: Window, groups: int, size: P
 def _weight_gradient(xp: Any, x: Any, g: Any, w: Window, groups: int) -> Any:
     rows, columns = g.shape[2:]
     outputs, inputs = g.shape[1] // groups, x.shape[1] // groups
-    total = xp.zeros((groups, outputs, inputs * w.kernel[0] * w.kernel[1]), dtype=x.dtype)
+    total = xp.zeros((groups, outputs, inputs * w.kernel[0] * w.kernel[1]), dtype=_dtype(xp, x, g))
     padded = pad_image(xp, x, w.padding)
     for part in _batches(x.shape[0], x.shape[1] * w.kernel[0] * w.kernel[1] * rows * columns):
         patches = _grouped(xp, gather(xp, padded[part, ...], w, rows, columns), groups, rows * columns)
@@ -212,13 +217,14 @@ def _conv2d_x(
     w = window(weight.shape[2:], **moves)
     covered = w.covered(*g.shape[2:])
     left_over = (x.shape[2] - covered[0], x.shape[3] - covered[1])
+    weight = conjugate(xp, weight)
     return nested(xp, conv_transpose2d, g, weight, output_padding=left_over, groups=groups, **moves)
 
 
 def _conv2d_weight(
     xp: Any, g: Any, ans: Any, x: Any, weight: Any, bias: Any = None, *, groups: int = 1, **moves: Any
 ) -> Any:
-    return nested(xp, conv2d_weight, x, g, kernel=tuple(weight.shape[2:]), groups=groups, **moves)
+    return nested(xp, conv2d_weight, conjugate(xp, x), g, kernel=tuple(weight.shape[2:]), groups=groups, **moves)
 
 
 def _image_bias(xp: Any, g: Any, ans: Any, *args: Any, **params: Any) -> Any:
@@ -269,13 +275,13 @@ def _conv_transpose2d(
 def _conv_transpose2d_x(
     xp: Any, g: Any, ans: Any, x: Any, weight: Any, bias: Any = None, *, output_padding: Any = 0, **params: Any
 ) -> Any:
-    return nested(xp, conv2d, g, weight, **params)
+    return nested(xp, conv2d, g, conjugate(xp, weight), **params)
 
 
 def _conv_transpose2d_weight(
     xp: Any, g: Any, ans: Any, x: Any, weight: Any, bias: Any = None, *, output_padding: Any = 0, **params: Any
 ) -> Any:
-    return nested(xp, conv2d_weight, g, x, kernel=tuple(weight.shape[2:]), **params)
+    return nested(xp, conv2d_weight, g, conjugate(xp, x), kernel=tuple(weight.shape[2:]), **params)
 
 
 conv_transpose2d = primitive(
@@ -299,11 +305,12 @@ def _conv2d_weight_forward(
 
 
 def _conv2d_weight_x(xp: Any, pulled: Any, ans: Any, x: Any, g: Any, *, kernel: Any, **params: Any) -> Any:
-    return _conv2d_x(xp, g, None, x, pulled, **params)
+    # Of complex numbers g is what the products are made with, and `pulled` what comes back: so it is g's conjugate.
+    return conjugate(xp, _conv2d_x(xp, g, None, x, pulled, **params))
 
 
 def _conv2d_weight_g(xp: Any, pulled: Any, ans: Any, x: Any, g: Any, *, kernel: Any, **params: Any) -> Any:
-    return nested(xp, conv2d, x, pulled, **params)
+    return nested(xp, conv2d, conjugate(xp, x), pulled, **params)
 
 
 conv2d_weight = primitive(

@@ -163,7 +163,9 @@ def _erfinv(xp: Any, x: Any) -> Any:
     )
 
 
-_erf_forward, _erfc_forward, _erfinv_forward = kernel(_erf), kernel(_erfc), kernel(_erfinv)
+_erf_forward = kernel("erf", _erf)
+_erfc_forward = kernel("erfc", _erfc)
+_erfinv_forward = kernel("erfinv", _erfinv)
 
 erf = elementwise(
     "erf",

@@ -10,7 +10,7 @@ import numpy as np
 from ..primitive import elementwise, primitive
 from .arithmetic import ratio
 from .nested import nested
-from .precision import floating
+from .precision import floating, refuse_complex
 
 _LN2 = math.log(2.0)
 _LN10 = math.log(10.0)
@@ -43,6 +43,7 @@ def _sigmoid(xp: Any, x: Any) -> Any:
             np.exp(value, out=value)
         value += 1
         return np.reciprocal(value, out=value)
+    refuse_complex("sigmoid", x)
     x = floating(xp, x)
     e = xp.exp(-xp.abs(x))
     return xp.where(x >= 0, 1.0, e) / (1 + e)

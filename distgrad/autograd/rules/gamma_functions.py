@@ -176,10 +176,10 @@ def _polygamma(xp: Any, n: int, x: Any) -> Any:
         positive = (x > 0, lambda xp, x: _polygamma_positive(xp, n, x))
         return by_region(xp, x, [positive, (~(x > 0), lambda xp, x: _polygamma_negative(xp, n, x))])
 
-    return kernel(compute)(xp, x)
+    return kernel("polygamma", compute)(xp, x)
 
 
-_gammaln_forward, _digamma_forward = kernel(_gammaln), kernel(_digamma)
+_gammaln_forward, _digamma_forward = kernel("gammaln", _gammaln), kernel("digamma", _digamma)
 
 polygamma: Primitive = elementwise(
     "polygamma",

@@ -17,6 +17,7 @@ from ..operands import ops
 from ..primitive import primitive
 from .blocks import PART, parts
 from .error_functions import erf
+from .precision import refuse_complex
 
 _ROOT = math.sqrt(2 / math.pi)
 _CUBIC = 0.044715
@@ -120,6 +121,7 @@ def _gelu(xp: Any, x: Any, *, approximate: str = "none") -> Any:
         raise GradientError(f"gelu(approximate={approximate!r}) is unknown; it is 'none' or 'tanh'")
     kernel = _tanh_forward if approximate == "tanh" else _exact_forward
     if xp is not np or x.dtype.char not in ("fd" if approximate == "tanh" else "f"):
+        refuse_complex("gelu", x)
         value = 0.5 * x * (1 + _inner(xp, x)) if approximate == "tanh" else x * _cdf(xp, x)
         return value, None
     out, kept = np.empty(x.shape, x.dtype), np.empty(x.shape, x.dtype)

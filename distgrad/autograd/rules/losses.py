@@ -16,8 +16,8 @@ from ..operands import ops
 from ..primitive import Rule, composite, primitive
 from .activation import sigmoid_of, softplus_of
 from .blocks import as_rows, row_parts, row_sums
-from .nested import shape_of
-from .precision import floating, is_half, narrow, widen
+from .nested import is_complex, shape_of
+from .precision import floating, is_half, narrow, refuse_complex, widen
 from .softmax import log_softmax_of, row_tops, softmax_of
 
 
@@ -55,6 +55,8 @@ def _wide(xp: Any, x: Any) -> Any:
 
 def _value(name: str, of_pair: Rule, xp: Any, x: Any, y: Any, reduction: str, **settings: Any) -> Any:
     _shape(name, x, y)
+    if name not in ("mse", "l1"):
+        refuse_complex(name, x, y)
     loss = reduced(xp, of_pair(xp, _wide(xp, x), _wide(xp, y), **settings), reduction)
     halves = [a.dtype for a in (x, y) if hasattr(a, "dtype")]
     return narrow(xp, loss, halves[0]) if all(map(is_half, halves)) else loss
@@ -71,9 +73,17 @@ def _vjps(name: str, derivatives: tuple[Rule, Rule]) -> list[Rule]:
     return [vjp_by(d) for d in derivatives]
 
 
+def _along(xp: Any, tangent: Any, derivative: Any) -> Any:
+    """The change of a real value along a tangent, of which the derivative points in the direction of ascent."""
+    if is_complex(derivative):
+        return xp.real(xp.conj(derivative) * tangent)
+    return tangent * derivative
+
+
 def _jvp(derivatives: tuple[Rule, Rule]) -> Rule:
     def jvp(xp: Any, tangents: Any, ans: Any, x: Any, y: Any, *, reduction: str = "mean", **settings: Any) -> Any:
-        terms = [t * d(xp, x, y, **settings) for t, d in zip(tangents, derivatives, strict=True) if t is not None]
+        pairs = zip(tangents, derivatives, strict=True)
+        terms = [_along(xp, t, d(xp, x, y, **settings)) for t, d in pairs if t is not None]
         return reduced(xp, sum(terms[1:], terms[0]), reduction)
 
     return jvp
@@ -85,16 +95,17 @@ def _mse(xp: Any, x: Any, y: Any, *, reduction: str = "mean") -> Any:
         and reduction in ("mean", "sum")
         and x.dtype == y.dtype
         and x.dtype.char in "fd"
+        and x.size
     ):
         share = _share(_shape("mse", x, y), reduction)
         difference = np.subtract(x, y).reshape(-1)
         return x.dtype.type(np.dot(difference, difference) * share)
-    return _value("mse", lambda xp, x, y: xp.square(x - y), xp, x, y, reduction)
+    return _value("mse", lambda xp, x, y: xp.square(xp.abs(x - y)), xp, x, y, reduction)
 
 
 _MSE = (lambda xp, x, y: 2 * (x - y), lambda xp, x, y: 2 * (y - x))
 
-mse = primitive("mse", _mse, vjps=_vjps("mse", _MSE), jvp=_jvp(_MSE), save="inputs", doc="(x − y)².")
+mse = primitive("mse", _mse, vjps=_vjps("mse", _MSE), jvp=_jvp(_MSE), save="inputs", doc="|x − y|².")
 
 _L1 = (lambda xp, x, y: xp.sign(x - y), lambda xp, x, y: xp.sign(y - x))
 
@@ -203,6 +214,7 @@ def one_hot_of(xp: Any, labels: Any, classes: int, dtype: Any) -> Any:
 
 def _cross_entropy(xp: Any, logits: Any, labels: Any, *, reduction: str = "mean") -> Any:
     _check_labels(logits, labels, "cross_entropy")
+    refuse_complex("cross_entropy", logits)
     wide = widen(xp, logits)
     if xp is not np or wide.dtype.char not in "fd":
         return reduced(xp, -_of_label(xp, log_softmax_of(xp, wide, -1), labels), reduction), None

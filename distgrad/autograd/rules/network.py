@@ -10,7 +10,7 @@ import numpy as np
 from distgrad.errors import GradientError
 
 from ..operands import ops
-from ..primitive import primitive
+from ..primitive import conjugate, primitive
 from .losses import one_hot_of
 from .precision import floating, is_half, narrow, widen
 
@@ -34,12 +34,12 @@ def _linear(xp: Any, x: Any, weight: Any, bias: Any = None) -> Any:
 
 
 def _linear_x(xp: Any, g: Any, ans: Any, x: Any, weight: Any, bias: Any = None) -> Any:
-    pulled = xp.matmul(_rows(xp, widen(xp, g)), widen(xp, weight))
+    pulled = xp.matmul(_rows(xp, widen(xp, g)), conjugate(xp, widen(xp, weight)))
     return pulled if x.ndim == 2 else xp.reshape(pulled, x.shape)
 
 
 def _linear_weight(xp: Any, g: Any, ans: Any, x: Any, weight: Any, bias: Any = None) -> Any:
-    return xp.matmul(xp.swapaxes(_rows(xp, widen(xp, g)), 0, 1), _rows(xp, widen(xp, x)))
+    return xp.matmul(xp.swapaxes(_rows(xp, widen(xp, g)), 0, 1), _rows(xp, conjugate(xp, widen(xp, x))))
 
 
 def _linear_bias(xp: Any, g: Any, ans: Any, x: Any, weight: Any, bias: Any = None) -> Any:

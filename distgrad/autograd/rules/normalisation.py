@@ -15,7 +15,7 @@ from distgrad.errors import GradientError
 
 from ..primitive import primitive
 from .blocks import as_rows, row_parts, row_sums
-from .precision import narrow, widen
+from .precision import narrow, refuse_complex, widen
 
 
 def _fused(xp: Any, x: Any) -> bool:
@@ -153,6 +153,7 @@ def _layer_norm_bias(
 
 
 def _check_trailing(name: str, x: Any, axes: int, *affine: Any) -> None:
+    refuse_complex(name, x, *affine)
     if not 1 <= axes <= x.ndim:
         raise GradientError(f"{name}(axes={axes}) of an array of shape {x.shape}: it has {x.ndim} axes")
     for a in affine:
@@ -244,6 +245,7 @@ def _channel_sums(xp: Any, values: Any) -> Any:
 
 
 def _check_channels(name: str, x: Any, *affine: Any) -> None:
+    refuse_complex(name, x, *affine)
     if x.ndim < 2:
         raise GradientError(f"{name}() needs x of shape (batch, channels, ...), not {x.shape}")
     for a in affine:

@@ -6,8 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from distgrad.errors import GradientError
+
 from ..operands import differentiable
 from ..primitive import Primitive, Rule
+from .nested import is_complex
 
 
 def is_half(dtype: Any) -> bool:
@@ -30,8 +33,19 @@ def widen(xp: Any, x: Any) -> Any:
 
 
 def narrow(xp: Any, value: Any, dtype: Any) -> Any:
-    """`value` back in the dtype its operands are stored in, unless they are integers."""
-    return value if value.dtype == dtype or not differentiable(dtype) else xp.astype(value, dtype)
+    """`value` back in the dtype its operands are stored in, unless they are integers or it is complex."""
+    done = value.dtype == dtype or not differentiable(dtype) or is_complex(value)
+    return value if done else xp.astype(value, dtype)
+
+
+def refuse_complex(name: str, *operands: Any) -> None:
+    """Raises GradientError where an operand is complex, for functions of real numbers."""
+    for x in operands:
+        if hasattr(x, "dtype") and is_complex(x):
+            raise GradientError(
+                f"{name}() is a function of real numbers, and got {x.dtype}; give it the absolute value, or the real "
+                "and the imaginary part"
+            )
 
 
 # What NumPy does not compute in bfloat16, gives in another dtype, or adds up in bfloat16, where 256 + 1 is 256.

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from .blocks import PART, parts
-from .precision import narrow, widen
+from .precision import narrow, refuse_complex, widen
 
 Kernel = Callable[[Any, Any], Any]
 
@@ -66,11 +66,14 @@ def in_parts(compute: Kernel, x: Any) -> Any:
     return out
 
 
-def kernel(compute: Kernel) -> Kernel:
-    """A forward rule from a kernel: takes numbers and integers too, and computes half precision in single."""
+def kernel(name: str, compute: Kernel) -> Kernel:
+    """The forward rule of a primitive from a kernel: takes numbers and integers too, and computes half precision in
+    single.
+    """
 
     def forward(xp: Any, x: Any) -> Any:
         x = xp.asarray(x)
+        refuse_complex(name, x)
         if not xp.isdtype(x.dtype, "real floating"):
             x = xp.astype(x, xp.float64)
         return narrow(xp, compute(xp, widen(xp, x)), x.dtype)

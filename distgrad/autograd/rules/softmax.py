@@ -9,7 +9,7 @@ import numpy as np
 from ..operands import ops
 from ..primitive import primitive
 from .blocks import as_rows, row_parts, row_sums
-from .precision import narrow, widen
+from .precision import narrow, refuse_complex, widen
 
 
 def shifted(xp: Any, x: Any, axis: int) -> Any:
@@ -78,6 +78,7 @@ def _log_softmax_rows(x: Any) -> Any:
 
 
 def _softmax(xp: Any, x: Any, *, axis: int = -1) -> Any:
+    refuse_complex("softmax", x)
     return narrow(xp, softmax_of(xp, widen(xp, x), axis), x.dtype)
 
 
@@ -104,6 +105,7 @@ softmax = primitive(
 
 
 def _log_softmax(xp: Any, x: Any, *, axis: int = -1) -> Any:
+    refuse_complex("log_softmax", x)
     return narrow(xp, log_softmax_of(xp, widen(xp, x), axis), x.dtype)
 
 

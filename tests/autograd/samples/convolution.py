@@ -6,6 +6,7 @@ from typing import Any
 
 from . import Sample
 from .activation import functional
+from .shape import complex_
 
 
 def _conv2d_weight(
@@ -33,6 +34,17 @@ def _fold2d(torch: Any, patches: Any, size: Any, stride: Any = 1, padding: Any =
 
 SAMPLES = {
     "conv2d": [
+        Sample(
+            [complex_(2, 2, 4, 3), complex_(4, 1, 2, 2), complex_(4)],
+            {"stride": 2, "padding": 1, "groups": 2},
+            torch=functional("conv2d"),
+            note="complex",
+        ),
+        Sample(
+            [(1, 2, 3, 3), complex_(2, 2, 2, 2)],
+            torch=lambda torch, x, w: torch.nn.functional.conv2d(x + 0j, w),
+            note="real and complex",
+        ),
         Sample([(2, 2, 4, 5), (3, 2, 3, 2), (3,)], torch=functional("conv2d")),
         Sample([(1, 2, 5, 5), (4, 1, 3, 3)], {"stride": 2, "padding": 1, "groups": 2}, torch=functional("conv2d")),
         Sample([(1, 1, 5, 6), (2, 1, 2, 2)], {"padding": (0, 1), "dilation": (2, 1)}, torch=functional("conv2d")),
@@ -48,6 +60,7 @@ SAMPLES = {
         Sample([(0, 2, 5), (3, 2, 3)], torch=functional("conv1d")),
     ],
     "conv_transpose2d": [
+        Sample([complex_(2, 2, 2, 3), complex_(2, 3, 3, 2)], torch=functional("conv_transpose2d"), note="complex"),
         Sample([(2, 2, 2, 3), (2, 3, 3, 2), (3,)], torch=functional("conv_transpose2d")),
         Sample(
             [(1, 4, 3, 2), (4, 1, 2, 3)],
@@ -56,6 +69,12 @@ SAMPLES = {
         ),
     ],
     "conv2d_weight": [
+        Sample(
+            [complex_(2, 2, 4, 4), complex_(2, 3, 2, 3)],
+            {"kernel": (3, 2)},
+            torch=lambda torch, x, g, kernel: _conv2d_weight(torch, x.conj(), g, kernel),
+            note="complex",
+        ),
         Sample([(2, 2, 4, 4), (2, 3, 2, 3)], {"kernel": (3, 2)}, torch=_conv2d_weight),
         Sample(
             [(1, 2, 5, 5), (1, 4, 3, 3)],

@@ -9,6 +9,7 @@ import scipy.special
 
 from . import Sample
 from .activation import functional
+from .shape import complex_
 
 LABELS = np.array([2, 0, 3])
 
@@ -30,6 +31,16 @@ def _pairs(name: str, domain: Any, **settings: Any) -> list[Sample]:
     reductions = [Sample([(3, 4), (3, 4)], {"reduction": r}, domain, torch=functional(name)) for r in ("mean", "sum")]
     each = Sample([(2, 3), (2, 3)], {"reduction": "none", **settings}, domain, torch=functional(name))
     return [*reductions, each]
+
+
+def _distances(of: Any) -> list[Sample]:
+    """Samples of a loss that is a function of the distance of complex numbers."""
+    operands = complex_(2, 3), complex_(2, 3)
+    return [
+        Sample(operands, torch=lambda torch, x, y: of(x - y).mean(), note="complex"),
+        Sample([(2, 3), operands[1]], torch=lambda torch, x, y: of(x - y).mean(), note="real and complex"),
+        Sample(operands, {"reduction": "none"}, torch=lambda torch, x, y, reduction: of(x - y), note="complex each"),
+    ]
 
 
 def _classes(name: str) -> list[Sample]:
@@ -82,8 +93,8 @@ APART = [(-2.0, -0.1), (0.1, 2.0)]
 PROBABILITIES = [(-2.0, -0.1), (0.05, 0.95)]
 
 SAMPLES = {
-    "mse": _pairs("mse_loss", (-2.0, 2.0)),
-    "l1": _pairs("l1_loss", APART),
+    "mse": [*_pairs("mse_loss", (-2.0, 2.0)), *_distances(lambda d: d.abs() ** 2)],
+    "l1": [*_pairs("l1_loss", APART), *_distances(lambda d: d.abs())],
     "huber": _pairs("huber_loss", (-2.0, 2.0), delta=0.7),
     "bce_with_logits": _pairs("binary_cross_entropy_with_logits", [(-3.0, 3.0), (0.05, 0.95)]),
     "kl_div": [

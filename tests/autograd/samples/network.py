@@ -8,6 +8,7 @@ import numpy as np
 
 from . import Sample
 from .activation import functional
+from .shape import complex_
 
 
 def _kept(shape: tuple[int, ...], key: int, rate: float) -> Any:
@@ -25,6 +26,12 @@ def _torch_dropout(torch: Any, x: Any, key: int, rate: float = 0.5) -> Any:
 
 SAMPLES = {
     "linear": [
+        Sample([complex_(3, 4), complex_(5, 4), complex_(5)], torch=functional("linear"), note="complex"),
+        Sample(
+            [(3, 4), complex_(5, 4)],
+            torch=lambda torch, x, w: torch.nn.functional.linear(x + 0j, w),
+            note="real and complex",
+        ),
         Sample([(3, 4), (5, 4), (5,)], torch=functional("linear")),
         Sample([(2, 3, 4), (5, 4)], torch=functional("linear")),
         Sample([(4,), (5, 4), (5,)], torch=functional("linear")),
