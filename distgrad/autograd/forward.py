@@ -6,7 +6,7 @@ primitives:
 
     "same"      elementwise: the vjp's formula, with the tangent in the cotangent's place
     "linear"    the operation is linear in each input: apply it with the tangent in that input's place
-    "derived"   no rule of its own: two vjps make a jvp (`_by_vjps`)
+    "derived"   no rule of its own: two vjps make a jvp (`by_vjps`)
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def tangent_of(
     if callable(op.jvp):
         return op.jvp(xp, tangents, value, *primals, **params)
     if op.jvp == "derived":
-        return _by_vjps(op, primals, tangents, value, params)
+        return by_vjps(op, primals, tangents, value, params)
     total: Any = None
     for i, tangent in enumerate(tangents):
         if tangent is None:
@@ -82,7 +82,7 @@ def tangent_of(
     return total
 
 
-def _by_vjps(op: Primitive, primals: Sequence[Any], tangents: Sequence[Any], value: Any, params: dict[str, Any]) -> Any:
+def by_vjps(op: Primitive, primals: Sequence[Any], tangents: Sequence[Any], value: Any, params: dict[str, Any]) -> Any:
     """The jvp as the vjp of the vjp, which is linear in its cotangent (J. Townsend, "A new trick for calculating
     Jacobian vector products", 2017).
     """

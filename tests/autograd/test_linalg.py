@@ -130,21 +130,103 @@ def test_sums_of_equal_eigenvalues_have_a_gradient() -> None:
     np.testing.assert_allclose(dg.grad(lambda x: ops.svdvals(x).sum())(np.eye(3)), np.eye(3), atol=1e-15)
 
 
-def test_the_projection_on_an_eigenspace_of_equal_eigenvalues_has_a_gradient() -> None:
-    def projection(x: Any) -> Any:
-        vectors = ops.eigh(x)[1][:, 1:]
-        return vectors @ adjoint(vectors)
-
-    q = np.linalg.qr(matrix(3, 3))[0]
-    check_derivatives(projection, q * [1.0, 2.0, 2.0] @ q.T, order=1)
+def projection(x: Any) -> Any:
+    """On the space of the second and third eigenvector."""
+    vectors = ops.eigh(x)[1][:, 1:]
+    return vectors @ adjoint(vectors)
 
 
-def test_the_polar_factor_has_a_gradient_at_equal_singular_values() -> None:
-    def polar(x: Any) -> Any:
-        u, _, vh = ops.svd(x)
-        return u @ vh
+def polar(x: Any) -> Any:
+    u, _, vh = ops.svd(x)
+    return u @ vh
 
-    check_derivatives(polar, np.linalg.qr(matrix(3, 3))[0], order=1)
+
+def rotation(seed: int) -> np.ndarray:
+    return np.linalg.qr(matrix(3, 3, seed=seed))[0]
+
+
+# Equal values part by a few units in the last place, by others for every matrix.
+@pytest.mark.parametrize("seed", range(12))
+def test_the_projection_on_an_eigenspace_of_equal_eigenvalues_has_a_gradient(seed: int) -> None:
+    q = rotation(seed)
+    check_derivatives(projection, q * [1.0, 2.0, 2.0] @ q.T, order=1, forward=False)
+
+
+def test_the_projection_on_an_eigenspace_of_eigenvalues_that_an_input_moved_apart_has_a_gradient() -> None:
+    q = rotation(0)
+    gradients = [
+        dg.grad(lambda x: (projection(x) * matrix(3, 3)).sum())(q * [1.0, 2.0, 2.0 + gap] @ q.T)
+        for gap in (0.0, 1e-14, 1e-13, 1e-11, 1e-9)
+    ]
+    for gradient in gradients:
+        np.testing.assert_allclose(gradient, gradients[0], atol=1e-7)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_polar_factor_has_a_gradient_at_equal_singular_values(seed: int) -> None:
+    check_derivatives(polar, rotation(seed), order=1, forward=False)
+
+
+def test_the_best_approximation_of_a_matrix_of_low_rank_has_a_gradient() -> None:
+    def best(x: Any) -> Any:
+        u, s, vh = ops.svd(x, full_matrices=False)
+        return (u[:, :1] * s[:1]) @ vh[:1]
+
+    check_derivatives(best, np.outer([1.0, 2.0, 3.0, 1.0], [1.0, -1.0, 2.0]), order=1, forward=False)
+
+
+def of_equal_eigenvalues(x: Any) -> Any:
+    return (ops.eigvalsh(x) ** 2).sum()
+
+
+def square(x: Any) -> Any:
+    """X², by way of its eigenvectors."""
+    w, v = ops.eigh(x)
+    return (v * w**2) @ adjoint(v)
+
+
+def whole_again(x: Any) -> Any:
+    u, s, vh = ops.svd(x, full_matrices=False)
+    return (u * s) @ vh
+
+
+TURN = matrix(3, 3) + matrix(3, 3).T
+
+
+@pytest.mark.parametrize(
+    ("derivative", "message"),
+    [
+        (lambda: dg.grad(lambda x: square(x).sum())(2 * np.eye(3)), "by values together with vectors"),
+        (lambda: dg.grad(lambda x: whole_again(x).sum())(np.eye(3)), "by values together with vectors"),
+        (lambda: dg.grad(lambda x: whole_again(x).sum())(np.diag([1.0, 0, 0])), "by values together with vectors"),
+        (lambda: dg.grad(lambda x: whole_again(x).sum())(np.eye(3, 2) * [1.0, 0]), "by values together with vectors"),
+        (lambda: dg.jvp(square, (2 * np.eye(3),), (TURN,)), "no tangents of eigenvectors"),
+        (lambda: dg.jvp(polar, (np.eye(3),), (TURN,)), "no tangents of singular vectors"),
+        (lambda: dg.hvp(of_equal_eigenvalues)(2 * np.eye(3), TURN), "second derivatives"),
+        (lambda: dg.hessian(of_equal_eigenvalues)(2 * np.eye(3)), "second derivatives"),
+        (
+            lambda: dg.grad(lambda x: (dg.grad(of_equal_eigenvalues)(x) * TURN).sum())(2 * np.eye(3)),
+            "second derivatives",
+        ),
+        (
+            lambda: dg.grad(lambda x: dg.jvp(of_equal_eigenvalues, (x,), (TURN,))[1])(2 * np.eye(3)),
+            "second derivatives",
+        ),
+        (
+            lambda: dg.jvp(lambda x: dg.jvp(of_equal_eigenvalues, (x,), (TURN,))[1], (2 * np.eye(3),), (TURN,)),
+            "second derivatives",
+        ),
+        (lambda: dg.hvp(lambda x: (ops.svdvals(x) ** 2).sum())(np.zeros((3, 2)), matrix(3, 2)), "second derivatives"),
+        (lambda: dg.hvp(ops.det)(np.diag([1.0, 0, 0]), TURN), "singular vectors"),
+    ],
+)
+def test_a_derivative_that_is_a_limit_at_equal_values_is_refused(derivative: Callable[[], Any], message: str) -> None:
+    with pytest.raises(GradientError, match=message):
+        derivative()
+
+
+def test_tangents_of_equal_eigenvalues_are_right() -> None:
+    np.testing.assert_allclose(dg.jvp(of_equal_eigenvalues, (2 * np.eye(3),), (TURN,))[1], 4 * np.trace(TURN))
 
 
 @pytest.mark.parametrize("rank", [0, 1, 2])
