@@ -14,7 +14,8 @@ if [ -e authority.pem ]; then
 fi
 
 key="-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes"
-openssl req -x509 $key -keyout authority.key -out authority.pem -days 3650 -subj "/CN=distgrad authority" 2>/dev/null
+openssl req -x509 $key -keyout authority.key -out authority.pem -days 3650 -subj "/CN=distgrad authority" \
+  -addext "keyUsage=critical,keyCertSign,cRLSign" 2>/dev/null
 openssl req $key -keyout node.key -out node.csr -subj "/CN=distgrad" 2>/dev/null
 echo "subjectAltName=DNS:distgrad" > node.ext
 openssl x509 -req -in node.csr -CA authority.pem -CAkey authority.key -CAcreateserial -out node.pem -days 365 \

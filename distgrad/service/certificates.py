@@ -74,7 +74,10 @@ def make_certificates(
 
 
 def _issue(name: str, authority: _Issued | None, hosts: Sequence[str], days: int) -> _Issued:
-    """A certificate and its key; an authority's own when there is no authority."""
+    """A certificate and its key; an authority's own when there is no authority.
+
+    It has all that strict verifiers ask for (RFC 5280, 4.2.1), among them Python's own from 3.13 on.
+    """
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes
     from cryptography.hazmat.primitives.asymmetric import ec
@@ -83,6 +86,7 @@ def _issue(name: str, authority: _Issued | None, hosts: Sequence[str], days: int
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     now = datetime.now(UTC)
+    issuer = authority.key if authority else key
     builder = (
         x509.CertificateBuilder()
         .subject_name(subject)
@@ -92,13 +96,33 @@ def _issue(name: str, authority: _Issued | None, hosts: Sequence[str], days: int
         .not_valid_before(now - timedelta(hours=1))
         .not_valid_after(now + timedelta(days=days))
         .add_extension(x509.BasicConstraints(ca=authority is None, path_length=None), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer.public_key()), critical=False)
+        .add_extension(_key_usage(authority is None), critical=True)
     )
     if hosts:
         builder = builder.add_extension(x509.SubjectAlternativeName([_host(host) for host in hosts]), critical=False)
     if authority is not None:
         usage = ExtendedKeyUsageOID.SERVER_AUTH if hosts else ExtendedKeyUsageOID.CLIENT_AUTH
         builder = builder.add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
-    return _Issued(builder.sign(authority.key if authority else key, hashes.SHA256()), key)
+    return _Issued(builder.sign(issuer, hashes.SHA256()), key)
+
+
+def _key_usage(authority: bool) -> Any:
+    """An authority's key signs certificates, all others sign handshakes."""
+    from cryptography import x509
+
+    return x509.KeyUsage(
+        digital_signature=not authority,
+        key_cert_sign=authority,
+        crl_sign=authority,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
 
 
 def _host(host: str) -> Any:

@@ -156,9 +156,11 @@ def test_the_image_gets_what_the_dockerfile_copies_and_nothing_else() -> None:
 # ---- scripts ---------------------------------------------------------------------------------------------------------
 
 
-def test_certificates_are_readable_by_their_owner_alone_and_not_made_twice(tmp_path: Path) -> None:
+def test_certificates_hold_are_readable_by_their_owner_alone_and_not_made_twice(tmp_path: Path) -> None:
     command = [DEPLOY / "certificates.sh", tmp_path / "tls"]
     subprocess.run(command, check=True, capture_output=True)
+    verify = ["openssl", "verify", "-x509_strict", "-CAfile", "authority.pem", "node.pem"]
+    assert subprocess.run(verify, cwd=tmp_path / "tls", capture_output=True, text=True).stdout == "node.pem: OK\n"
     for name in ("token", "node.key", "node.pem", "authority.pem", "distgrad.env"):
         assert stat.S_IMODE((tmp_path / "tls" / name).stat().st_mode) & 0o077 == 0
     again = subprocess.run(command, capture_output=True, text=True)

@@ -6,6 +6,7 @@ import datetime
 import socket
 import ssl
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +129,34 @@ def test_a_client_with_the_right_certificates_gets_in(guarded: Running, pki: Pat
     tls = TLS(certificate=pki / "client.pem", key=pki / "client.key", authority=pki / "authority.pem")
     with client(guarded.address, tls=tls, local=local, timeout=DEADLINE) as service:
         np.testing.assert_array_equal(service["sine"](np.ones(2)), np.sin(np.ones(2)))
+
+
+@pytest.mark.parametrize("name", ["server", "alice"])
+def test_certificates_do_for_verifiers_that_are_strict(folders: dict[str, Path], name: str) -> None:
+    ours = folders["ours"]
+    asks, shows = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    if name == "server":
+        asks, shows = shows, asks
+    asks.verify_mode, shows.check_hostname, shows.verify_mode = ssl.CERT_REQUIRED, False, ssl.CERT_NONE
+    asks.verify_flags |= ssl.VERIFY_X509_STRICT  # Python 3.13's default
+    asks.load_verify_locations(ours / "ca.pem")
+    shows.load_cert_chain(ours / f"{name}.pem", ours / f"{name}-key.pem")
+    other = "alice" if name == "server" else "server"
+    asks.load_cert_chain(ours / f"{other}.pem", ours / f"{other}-key.pem")
+    here, there = ssl.MemoryBIO(), ssl.MemoryBIO()
+    ends = [
+        context.wrap_bio(
+            *bios,
+            server_side=context.protocol == ssl.PROTOCOL_TLS_SERVER,
+            server_hostname="localhost" if context.check_hostname else None,
+        )
+        for context, bios in ((asks, (here, there)), (shows, (there, here)))
+    ]
+    for _ in range(4):
+        for end in ends:
+            with suppress(ssl.SSLWantReadError):
+                end.do_handshake()
+    assert ends[0].getpeercert()["subject"] == ((("commonName", name),),)
 
 
 def test_certificates_are_not_overwritten_and_keys_are_for_their_owner_alone(folders: dict[str, Path]) -> None:
