@@ -12,7 +12,7 @@ first; a contribution that comes early is held. This order is also the one in wh
 so usually nothing is held.
 
     expect(roots, sources)     which nodes are involved
-    seed / deliver(node, ...)  a gradient arrives
+    seed / relay / deliver     a gradient arrives: for a root, from another process, from a node that has run
     run_one()                  one task: a node that is complete, or the vjp of one input that nobody waits for
     waiting                    nodes that still miss a contribution
 
@@ -91,7 +91,7 @@ class Pass:
 
     def expect(self, roots: Iterable[tuple[Node, int]], sources: Iterable[Node] = ()) -> None:
         """Walks the graph from `roots` (node and position among all roots) and from `sources` (nodes that one
-        gradient from outside is due for), and lists the contributors of each node.
+        gradient from outside is due for, see `relay`), and lists the contributors of each node.
         """
         contributors = self._contributors
         cut = self._cut
@@ -200,10 +200,18 @@ class Pass:
         self._ready.append((node, total))
 
     def seed(self, node: Node, position: int, gradient: Any) -> None:
-        """Delivers what comes from outside: the seed of a root, or another process's gradient for a send (position
-        0).
-        """
+        """Delivers the seed of a root."""
         self.deliver(node, (None, position), None if gradient is None else self._fit(node, gradient))
+
+    def relay(self, node: Node, gradient: Any) -> None:
+        """Delivers another process's gradient for a source, which passes it on to its only input as it is."""
+        del self._contributors[node]
+        (parent,) = node.inputs
+        assert parent is not None
+        if gradient is None:
+            self._nothing(node, 0, parent)
+        else:
+            self._contribute(node, 0, parent, gradient, None)
 
     @property
     def idle(self) -> bool:
@@ -260,35 +268,36 @@ class Pass:
             for i, parent in enumerate(node.inputs):
                 if parent is not None:
                     self._nothing(node, i, parent)
-        elif self._urgent:
-            self._split(node, gradient)
         elif node.inputs:
+            urgent = self._urgent
+            later = 0
             try:
                 shared = node.shared(gradient, self._record)
                 for i, parent in enumerate(node.inputs):
-                    if parent is not None:
+                    if parent is None:
+                        continue
+                    if not urgent or parent in urgent:
                         self._contribute(node, i, parent, gradient, shared)
+                    else:
+                        later += 1
             except Exception as error:
                 note_failure(error, node)
                 raise
-            if not self._retain:
+            if later:
+                self._postpone(node, gradient, shared, later)
+            elif not self._retain:
                 node.free()
 
-    def _split(self, node: Node, gradient: Any) -> None:
-        """Pulls back at once to the inputs that lead to what another process waits for. The others are tasks of their
-        own, for when there is nothing urgent."""
-        shared = node.shared(gradient, self._record)
-        pulls = [(i, parent) for i, parent in enumerate(node.inputs) if parent is not None]
-        left = [len(pulls)]
-        for i, parent in pulls:
-            if parent not in self._urgent:
+    def _postpone(self, node: Node, gradient: Any, shared: Any, count: int) -> None:
+        """The vjps of the inputs that lead to nothing another process waits for, so many, become tasks of their own,
+        for when there is nothing urgent."""
+        left = [count]
+        for i, parent in enumerate(node.inputs):
+            if parent is not None and parent not in self._urgent:
                 self._fillers.append(partial(self._pull, node, i, parent, gradient, shared, left))
-        for i, parent in pulls:
-            if parent in self._urgent:
-                self._pull(node, i, parent, gradient, shared, left)
 
     def _pull(self, node: Node, i: int, parent: Node, gradient: Any, shared: Any, left: list[int]) -> None:
-        """The vjp of one of several inputs; the last one frees the node."""
+        """The vjp of an input that was postponed; the last one frees the node."""
         try:
             self._contribute(node, i, parent, gradient, shared)
         except Exception as error:

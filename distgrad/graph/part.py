@@ -189,7 +189,7 @@ class Part:
         for edge, gradient in gradients:
             send = self._sends.get(edge)
             if send is not None and send in self._engine.reached:
-                self._engine.seed(send, 0, None if gradient is None else self._unpack(edge, gradient, sender))
+                self._engine.relay(send, None if gradient is None else self._unpack(edge, gradient, sender))
             elif gradient is not None:
                 raise ContextError(f"a gradient came for the {edge}, which this pass does not wait for")
 
@@ -206,7 +206,7 @@ class Part:
         for edge in edges:
             send = self._sends[edge]
             if send in self._engine.reached:
-                self._engine.seed(send, 0, None)
+                self._engine.relay(send, None)
 
     # ---- gradients that are complete ---------------------------------------------------------------------------------
 

@@ -119,6 +119,9 @@ class OpenEngine:
     def seed(self, node: Any, position: int, gradient: Any) -> None:
         self.reached.pop(node, None)
 
+    def relay(self, node: Any, gradient: Any) -> None:
+        self.reached.pop(node, None)
+
     def holding(self) -> list[Recv]:
         return self.holders
 
@@ -185,9 +188,12 @@ class OpenProcess:
         participant.waiting_below, participant.waiting_told = BELOW, TOLD
         participant.met, participant.finds = {MET}, {FINDS}
         self.engine.waiting = WAITING
+        was_idle = participant.parent is None
         sent = self._happens(event)
         brings = isinstance(event, Receive) and _acknowledged(event.message)
         self._check_that_nothing_is_lost(BROUGHT if brings else Acknowledgement(0), [told for _, told in sent])
+        if participant.parent is None and not (was_idle and isinstance(event, Settle)):
+            self._check_that_all_is_told()
         return tuple((to, without_what_is_told(frozen(message))) for to, message in sent)
 
     def _check_that_nothing_is_lost(self, brought: Acknowledgement, sent: list[Any]) -> None:
@@ -198,10 +204,12 @@ class OpenProcess:
         assert sum(message.waiting for message in told) + kept == brought.waiting + BELOW - TOLD
         assert participant.met.union(*(message.met for message in told)) == {MET, *brought.met}
         assert participant.finds.union(*(message.finds for message in told)) == {FINDS, *brought.finds}
-        if participant.parent is None:
-            assert (participant.waiting_below, participant.waiting_told) == (0, WAITING)
-            assert not participant.met
-            assert not participant.finds
+
+    def _check_that_all_is_told(self) -> None:
+        participant = self.part._participant
+        assert (participant.waiting_below, participant.waiting_told) == (0, WAITING)
+        assert not participant.met
+        assert not participant.finds
 
     def _happens(self, event: Event) -> list[Outgoing]:
         if isinstance(event, Receive):
