@@ -131,9 +131,13 @@ class Executor:
         return True
 
     def _run_unpooled(self, task: Task) -> None:
-        """Runs a task that has a baton on the calling thread."""
-        self._run(task)
-        self._baton.end(task)
+        """Runs a task that has a baton on the calling thread, which may be interrupted by the user as soon as the job
+        has ended."""
+        try:
+            self._run(task)
+        finally:
+            self._seat.task = None
+            self._baton.end(task)
 
     # ---- Waiting, inside a job --------------------------------------------------------------------------------------
 

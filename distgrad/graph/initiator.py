@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -30,15 +29,13 @@ Root = Ref | Tensor
 
 
 class Initiator:
-    """Starts passes at the owners of their roots, and has their gradients merged in the order of the program, whichever
-    ends first."""
+    """Starts passes at the owners of their roots, and has their gradients merged as they end: those of one frame, which
+    only one thread or task at a time may start, in the order of the program."""
 
     def __init__(self, process: Process, share: Share) -> None:
         self._process = process
         self._share = share
         self._lock = threading.Lock()
-        # Passes that are not merged yet, by the frame they were started in, in program order.
-        self._unmerged: dict[Path, deque[Run]] = {}
         self._merging: list[Promise[Any]] = []
         # Where this context's gradients are added to another's, and its number there.
         self.gathered: tuple[Gathering, int] | None = None
@@ -53,7 +50,7 @@ class Initiator:
         retain: bool,
         record: bool,
     ) -> Run:
-        """A pass that adds to the context's gradients. It has its place in their order, and is yet to begin.
+        """A pass that adds to the context's gradients, and is yet to begin.
 
         Arguments:
             path: of the pass, as if it were a call.
@@ -68,8 +65,6 @@ class Initiator:
         run.accumulate()
         if inputs is not None:
             run.restrict(inputs, cut=False)
-        with self._lock:
-            self._unmerged.setdefault(path[:-1], deque()).append(run)
         run.then = self._merge
         return run
 
@@ -116,20 +111,27 @@ class Initiator:
             raise ContextError(f"{what}, {ref!r}, belongs to context {ref.share.id}, not to {self._share.id}")
 
     def _merge(self, run: Run) -> None:
-        """A pass has ended, well or not: those of its frame that have a turn now are merged."""
-        if self.gathered is not None:
-            gathering, number = self.gathered
-            gathering.take_turn(number, lambda: self._add(run, gathering.into))
+        """A pass has ended, well or not."""
+        if self.gathered is None:
+            self._keep(run, None)
             return
-        with self._lock:
-            line = self._unmerged[run.path[:-1]]
-            while line and line[0].ended:
-                self._merging += line.popleft().finish().values()
+        gathering, number = self.gathered
+        gathering.take_turn(number, lambda: self._keep(run, gathering.into))
 
-    def _add(self, run: Run, into: Share) -> None:
-        """A pass has its turn to be added to another context."""
-        with self._lock:
-            self._merging += run.finish(into).values()
+    def _keep(self, run: Run, into: Share | None) -> None:
+        """Adds what a pass has found to this context's gradients, or to another's."""
+        try:
+            answers = list(run.finish(into).values())
+        except BaseException as error:  # as when the user interrupts
+            where = "/".join(map(str, run.path))
+            partly: Promise[Any] = Promise()
+            told = f"not every process was told to keep its gradients of pass {where}: {error!r}"
+            partly.set_error(Cancelled(told))
+            answers = [partly]
+            raise
+        finally:
+            with self._lock:
+                self._merging += answers
 
     def merging(self) -> list[Promise[Any]]:
         """What to wait for until the gradients of all passes that have ended are merged on every process. What could
@@ -147,7 +149,6 @@ class Run:
         path: of the pass.
         awaited: Refs among the roots and inputs; their calls must have ended before the pass begins, so that all that
             leads to them has.
-        ended: whether the block has been left.
         end: what its end was like: who took part; nobody, when the pass failed.
         then: called when the block is left.
     """
@@ -155,7 +156,6 @@ class Run:
     def __init__(self, process: Process, share: Share, header: pb.Pass, roots: Sequence[tuple[Root, Any]]) -> None:
         self.path: Path = tuple(header.path)
         self.awaited = [root for root, _ in roots if isinstance(root, Ref)]
-        self.ended = False
         self.end = Complete(())
         self.then: Callable[[Run], None] = lambda run: None
         self._process = process
@@ -254,7 +254,6 @@ class Run:
             local.abort(error if isinstance(error, DistgradError) else Cancelled(f"the pass was given up: {error!r}"))
         elif local is not None:
             self.end = local.ended.result(timeout=0)
-        self.ended = True
         self.then(self)
 
     def finish(self, into: Share | None = None) -> dict[str, Promise[Any]]:

@@ -185,10 +185,11 @@ def test_a_timeout_of_backward_ends_the_pass_everywhere_and_the_context_serves_o
         loss = c.forward(b.stop_backward(h))
         with pytest.raises(Timeout, match=r"backward of context .* did not end within"):
             context.backward(loss, SEED, timeout=0.3)
-        shared.gate.reached().let_go()
+        gate = shared.gate.reached()
         shared.wait_for(
             lambda: not any("passes" in held for held in shared.holdings().values()), lambda: "the end of the pass"
         )
+        gate.let_go()  # now, as whoever has not heard of the end would go on with the pass, and free more
         # Nothing of the pass has become a gradient, and other passes over what it has not freed are none the worse.
         assert context.gradients(a) == {}
         context.backward(c.forward(h), SEED)

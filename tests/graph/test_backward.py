@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import numpy as np
 import pytest
+
+from distgrad.errors import Cancelled
+from distgrad.graph.initiator import Run
+from distgrad.graph.timesheet import Timesheet
 
 from .shards import parameter
 from .worlds import SPREAD, cluster_world
@@ -137,4 +142,40 @@ def test_an_interrupt_in_its_beginning_is_raised_and_ends_the_pass_everywhere() 
         assert world.gradients(ctx) == {}
         y = world.shard("s").call(world.variable("y", X)).get()
         ctx.backward(y.sum())
+        np.testing.assert_array_equal(world.gradients(ctx)["y"], np.ones(3))
+
+
+@contextmanager
+def interrupted_at(owner: type, method: str) -> Iterator[None]:
+    """The user interrupts this thread whenever it comes to that method within the block."""
+    usual, me = getattr(owner, method), threading.current_thread()
+
+    def interrupt(*args: Any) -> Any:
+        if threading.current_thread() is me:
+            raise KeyboardInterrupt
+        return usual(*args)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(owner, method, interrupt)
+        yield
+
+
+def test_an_interrupt_while_gradients_are_kept_is_told_whenever_they_are_asked_for() -> None:
+    with cluster_world({"s": Logged}, SPREAD) as world, world.context() as ctx:
+        y = world.shard("s").call(world.variable("x", X)).get()
+        with pytest.raises(KeyboardInterrupt), interrupted_at(Run, "finish"):
+            ctx.backward(y.sum(), retain_graph=True)
+        for _ in range(2):
+            with pytest.raises(Cancelled, match=r"not every process was told to keep its gradients of .*Interrupt"):
+                world.gradients(ctx)
+
+
+def test_an_interrupt_as_the_beginning_ends_leaves_the_compute_slot_free() -> None:
+    with cluster_world({"s": Logged}, SPREAD) as world, world.context() as ctx, ExitStack() as interrupted:
+        y = world.shard("s").call(world.variable("y", X)).get()
+        root = hooked(world, lambda gradient: interrupted.enter_context(interrupted_at(Timesheet, "pause")))
+        with pytest.raises(KeyboardInterrupt):
+            ctx.backward(root)
+        interrupted.close()
+        ctx.backward(y.sum(), timeout=10)
         np.testing.assert_array_equal(world.gradients(ctx)["y"], np.ones(3))
