@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from distgrad.errors import ConfigError
+from distgrad.errors import ConfigError, LinkError
 
 from .failures import Code
 
@@ -31,7 +31,7 @@ class Metrics:
 
     Raises:
         ConfigError: prometheus_client is not installed.
-        OSError: the port is taken.
+        LinkError: the port is taken.
     """
 
     def __init__(self, port: int, counts: Callable[[], dict[str, int]]) -> None:
@@ -58,7 +58,10 @@ class Metrics:
                     yield GaugeMetricFamily(f"distgrad_service_{name}", f"{name} of the service now", number)
 
         registry.register(Moment())
-        self._server, self._thread = prometheus.start_http_server(port, "127.0.0.1", registry)
+        try:
+            self._server, self._thread = prometheus.start_http_server(port, "127.0.0.1", registry)
+        except OSError as error:
+            raise LinkError(f"cannot listen at 127.0.0.1:{port} for metrics: {error.strerror or error}") from error
         self.port: int = self._server.server_port
 
     def ended(self, function: str, body: str, code: Code, seconds: float) -> None:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import resource
 import ssl
 from collections.abc import Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from typing import Any, Self
 
 import grpc
 
 from distgrad.errors import ConfigError, LinkError
-from distgrad.transport.addresses import MAX_PORT
+from distgrad.transport.addresses import MAX_PORT, free_path, unix_address
 from distgrad.transport.health import Health
 from distgrad.transport.socket_lane import ssl_context
 
@@ -47,9 +48,10 @@ class Server:
 
     Arguments:
         targets: "[NAME=]FILE.py:FUNCTION" or "[NAME=]FILE.py:CLASS".
-        listen: HOST:PORT; port 0 for a free one.
+        listen: HOST:PORT, port 0 for a free one; or unix:/PATH.
         metrics: port for Prometheus on the loopback interface; None for none, 0 for a free one.
-        um_bridge: port, on the host of `listen`, for UM-Bridge's protocol; None for none, 0 for a free one.
+        um_bridge: port for UM-Bridge's protocol, on the host of `listen`, or on localhost when that is a Unix socket;
+            None for none, 0 for a free one.
 
     Attributes:
         address: where it listens.
@@ -70,11 +72,14 @@ class Server:
         metrics: int | None = None,
         um_bridge: int | None = None,
     ) -> None:
-        if isinstance(targets, str) or not targets:
+        if not isinstance(targets, list | tuple) or not targets or not all(isinstance(one, str) for one in targets):
             raise ConfigError(f'targets={targets!r}, expected a list of at least one, like ["models.py:rosenbrock"]')
-        for name, port in (("metrics", metrics), ("um_bridge", um_bridge)):
-            if port is not None and not 0 <= port <= MAX_PORT:
-                raise ConfigError(f"{name}={port} is no port: expected 0, for a free one, to {MAX_PORT}")
+        if not isinstance(settings, ServiceSettings):
+            raise ConfigError(f"settings={settings!r}, expected distgrad.service.settings.ServiceSettings")
+        ports: dict[str, Any] = {"metrics": metrics, "um_bridge": um_bridge}
+        for name, port in ports.items():
+            if port is not None and not (isinstance(port, int) and 0 <= port <= MAX_PORT):
+                raise ConfigError(f"{name}={port!r} is no port: expected 0, for a free one, to {MAX_PORT}")
         settings.require_safe(listen)
         self.address = ""
         self.metrics_port: int | None = None
@@ -82,6 +87,7 @@ class Server:
         self._targets = targets
         self._settings = settings
         self._listen = listen
+        self._path = unix_address(listen)
         self._metrics = metrics
         self._um_bridge = um_bridge
         self._health = Health(SERVICE)
@@ -131,7 +137,7 @@ class Server:
         self._stack.push_async_callback(door.close)
         tls = self._settings.tls
         context = ssl_context(ssl.PROTOCOL_TLS_SERVER, tls) if tls is not None else None
-        await door.listen(self._listen.rpartition(":")[0].strip("[]"), port, context)
+        await door.listen(self._host.strip("[]"), port, context)
         self.um_bridge_port = door.port
 
     def _options(self) -> list[tuple[str, Any]]:
@@ -151,17 +157,22 @@ class Server:
         ]
 
     def _bind(self, server: Any) -> str:
+        # gRPC would take a living listener's path away without a word.
+        free_path(self._listen)
         try:
             port = self._add_port(server)
         except RuntimeError:
             port = 0
         if not port:
             raise LinkError(f"cannot listen at {self._listen}: the address is taken or not of this machine")
-        return f"{self._listen.rpartition(':')[0]}:{port}"
+        if self._path is not None:
+            self._stack.callback(_remove, self._path)
+            return self._listen
+        return f"{self._host}:{port}"
 
     def _add_port(self, server: Any) -> int:
         tls = self._settings.tls
-        if tls is None:
+        if tls is None or self._path is not None:
             return int(server.add_insecure_port(self._listen))
         assert tls.key is not None
         assert tls.certificate is not None
@@ -179,7 +190,11 @@ class Server:
     def um_bridge_url(self) -> str:
         """What UM-Bridge's clients are given."""
         scheme = "https" if self._settings.tls is not None else "http"
-        return f"{scheme}://{self._listen.rpartition(':')[0]}:{self.um_bridge_port}"
+        return f"{scheme}://{self._host}:{self.um_bridge_port}"
+
+    @property
+    def _host(self) -> str:
+        return self._listen.rpartition(":")[0] if self._path is None else "localhost"
 
     async def drain(self) -> bool:
         """Takes no more requests, and waits for those under way; False when some were not ready in time."""
@@ -205,6 +220,11 @@ def _reflect(server: Any) -> None:
         logger.info("no reflection: pip install 'distgrad[service]'")
         return
     reflection.enable_server_reflection((SERVICE, reflection.SERVICE_NAME), server)
+
+
+def _remove(path: str | bytes) -> None:
+    with suppress(FileNotFoundError):
+        os.unlink(path)
 
 
 def _raise_descriptor_limit() -> None:

@@ -61,8 +61,8 @@ class ServiceSettings:
 
     def __post_init__(self) -> None:
         for name in ("workers", "blas_threads", "max_queued", "max_queued_per_client", "max_batch", "attempts"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} must be at least 1, found {getattr(self, name)}")
+            if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be at least 1, and a whole number, found {getattr(self, name)!r}")
         for name in ("max_request_bytes", "max_sessions_per_client", "lease", "grace"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"{name} must be more than 0, found {getattr(self, name)}")

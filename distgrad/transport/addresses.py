@@ -44,6 +44,10 @@ def tcp_address(address: str) -> tuple[str, int]:
     host, _, port = address.removeprefix("socket:").rpartition(":")
     if not (host and port.isdecimal()):
         raise ConfigError(f"{address!r} is no address: expected HOST:PORT or unix:/PATH")
+    if ":" in host and not (host.startswith("[") and host.endswith("]")):
+        raise ConfigError(
+            f"{address!r} is no address: expected HOST:PORT, with an IPv6 address in brackets, or unix:/PATH"
+        )
     if int(port) > MAX_PORT:  # gRPC would take its lower 16 bits
         raise ConfigError(f"{address!r} is no address: ports end at {MAX_PORT}")
     return host.strip("[]"), int(port)

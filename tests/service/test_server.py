@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import urllib.request
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -118,7 +120,7 @@ def test_a_server_is_not_open_to_others_by_accident() -> None:
         Server(["f.py:f"], ServiceSettings(), "0.0.0.0:0")
 
 
-@pytest.mark.parametrize("targets", [[], "models.py:f"])
+@pytest.mark.parametrize("targets", [[], "models.py:f", 3, [3], [len]])
 def test_a_server_of_nothing_or_of_the_letters_of_a_name_is_refused(targets: Any) -> None:
     with pytest.raises(ConfigError, match="expected a list of at least one"):
         Server(targets, ServiceSettings(), "localhost:0")
@@ -126,7 +128,14 @@ def test_a_server_of_nothing_or_of_the_letters_of_a_name_is_refused(targets: Any
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"lease": 0.0}, {"lease": float("nan")}, {"drain": -1.0}, {"max_request_bytes": 0}, {"workers": 0}],
+    [
+        {"lease": 0.0},
+        {"lease": float("nan")},
+        {"drain": -1.0},
+        {"max_request_bytes": 0},
+        {"workers": 0},
+        {"workers": 1.5},
+    ],
     ids=str,
 )
 def test_a_setting_that_cannot_work_is_refused_by_name(wrong: dict[str, Any]) -> None:
@@ -134,8 +143,10 @@ def test_a_setting_that_cannot_work_is_refused_by_name(wrong: dict[str, Any]) ->
         ServiceSettings(**wrong)
 
 
-@pytest.mark.parametrize("port", [{"metrics": 99999}, {"um_bridge": 99999}, {"um_bridge": -1}], ids=str)
-def test_a_port_that_cannot_be_is_refused_by_name(port: dict[str, int]) -> None:
+@pytest.mark.parametrize(
+    "port", [{"metrics": 99999}, {"metrics": "9"}, {"um_bridge": 99999}, {"um_bridge": -1}], ids=str
+)
+def test_a_port_that_cannot_be_is_refused_by_name(port: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=f"{next(iter(port))}=.* is no port"):
         Server(["models.py:f"], ServiceSettings(), "localhost:0", **port)
 
@@ -158,3 +169,23 @@ def test_a_bare_declaration_says_only_that_a_function_is_served() -> None:
 def test_a_taken_address_is_said(running: Running) -> None:
     with pytest.raises(LinkError, match="taken"), serving(["sine"], listen=running.address):
         pass
+    pytest.importorskip("prometheus_client")
+    port = int(running.address.rpartition(":")[2])
+    with (
+        pytest.raises(LinkError, match=f"cannot listen at 127.0.0.1:{port} for metrics"),
+        serving(["sine"], metrics=port),
+    ):
+        pass
+
+
+def test_a_server_at_a_unix_socket_is_reached_there_and_leaves_no_file(tmp_path: Path) -> None:
+    address = f"unix:{tmp_path}/service"
+    with serving(["sine"], listen=address, um_bridge=0) as running:
+        assert running.address == address
+        with dg.client(address, local=False, timeout=DEADLINE) as client:
+            assert np.array_equal(client["sine"](np.ones(2)), np.sin(np.ones(2)))
+        with pytest.raises(LinkError, match="another process listens there"), serving(["sine"], listen=address):
+            pass
+        with urllib.request.urlopen(f"{running.server.um_bridge_url}/Info") as reply:
+            assert json.load(reply)["models"] == ["sine"]
+    assert not list(tmp_path.iterdir())

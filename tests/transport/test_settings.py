@@ -58,7 +58,7 @@ def test_addresses_beyond_this_machine_need_tls_or_an_explicit_word(address: str
     TransportSettings(tls=TLS(certificate=pem, key=pem, authority=pem)).require_guarded(address)
 
 
-@pytest.mark.parametrize("address", ["localhost", "localhost:", "localhost:http", "10.0.0.1", "", 7400])
+@pytest.mark.parametrize("address", ["localhost", "localhost:", "localhost:http", "10.0.0.1", "::1:7400", "", 7400])
 def test_what_is_no_address_is_called_so_and_not_unprotected(address: Any) -> None:
     with pytest.raises(ConfigError, match=r"is no address: expected .*HOST:PORT"):
         TransportSettings().require_safe(address)

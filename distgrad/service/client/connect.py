@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import threading
 import time
@@ -24,7 +25,7 @@ from .function import RemoteFunction
 from .lines import Answer, Line
 from .local_line import LocalLine
 from .question import Question
-from .retries import Attempts, Retries
+from .retries import Attempts, Retries, in_seconds
 from .stream_line import StreamLine
 
 R = TypeVar("R")
@@ -66,10 +67,20 @@ def client(
         local: on the server's own machine use its Unix socket, and shared memory for large arrays.
 
     Raises:
-        ConfigError: the address is on another host and neither `tls` nor `insecure` is given.
+        ConfigError: the address is on another host and neither `tls` nor `insecure` is given, or an argument is not
+            what was expected.
     """
+    _require_token(token)
+    patience = in_seconds(connect_timeout, "connect_timeout")
     settings = TransportSettings(token=token, tls=tls, insecure=insecure)
-    return Client(address, settings, timeout=timeout, local=local, retries=Retries(patience=connect_timeout))
+    retries = Retries(patience=math.inf if patience is None else patience)
+    return Client(address, settings, timeout=timeout, local=local, retries=retries)
+
+
+def _require_token(token: Any) -> None:
+    """Raises ConfigError for what cannot be sent with a request."""
+    if not (isinstance(token, str) and token.isascii() and token.isprintable()):
+        raise ConfigError("a token is text of printable ASCII characters")
 
 
 class Client(Mapping[str, RemoteFunction]):
@@ -93,7 +104,7 @@ class Client(Mapping[str, RemoteFunction]):
     ) -> None:
         settings.require_safe(address)
         self.address = address
-        self.timeout = timeout
+        self.timeout = in_seconds(timeout)
         self._local = local
         self._retries = retries or Retries()
         self._metadata = [("authorization", f"Bearer {settings.token}")] if settings.token else []
@@ -150,7 +161,7 @@ class Client(Mapping[str, RemoteFunction]):
             response_deserializer=answer.FromString,
         )
         self._require_own_process()
-        attempts = Attempts(self._retries, timeout or self.timeout)
+        attempts = Attempts(self._retries, self._seconds(timeout))
         while True:
             try:
                 return call(request, timeout=attempts.left or PATIENCE, metadata=self._metadata)
@@ -163,7 +174,7 @@ class Client(Mapping[str, RemoteFunction]):
 
     def ask(self, question: Question[R]) -> R:
         """Waits for the answer to a question, through any number of attempts."""
-        attempts = Attempts(self._retries, self._seconds(question))
+        attempts = Attempts(self._retries, self._seconds(question.timeout))
         while True:
             try:
                 return question.read(*self._answer(question, attempts.left))
@@ -184,7 +195,7 @@ class Client(Mapping[str, RemoteFunction]):
 
     async def ask_async(self, question: Question[R]) -> R:
         """The same, for coroutines; cancelling one cancels the request."""
-        attempts = Attempts(self._retries, self._seconds(question))
+        attempts = Attempts(self._retries, self._seconds(question.timeout))
         while True:
             try:
                 return question.read(*await self._answer_async(question, attempts.left))
@@ -203,13 +214,14 @@ class Client(Mapping[str, RemoteFunction]):
         except TimeoutError as error:
             raise self._too_late(error, question) from None
 
-    def _seconds(self, question: Question[Any]) -> float | None:
-        return self.timeout if question.timeout is None else question.timeout
+    def _seconds(self, timeout: float | None) -> float | None:
+        return self.timeout if timeout is None else timeout
 
     def _too_late(self, error: TimeoutError, question: Question[Any]) -> Timeout:
         if isinstance(error, Timeout):  # the server gave it up
             return error
-        return Timeout(f"{question.function} gave no answer to {question.kind} within {self._seconds(question):g} s")
+        seconds = self._seconds(question.timeout)
+        return Timeout(f"{question.function} gave no answer to {question.kind} within {seconds:g} s")
 
     def _pause(self, error: DistgradError, function: str, attempts: Attempts) -> float:
         """Seconds to wait before the next attempt. Raises the error when there is to be none."""

@@ -28,6 +28,8 @@ class RemoteFunction:
     """
 
     def __init__(self, client: Client, name: str) -> None:
+        if not isinstance(name, str):
+            raise ConfigError(f"functions are found by their names, not by {name!r}")
         self.asker = client
         self.name = name
         self._client = client

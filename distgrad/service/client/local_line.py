@@ -29,6 +29,8 @@ from .turns import Turns
 # A server that takes nothing off its socket for so many seconds is given up.
 PATIENCE = 10
 MAX_MESSAGE_BYTES = 2**26
+# Who waits looks after its future again after so many seconds; the system's clock for that can count 24 days.
+LONGEST_LOOK = 3600.0
 # Results may keep blocks as long as all of them together are at most this large; beyond, results are copied out.
 MAX_KEPT_BYTES = 2**28
 
@@ -206,7 +208,7 @@ class LocalLine(Line):
     def _read(self, timeout: float | None) -> None:
         """Implements what `Turns` wants."""
         try:
-            if timeout is None or self._readable.poll(timeout * 1000):
+            if timeout is None or self._readable.poll(min(timeout, LONGEST_LOOK) * 1000):
                 for message in self._reader.receive(self._socket):
                     self._received(message)
         except (OSError, WireError) as error:

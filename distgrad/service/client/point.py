@@ -21,6 +21,14 @@ from .question import Asker, Question, asked
 Wrt = int | str | Sequence[int | str]
 
 
+def _several(wrt: Wrt) -> Sequence[int | str]:
+    """What `wrt` chooses, as a sequence. Raises ConfigError for what chooses nothing."""
+    several = (wrt,) if isinstance(wrt, int | str) else wrt
+    if not isinstance(several, tuple | list) or not all(isinstance(argument, int | str) for argument in several):
+        raise ConfigError(f"wrt={wrt!r}, expected the name or position of an argument, or a tuple of such")
+    return several
+
+
 class Signature:
     """Names of a function's arguments; the server is asked for them when they are first needed.
 
@@ -37,7 +45,7 @@ class Signature:
         """Whether the server has yet to be asked which arguments `wrt` chooses."""
         if self._known:
             return False
-        return not all(isinstance(argument, str) for argument in ((wrt,) if isinstance(wrt, int | str) else wrt))
+        return not all(isinstance(argument, str) for argument in _several(wrt))
 
     def learn(self, timeout: float | None) -> None:
         """Asks the server. Raises as `Point` says."""
@@ -55,8 +63,7 @@ class Signature:
 
     def chosen(self, wrt: Wrt) -> list[str]:
         """The names of the arguments that `wrt` chooses."""
-        many = [wrt] if isinstance(wrt, int | str) else wrt
-        return [self.name(argument) for argument in many]
+        return [self.name(argument) for argument in _several(wrt)]
 
     def by_name(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """Arguments as a dict. Raises TypeError when there is one too many, or twice."""

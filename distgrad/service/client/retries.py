@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import math
+import numbers
 import random
 import time
 from dataclasses import dataclass
+from typing import Any
 
-from distgrad.errors import DistgradError, LinkError, ResourceExhausted
+from distgrad.errors import ConfigError, DistgradError, LinkError, ResourceExhausted
+
+# Years; not all clocks and alarms can count more seconds than that.
+FOR_EVER = 1e8
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +35,16 @@ class Retries:
     longest: float = 2.0
 
 
+def in_seconds(timeout: Any, what: str = "timeout") -> float | None:
+    """A timeout as seconds; None for none, and for one of years. Raises ConfigError for what is no number."""
+    if timeout is None:
+        return None
+    seconds = float(timeout) if isinstance(timeout, numbers.Real) else math.nan
+    if math.isnan(seconds):
+        raise ConfigError(f"{what}={timeout!r}, expected a number of seconds, or None for no limit")
+    return None if seconds > FOR_EVER else seconds
+
+
 class Attempts:
     """The attempts of one request, the first of which begins now.
 
@@ -40,7 +56,11 @@ class Attempts:
         """
         Arguments:
             seconds: until its answer must be there; None: as long as it takes.
+
+        Raises:
+            ConfigError: `seconds` is no number.
         """
+        seconds = in_seconds(seconds)
         self.failed = 0
         self._retries = retries
         self._until = None if seconds is None else time.monotonic() + seconds

@@ -259,6 +259,45 @@ def test_a_deadline_ends_the_wait_and_the_request(service: Client, server: Serve
     assert np.array_equal(service["sin"](X), np.sin(X))
 
 
+@pytest.mark.parametrize("timeout", [np.float32(20), 1e7, 1e15, float("inf")])
+def test_a_timeout_may_be_any_number_of_seconds(service: Client, timeout: float) -> None:
+    assert np.array_equal(service["sin"](X, timeout=timeout), np.sin(X))
+    assert np.array_equal(asyncio.run(service["sin"].call_async(X, timeout=timeout)), np.sin(X))
+    assert "sin" in service.summaries(timeout)
+
+
+@pytest.mark.parametrize("timeout", ["1", [1], float("nan")])
+def test_a_timeout_that_is_no_number_is_refused_and_the_line_goes_on(
+    service: Client, server: Server, timeout: float
+) -> None:
+    f = service["sin"]
+    f(X)
+    said = r"timeout=.*, expected a number of seconds, or None for no limit"
+    for ask in (
+        lambda: f(X, timeout=timeout),
+        lambda: asyncio.run(f.call_async(X, timeout=timeout)),
+        lambda: f.vjp(X, X, timeout=timeout),
+        lambda: service.summaries(timeout),
+        lambda: client(server.address, timeout=timeout),
+        lambda: client(server.address, connect_timeout=timeout),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            ask()
+    f(X)
+    assert len(server.lines) == 1
+
+
+def test_what_chooses_no_argument_or_function_and_what_is_no_token_is_said(service: Client, server: Server) -> None:
+    for wrt in (1.5, None, {"x": 1}, (0, None)):
+        with pytest.raises(ConfigError, match=r"wrt=.*, expected the name or position of an argument"):
+            service["rosenbrock"].grad(X, wrt=wrt)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="by their names, not by 3"):
+        service[3]  # type: ignore[index]
+    for token in ("secret\n", "ü", 3):
+        with pytest.raises(ConfigError, match="printable ASCII"):
+            client(server.address, token=token)  # type: ignore[arg-type]
+
+
 def test_cancelling_a_coroutine_cancels_its_request(service: Client, server: Server) -> None:
     async def give_up() -> None:
         await service["sin"].call_async(X)
