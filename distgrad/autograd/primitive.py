@@ -159,6 +159,8 @@ class Primitive:
     def _on_others(self, args: tuple[Any, ...], params: dict[str, Any]) -> Any:
         """The same for operands among which are other things than NumPy arrays: boxes, foreign arrays, sequences."""
         if any(isinstance(a, Boxed) for a in args):
+            # Rules see arrays and numbers, never sequences.
+            args = tuple(a if isinstance(a, Tensor) else as_operand(a, self.name) for a in args)
             return apply_boxed(self, args, params)
         raw = [a.data if isinstance(a, Tensor) else as_operand(a, self.name) for a in args]
         nodes = [a.node if isinstance(a, Tensor) else None for a in args]

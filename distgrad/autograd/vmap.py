@@ -20,6 +20,7 @@ from . import tape, tree
 from .operands import ops
 from .primitive import Primitive
 from .reverse import refuse_escaped
+from .rules.nested import axis_of
 from .tensor import Boxed, Tensor
 
 Axes = Any
@@ -149,9 +150,7 @@ def _shifted(axis: Any, rank: int) -> Any:
     """
     if isinstance(axis, tuple | list):
         return tuple(_shifted(a, rank) for a in axis)
-    if not -rank <= axis < rank:
-        raise np.exceptions.AxisError(axis, rank)
-    return axis % rank + 1
+    return axis_of(axis, rank) + 1
 
 
 def _reduction(op: Primitive, raw: list[Any], batched: list[bool], params: dict[str, Any]) -> Any:
@@ -159,9 +158,9 @@ def _reduction(op: Primitive, raw: list[Any], batched: list[bool], params: dict[
     (x,) = raw
     axis = params.get("axis")
     rank = len(x.shape) - 1
+    if not rank:
+        return NotImplemented
     if axis is None:
-        if rank == 0:
-            return NotImplemented
         axis = tuple(range(rank))
     return op(x, **{**params, "axis": _shifted(axis, rank)})
 

@@ -54,3 +54,31 @@ def test_differences_of_booleans_are_numpys(axis: int) -> None:
 def test_means_of_large_integers_do_not_wrap_around() -> None:
     x = np.array([2**62, 2**62 + 2, 2**62 + 4])
     assert ops.nanmean(x).item() == np.nanmean(x.astype(float))
+
+
+@pytest.mark.parametrize("axis", [0, -1])
+@pytest.mark.parametrize("name", ["sum", "prod", "max", "min", "nansum"])
+def test_reductions_of_arrays_without_axes_along_the_axis_that_numpy_allows(name: str, axis: int) -> None:
+    def f(x: Any) -> Any:
+        return getattr(ops, name)(x, axis=axis) ** 2
+
+    x = np.array(1.5)
+    assert dg.grad(f)(x) == 3.0
+    assert dg.jvp(f, (x,), (np.array(1.0),)) == (2.25, 3.0)
+    assert dg.hessian(f)(x) == 2.0
+
+
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda x: ops.median(x, axis=2),
+        lambda x: ops.quantile(x, 0.3, axis=-3),
+        lambda x: ops.average(x, axis=2, weights=[1.0, 2.0]),
+        lambda x: ops.take(x, [0], axis=2),
+        lambda x: ops.repeat(x, 2, axis=-3),
+        lambda x: ops.tensordot(x, x, axes=([2], [0])),
+    ],
+)
+def test_an_axis_that_is_not_there_is_refused_as_by_numpy(f: Any) -> None:
+    with pytest.raises(np.exceptions.AxisError):
+        f(np.ones((2, 2)))

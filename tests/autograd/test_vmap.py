@@ -220,3 +220,15 @@ def test_a_batch_of_vectors_is_no_matrix(f: Callable[[Any], Any]) -> None:
 def test_triangles_of_vectors_are_numpys(f: Callable[[Any], Any]) -> None:
     x = np.arange(6.0).reshape(2, 3)
     np.testing.assert_array_equal(dg.vmap(f)(x), np.stack([f(row).numpy() for row in x]))
+
+
+@pytest.mark.parametrize(
+    "f", [lambda x: ops.add(x, [1, 2, 3]), lambda x: ops.power(x, [1, 2, 3]), lambda x: ops.dot([1, 2, 3], x)]
+)
+def test_lists_are_operands_within_any_transform(f: Callable[[Any], Any]) -> None:
+    def total(x: Any) -> Any:
+        return ops.sum(ops.square(f(x)))
+
+    x, v = np.array([1.0, 2.0, 0.5]), np.array([0.1, 0.2, -0.3])
+    np.testing.assert_allclose(dg.hvp(total)(x, v), dg.hessian(total)(x) @ v)
+    assert dg.vmap(dg.grad(total))(x[None]).shape == (1, 3)

@@ -14,7 +14,7 @@ import numpy as np
 from ..operands import ops
 from ..primitive import composite, conjugate, primitive
 from .einsum import contract
-from .nested import adjoint, nested, shape_of
+from .nested import adjoint, axis_of, nested, shape_of
 from .shape import ravel, reshape
 
 # ---- matmul ----------------------------------------------------------------------------------------------------------
@@ -98,7 +98,8 @@ def tensordot(x: Any, y: Any, axes: int | Sequence[Any] = 2) -> Any:
         n = len(shape_of(x))
         return _contracted(x, y, range(n - axes, n), range(axes))
     axes_x, axes_y = ((a,) if isinstance(a, int) else tuple(a) for a in axes)
-    return _contracted(x, y, [a % len(shape_of(x)) for a in axes_x], [a % len(shape_of(y)) for a in axes_y])
+    ndims = len(shape_of(x)), len(shape_of(y))
+    return _contracted(x, y, [axis_of(a, ndims[0]) for a in axes_x], [axis_of(a, ndims[1]) for a in axes_y])
 
 
 @composite

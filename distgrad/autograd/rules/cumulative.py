@@ -6,6 +6,7 @@ from typing import Any
 
 from ..operands import ops
 from ..primitive import composite, conjugate, primitive
+from .nested import axis_of
 
 
 def _flattened(xp: Any, x: Any, axis: int | None) -> tuple[Any, int]:
@@ -121,7 +122,8 @@ def trapezoid(y: Any, x: Any = None, dx: Any = 1.0, axis: int = -1) -> Any:
     if x is not None:
         x = xp.asarray(x)
         if len(x.shape) == 1:
-            x = xp.reshape(x, tuple(-1 if a == axis % len(y.shape) else 1 for a in range(len(y.shape))))
+            along = axis_of(axis, len(y.shape))
+            x = xp.reshape(x, tuple(-1 if a == along else 1 for a in range(len(y.shape))))
         dx = diff(x, axis=axis)
     means = 0.5 * (y[_along(axis, slice(1, None))] + y[_along(axis, slice(None, -1))])
     return xp.sum(means * dx, axis=axis)

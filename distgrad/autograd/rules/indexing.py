@@ -17,7 +17,7 @@ from ..operands import ops
 from ..primitive import Primitive, composite, primitive
 from ..rows import Rows
 from ..sliced import Sliced
-from .nested import bare, nested, or_zeros, shape_of
+from .nested import axis_of, bare, nested, or_zeros, shape_of
 from .scatter import add_rows, scatter_add
 from .shape import reshape
 
@@ -219,7 +219,7 @@ def take(x: Any, indices: Any, axis: int | None = None, mode: str = "raise") -> 
     if axis is None:
         x, axis = reshape(x, shape=(-1,)), 0
     shape = shape_of(x)
-    axis %= len(shape)
+    axis = axis_of(axis, len(shape))
     if mode == "wrap":
         indices = ops().remainder(indices, shape[axis])
     elif mode == "clip":

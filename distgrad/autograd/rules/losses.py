@@ -95,7 +95,7 @@ def _mse(xp: Any, x: Any, y: Any, *, reduction: str = "mean") -> Any:
         and reduction in ("mean", "sum")
         and x.dtype == y.dtype
         and x.dtype.char in "fd"
-        and x.size
+        and min(x.size, y.size) > 0
     ):
         share = _share(_shape("mse", x, y), reduction)
         difference = np.subtract(x, y).reshape(-1)

@@ -25,6 +25,13 @@ def shape_of(x: Any) -> tuple[int, ...]:
     return np.shape(x) if shape is None else tuple(shape)
 
 
+def axis_of(axis: int, ndim: int) -> int:
+    """An axis of an array of `ndim` axes, counted from the front. Raises AxisError as NumPy does."""
+    if not -ndim <= axis < ndim:
+        raise np.exceptions.AxisError(axis, ndim)
+    return axis % ndim
+
+
 def is_complex(x: Any) -> bool:
     """Whether a tensor or array, of any namespace, holds complex numbers."""
     kind = getattr(x.dtype, "kind", None)

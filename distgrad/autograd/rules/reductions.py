@@ -15,12 +15,12 @@ import numpy as np
 
 from ..primitive import Primitive, Rule, conjugate, primitive
 from .arithmetic import ratio
-from .nested import is_complex
+from .nested import axis_of, is_complex
 
 
 def spread(xp: Any, g: Any, shape: tuple[int, ...], axis: Any, keepdims: bool) -> Any:
     """A reduced array, broadcast back over the axes it was reduced over."""
-    return xp.broadcast_to(kept(xp, g, axis, keepdims), shape)
+    return xp.broadcast_to(kept(xp, g, axis, keepdims), shape) if shape else g
 
 
 def kept(xp: Any, reduced: Any, axis: Any, keepdims: bool) -> Any:
@@ -30,9 +30,9 @@ def kept(xp: Any, reduced: Any, axis: Any, keepdims: bool) -> Any:
 
 def axes_of(axis: Any, ndim: int) -> tuple[int, ...]:
     """`axis` as a tuple of non-negative axes."""
-    if axis is None:
+    if axis is None or not ndim:  # of arrays without axes NumPy takes 0 for none
         return tuple(range(ndim))
-    return tuple(a % ndim for a in (axis if isinstance(axis, tuple | list) else (axis,)))
+    return tuple(axis_of(a, ndim) for a in (axis if isinstance(axis, tuple | list) else (axis,)))
 
 
 def count(shape: tuple[int, ...], axis: Any) -> int:

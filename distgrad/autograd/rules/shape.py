@@ -15,7 +15,7 @@ from distgrad.errors import GradientError
 
 from ..operands import ops
 from ..primitive import Primitive, composite, primitive
-from .nested import or_zeros, shape_of
+from .nested import axis_of, or_zeros, shape_of
 
 # ---- the same elements in another shape ------------------------------------------------------------------------------
 
@@ -359,7 +359,7 @@ def repeat(x: Any, repeats: Any, axis: int | None = None) -> Any:
     if axis is None:
         x, axis = ravel(x), 0
     shape = shape_of(x)
-    axis %= len(shape)
+    axis = axis_of(axis, len(shape))
     if np.ndim(repeats):
         return ops().take(x, np.repeat(np.arange(shape[axis]), repeats), axis=axis)
     spread = expand_dims(x, axis=axis + 1)
