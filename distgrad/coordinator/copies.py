@@ -1,14 +1,15 @@
-"""Which worker keeps a copy of which owner's state."""
+"""Which worker keeps a copy of which owner's state, and what there is a copy of when an owner has lost it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from distgrad.graph.process import Process
 from distgrad.graph.waiting import Promise, all_done
 from distgrad.wire import pb
 
-from .doubt import living_workers
+from .doubt import Held, living_workers
 from .names import natural_order
 
 
@@ -47,12 +48,12 @@ class Copies:
         """The copy of an owner's state, or of everybody's, is not right any more."""
         self._made = {other: copy for other, copy in self._made.items() if owner and other != owner}
 
-    def keepers(self) -> set[str]:
-        """The workers that keep copies."""
-        return {buddy for _, buddy, _ in self._made.values()}
+    def buddies(self) -> dict[str, str]:
+        """Owner -> the worker that keeps its copy."""
+        return {owner: buddy for owner, (_, buddy, _) in self._made.items()}
 
     def __repr__(self) -> str:
-        kept = ", ".join(f"{owner} on {buddy}" for owner, (_, buddy, _) in self._made.items())
+        kept = ", ".join(f"{owner} on {buddy}" for owner, buddy in self.buddies().items())
         return f"<Copies under {self._optimizer}: {kept or 'none'}>"
 
 
@@ -67,3 +68,37 @@ def buddies(owners: Iterable[str], workers: Sequence[str]) -> dict[str, str]:
     ring = sorted(workers, key=natural_order)
     places = {worker: place for place, worker in enumerate(ring)}
     return {owner: ring[(places[owner] + 1) % len(ring)] for owner in owners if owner in places and len(ring) > 1}
+
+
+@dataclass(frozen=True)
+class Missing:
+    """A shard whose state its owner lacks.
+
+    Attributes:
+        kept: the copy of it that a worker keeps of what was lost, whoever that was of; None when nobody does.
+    """
+
+    shard: str
+    kept: Held | None
+
+
+def missing_state(
+    optimizer: str, version: int, owners: Mapping[str, Sequence[str]], held: Sequence[Held]
+) -> list[Missing]:
+    """The shards of an optimizer that are not at its version at their owners (worker -> shards), and copies of them.
+
+    Example, in which w2 has taken the place of w1, whose copy w0 keeps:
+        >>> held = [
+        ...     Held("w0", "adam", owner="w0", version=7, shards=["a"]),
+        ...     Held("w0", "adam", owner="w1", version=7, shards=["b"]),
+        ...     Held("w2", "adam", owner="w2", version=0, shards=["b"]),
+        ... ]
+        >>> [missing] = missing_state("adam", 7, {"w0": ["a"], "w2": ["b"]}, held)
+        >>> missing.shard, missing.kept == held[1]
+        ('b', True)
+    """
+    current = [it for it in held if it.optimizer == optimizer and it.version == version]
+    there = {(it.owner, shard) for it in current if it.worker == it.owner for shard in it.shards}
+    copies = {shard: it for it in current if it.worker != it.owner for shard in it.shards}
+    placed = [(owner, shard) for owner, shards in sorted(owners.items()) for shard in shards]
+    return [Missing(shard, copies.get(shard)) for owner, shard in placed if (owner, shard) not in there]

@@ -6,7 +6,7 @@ it decided is carried through, everything else is withdrawn; then all owners tha
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from distgrad.graph.process import Process
@@ -23,6 +23,7 @@ class Held:
     Attributes:
         worker: that holds it.
         owner: whose parameters they are: the worker's own, or those of the worker it is the buddy of.
+        shards: of the owner, that are at that version.
         prepared: the version that is prepared and not decided; 0 when none is.
     """
 
@@ -30,6 +31,7 @@ class Held:
     optimizer: str
     owner: str
     version: int
+    shards: Sequence[str]
     prepared: int = 0
 
 
@@ -69,7 +71,7 @@ class Doubts:
         all_done([settled(answer) for answer in answers.values()], ready)
         self._process.executor.wait(ready, what="what workers hold")
         return [
-            Held(worker, it.optimizer, it.owner, it.version, it.prepared)
+            Held(worker, it.optimizer, it.owner, it.version, it.shards, it.prepared)
             for worker, answer in answers.items()
             if answer.error is None
             for it in answer.result()[0].held

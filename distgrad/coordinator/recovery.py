@@ -26,7 +26,7 @@ from distgrad.graph.process import Process
 from distgrad.wire import decode_value, pb
 
 from .checkpoint import complete_checkpoints
-from .doubt import Held
+from .copies import Missing, missing_state
 from .shards import Shards
 from .states import States
 from .update import Updates
@@ -63,7 +63,6 @@ class Recovery:
         self._updates = updates
         self._states = states
         self._lock = threading.Lock()
-        self._former: dict[str, str] = {}  # worker -> the one whose place it has taken, and whose copies are its own
 
     def recover(
         self, directory: Path | None, job: str, patience: float, standby_after: float, steps: int = 1
@@ -101,7 +100,6 @@ class Recovery:
                 lost = next(iter(gone))
                 _log.warning("%s takes the place of %s, which has not come back", standbys[0], lost)
                 self._shards.move(lost, to=standbys[0])
-                self._former[standbys[0]] = self._former.pop(lost, lost)
             elif waited >= patience:
                 lost = "; ".join(f"{worker} is lost: {reason}" for worker, reason in gone.items())
                 raise Timeout(
@@ -122,27 +120,22 @@ class Recovery:
         missing = [
             copy
             for optimizer, owners in self._updates.owners().items()
-            for copy in missing_state(optimizer, versions[optimizer], sorted(owners), held, self._former)
+            for copy in missing_state(optimizer, versions[optimizer], owners, held)
         ]
-        lacking = any(copy.keeper is None for copy in missing)
+        lacking = any(copy.kept is None for copy in missing)
         halfway = any(version % steps for version in versions.values())
         forgotten = not any(versions.values()) and bool(_checkpoints(directory))  # everybody was lost
         if lacking or halfway or forgotten:
-            found = self._go_back(directory, job)
-        else:
-            self._give_copies(missing, versions)
-            found = Recovered(versions, pb.SOURCE_REPLICAS if missing else pb.SOURCE_OWNERS)
-        self._former.clear()
-        return found
+            return self._go_back(directory, job)
+        self._give_copies(missing, versions)
+        return Recovered(versions, pb.SOURCE_REPLICAS if missing else pb.SOURCE_OWNERS)
 
     def _give_copies(self, missing: Sequence[Missing], versions: Mapping[str, int]) -> None:
-        owners = self._updates.owners()
         for copy in missing:
-            assert copy.keeper is not None
-            for shard in owners[copy.optimizer][copy.owner]:
-                request = pb.ReadReplica(optimizer=copy.optimizer, owner=copy.former, shard=shard)
-                reply, arrays = self._process.ask(copy.keeper, request)
-                self._states.give(shard, decode_value(reply.state, arrays), versions)
+            assert copy.kept is not None
+            request = pb.ReadReplica(optimizer=copy.kept.optimizer, owner=copy.kept.owner, shard=copy.shard)
+            reply, arrays = self._process.ask(copy.kept.worker, request)
+            self._states.give(copy.shard, decode_value(reply.state, arrays), versions)
         self._updates.stand(versions)
 
     def _go_back(self, directory: Path | None, job: str) -> Recovered:
@@ -164,35 +157,3 @@ class Recovery:
 
 def _checkpoints(directory: Path | None) -> list[Path]:
     return complete_checkpoints(directory) if directory is not None else []
-
-
-@dataclass(frozen=True)
-class Missing:
-    """State that an owner lacks.
-
-    Attributes:
-        former: the worker that was lost with it: the owner itself, or the one whose place it has taken.
-        keeper: the worker that keeps a copy; None when nobody does.
-    """
-
-    optimizer: str
-    owner: str
-    former: str
-    keeper: str | None
-
-
-def missing_state(
-    optimizer: str, version: int, owners: Sequence[str], held: Sequence[Held], former: Mapping[str, str]
-) -> list[Missing]:
-    """Which owners of an optimizer are not at its version, and who keeps their state of it.
-
-    Example:
-        >>> held = [Held("w0", "adam", "w0", 7), Held("w1", "adam", "w1", 0), Held("w0", "adam", "w1", 7)]
-        >>> missing_state("adam", 7, ["w0", "w1"], held, former={})
-        [Missing(optimizer='adam', owner='w1', former='w1', keeper='w0')]
-    """
-    current = [it for it in held if it.optimizer == optimizer and it.version == version]
-    own = {it.owner for it in current if it.worker == it.owner}
-    keepers = {it.owner: it.worker for it in current if it.worker != it.owner}
-    lacking = [(owner, former.get(owner, owner)) for owner in owners if owner not in own]
-    return [Missing(optimizer, owner, lost, keepers.get(lost)) for owner, lost in lacking]

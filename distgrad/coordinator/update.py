@@ -28,7 +28,7 @@ from distgrad.optim import from_settings
 from distgrad.wire import encode_value, pb
 from distgrad.worker.twins import families
 
-from .copies import Copies
+from .copies import Copies, missing_state
 from .doubt import Doubts, commit_order
 from .journal import Decision, Journal
 
@@ -62,7 +62,11 @@ class _Group:
 
     def holders(self) -> list[str]:
         """The workers that an update concerns."""
-        return sorted({*self.owners, *(self.copies.keepers() if self.copies is not None else ())})
+        return sorted({*self.owners, *self.buddies().values()})
+
+    def buddies(self) -> dict[str, str]:
+        """Owner -> the worker that keeps a copy of its state."""
+        return self.copies.buddies() if self.copies is not None else {}
 
 
 class Updates:
@@ -139,7 +143,7 @@ class Updates:
         if self._journal is not None and self._journal.latest(group.name) > group.version:
             with self._deciding:  # what the journal says beyond that is of training that nobody has gone on with
                 self._journal.note_return({group.name: group.version})
-        if all(it.version == group.version for it in held if it.owner == it.worker):
+        if not missing_state(group.name, group.version, group.owners, held):
             self._copy(group)
 
     def _adopt(self, group: _Group) -> None:
@@ -328,7 +332,12 @@ class Updates:
     def _decide(self, group: _Group, version: int, contexts: list[str], clip_norm: float, rate: float) -> Decision:
         """Prepares on all owners and decides. Whatever goes wrong before the record is on disk means abort."""
         prepare = pb.Prepare(
-            term=self._term, optimizer=group.name, version=version, contexts=contexts, twins=_twins(group.owners)
+            term=self._term,
+            optimizer=group.name,
+            version=version,
+            contexts=contexts,
+            twins=_twins(group.owners),
+            buddies=group.buddies(),
         )
         owners = {worker: self._process.peers.incarnation(worker) for worker in sorted(group.owners)}
         try:

@@ -79,6 +79,10 @@ class Holding(ABC):
         """The array of the buffer SHARD/BUFFER."""
 
     @abstractmethod
+    def shards_at_version(self) -> list[str]:
+        """The shards that are at `version`."""
+
+    @abstractmethod
     def _swap(self, parameters: Mapping[str, Any], buffers: Mapping[str, Any], version: int) -> None:
         """Puts new arrays in the place of the old ones; cannot fail."""
 

@@ -41,19 +41,21 @@ class Ownership(Holding):
 
     Attributes:
         shards: by name.
-        buddy: the worker that holds a copy of all this; empty when none does.
     """
 
     def __init__(self, name: str, optimizer: Optimizer, version: int, term: int) -> None:
         super().__init__(name, optimizer, version, term)
         self.shards: dict[str, Module] = {}
-        self.buddy = ""
+        self._behind: set[str] = set()  # the shards that are not at this version
         self._lock = threading.Lock()  # guards `version` and `_reached`
         self._reached: dict[int, Promise[None]] = {}
 
     def adopt(self, name: str, shard: Module) -> None:
-        """Puts the parameters of a shard under this optimizer; again: nothing happens."""
+        """Puts the parameters of a shard under this optimizer; again: nothing happens. One that comes to others which
+        have taken steps is behind them until it is given a state: nobody must take it for trained."""
         if name not in self.shards:
+            if self.shards and self.version:
+                self._behind.add(name)
             self.shards[name] = shard
             own = {key: parameter.data for key, parameter in self._parameters([name])}
             self.state.update(self.optimizer.init(own))
@@ -62,6 +64,7 @@ class Ownership(Holding):
         """Lets go of a shard; the version is 0 when it was the last."""
         prefix = f"{name}/"
         self.shards.pop(name, None)
+        self._behind.discard(name)
         self.state = {key: array for key, array in self.state.items() if not key.startswith(prefix)}
         if not self.shards:
             self.move_to(0)
@@ -108,11 +111,17 @@ class Ownership(Holding):
 
         Raises:
             PermissionDenied: the term is over.
-            ContextError: this owner is not at the version before.
+            ContextError: this owner is not at the version before, or not with all its shards.
             ConfigError: a gradient does not have its parameter's shape.
         """
         self.check_term(term)
         self.require_next(version)
+        if self._behind:
+            shards = ", ".join(sorted(self._behind))
+            raise ContextError(
+                f"{shards} came with initial weights when optimizer {self.name!r} was at version {self.version}: "
+                "recover, or restore a checkpoint"
+            )
         gradients: dict[str, Any] = {}
         found = [share for share in shares if share.gradients]
         for name, parameter in self._parameters(self.shards):
@@ -143,6 +152,7 @@ class Ownership(Holding):
 
     def load(self, shard: str, state: Mapping[str, Any]) -> None:
         """Takes over the optimizer's state of one shard, which has been checked."""
+        self._behind.discard(shard)
         self.state = {**self.state, **{f"{shard}/{name}": np.array(array) for name, array in state.items()}}
 
     def move_to(self, version: int) -> None:
@@ -179,6 +189,9 @@ class Ownership(Holding):
 
     def buffer(self, name: str) -> Any:
         return dict(self._buffers())[name].data
+
+    def shards_at_version(self) -> list[str]:
+        return [name for name in self.shards if name not in self._behind]
 
     def _staged(self, share: Share) -> list[BufferChange]:
         """The changes of this owner's buffers staged in a context, in program order of the calls that made them."""

@@ -47,6 +47,9 @@ class Replica(Holding):
     def buffer(self, name: str) -> Any:
         return self._buffers[name]
 
+    def shards_at_version(self) -> list[str]:
+        return self.shards
+
     def _swap(self, parameters: Mapping[str, Any], buffers: Mapping[str, Any], version: int) -> None:
         self._parameters |= parameters
         self._buffers |= buffers

@@ -145,9 +145,10 @@ class Worker:
             if shares.released(context):
                 owner.withdraw(body.term, body.version)
                 raise ContextClosed(f"context {context} has been released, and its gradients with it")
-        if owner.buddy and owner.pending is not None:
+        buddy = body.buddies.get(self.process.name)
+        if buddy and owner.pending is not None:
             pin, out = pin_request(self.process.name, body.term, owner.name, owner.pending)
-            self.process.ask(owner.buddy, pin, out)
+            self.process.ask(buddy, pin, out)
         return pb.Prepared(norms=[pb.Norm(parameter=n.parameter, norm=n.norm, finite=n.finite) for n in norms]), []
 
     def _commit(self, body: pb.Commit, arrays: list[Any]) -> tuple[Any, list[Any]]:
@@ -179,12 +180,18 @@ class Worker:
 
     def _read_standing(self, body: pb.ReadStanding, arrays: list[Any]) -> tuple[Any, list[Any]]:
         name = self.process.name
-        held = [(name, owner) for owner in self.host.owners.values()] + [(it.owner, it) for it in self.replicas]
-        return pb.Standing(
-            held=[
-                pb.Held(optimizer=it.name, owner=owner, version=it.version, prepared=it.prepared) for owner, it in held
-            ]
-        ), []
+        holdings = [(name, owner) for owner in self.host.owners.values()] + [(it.owner, it) for it in self.replicas]
+        held = [
+            pb.Held(
+                optimizer=it.name,
+                owner=owner,
+                version=it.version,
+                prepared=it.prepared,
+                shards=it.shards_at_version(),
+            )
+            for owner, it in holdings
+        ]
+        return pb.Standing(held=held), []
 
     # ---- copies of state ---------------------------------------------------------------------------------------------
 
@@ -203,7 +210,6 @@ class Worker:
             trainable=owner.trainable(),
         )
         self.process.ask(body.buddy, mirror, out)
-        owner.buddy = body.buddy
         return pb.Empty(), []
 
     def _mirror(self, body: pb.Mirror, arrays: list[Any]) -> tuple[Any, list[Any]]:

@@ -100,6 +100,19 @@ def test_an_owner_does_not_prepare_while_its_buddy_is_gone(made: tuple[Cluster, 
     assert [found.workers[name].host.owner("all").version for name in ("w0", "w1")] == [0, 0]
 
 
+def test_an_owner_that_is_left_alone_goes_on_without_a_copy(pair: tuple[Cluster, Client]) -> None:
+    found, client = pair
+    shards = [client.place("layer", "parts.py:Layer", "w0", SIZES), client.place("mixed", "parts.py:Statistics", "w0")]
+    bound = client.optimizer(SGD(0.1), shards, "all", replicate=True)
+    step(client, shards, bound)
+    found.end("w1")
+    with pytest.raises(WorkerLost, match="w1"):
+        step(client, shards, bound)
+    client.recover(patience=0.0)
+    step(client, shards, bound)
+    assert bound.version == 2
+
+
 def test_a_program_of_ones_own_recovers_and_goes_on(made: tuple[Cluster, Client]) -> None:
     found, client = made
     shards, bound = replicated(client, dg.optim.SGD(0.1))

@@ -21,13 +21,13 @@ ONES = np.ones(2)
 
 
 class Reign:
-    """The cluster under one coordinator: shard a on w0 and shard b on another, under plain gradient descent."""
+    """The cluster under one coordinator: the shards a and b, under plain gradient descent."""
 
-    def __init__(self, made: Cluster, name: str, of_b: str = "w1", replicate: bool = False) -> None:
+    def __init__(self, made: Cluster, name: str, of_a: str = "w0", of_b: str = "w1", replicate: bool = False) -> None:
         self.cluster = made
         self.client: Client = made.client(name)
-        self.client.wait_for_workers(["w0", of_b], PATIENCE)
-        self.shards = [self.client.place(s, "parts.py:Sum", w) for s, w in (("a", "w0"), ("b", of_b))]
+        self.client.wait_for_workers([of_a, of_b], PATIENCE)
+        self.shards = [self.client.place(s, "parts.py:Sum", w) for s, w in (("a", of_a), ("b", of_b))]
         self.optimizer: RemoteOptimizer = self.client.optimizer(
             dg.optim.SGD(1.0), self.shards, "sgd", replicate=replicate
         )
@@ -115,8 +115,45 @@ def test_a_worker_that_keeps_a_copy_in_doubt_takes_the_place_of_its_owner(
     second = Reign(made, "second", of_b="w2", replicate=True)
     assert [copy.version for copy in made.workers["w2"].replicas] == [1]
     second.client.recover(patience=PATIENCE)
+    assert second.optimizer.version == 1
     second.step()
-    assert second.values() == [[-1, -1], [-1, -1]]
+    assert second.values() == [[-2, -2], [-2, -2]]
+
+
+@pytest.mark.parametrize("keeper", ["w0", "w3"])
+def test_a_worker_that_takes_the_place_of_a_lost_one_under_the_next_coordinator_is_given_its_copy(
+    made: Cluster, tmp_path: Path, keeper: str
+) -> None:
+    made.start(*{"w2", keeper} - {"w0"}, patience=PATIENCE)
+    first = Reign(made, "first", of_b="w1" if keeper == "w0" else "w2", replicate=True)
+    lost, standby = ("w1", "w2") if keeper == "w0" else ("w2", "w1")
+    first.step()
+    end(made.coordinator)
+    made.workers.pop(lost).close()
+    made.succeed(tmp_path / "journal")
+    second = Reign(made, "second", of_b=standby, replicate=True)
+    second.client.recover(patience=PATIENCE)
+    second.step()
+    assert second.values() == [[-2, -2], [-2, -2]]
+
+
+@pytest.mark.parametrize("replicate", [False, True])
+def test_a_shard_that_comes_to_an_owner_of_trained_ones_is_not_taken_for_trained(
+    made: Cluster, tmp_path: Path, replicate: bool
+) -> None:
+    first = Reign(made, "first", replicate=replicate)
+    first.step()
+    end(made.coordinator)
+    made.workers.pop("w0").close()
+    made.succeed(tmp_path / "journal")
+    second = Reign(made, "second", of_a="w1", replicate=replicate)
+    with pytest.raises(DistgradError, match="a came with initial weights when optimizer 'sgd' was at version 1"):
+        second.step()
+    second.client.recover(patience=PATIENCE)
+    assert second.optimizer.version == (1 if replicate else 0)
+    second.step()
+    after = -2.0 if replicate else -1.0
+    assert second.values() == [[after, after], [after, after]]
 
 
 def old_life(made: Cluster, coordinator: Coordinator) -> Process:

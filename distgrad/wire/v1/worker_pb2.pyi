@@ -498,18 +498,27 @@ class Adopt(_message.Message):
     def __init__(self, optimizer: _Optional[str] = ..., shards: _Optional[_Iterable[str]] = ..., kind: _Optional[str] = ..., settings: _Optional[_Union[_tensor_pb2.Value, _Mapping]] = ..., version: _Optional[int] = ..., term: _Optional[int] = ...) -> None: ...
 
 class Prepare(_message.Message):
-    __slots__ = ("term", "optimizer", "version", "contexts", "twins")
+    __slots__ = ("term", "optimizer", "version", "contexts", "twins", "buddies")
+    class BuddiesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
     TERM_FIELD_NUMBER: _ClassVar[int]
     OPTIMIZER_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     CONTEXTS_FIELD_NUMBER: _ClassVar[int]
     TWINS_FIELD_NUMBER: _ClassVar[int]
+    BUDDIES_FIELD_NUMBER: _ClassVar[int]
     term: int
     optimizer: str
     version: int
     contexts: _containers.RepeatedScalarFieldContainer[str]
     twins: _containers.RepeatedCompositeFieldContainer[Twins]
-    def __init__(self, term: _Optional[int] = ..., optimizer: _Optional[str] = ..., version: _Optional[int] = ..., contexts: _Optional[_Iterable[str]] = ..., twins: _Optional[_Iterable[_Union[Twins, _Mapping]]] = ...) -> None: ...
+    buddies: _containers.ScalarMap[str, str]
+    def __init__(self, term: _Optional[int] = ..., optimizer: _Optional[str] = ..., version: _Optional[int] = ..., contexts: _Optional[_Iterable[str]] = ..., twins: _Optional[_Iterable[_Union[Twins, _Mapping]]] = ..., buddies: _Optional[_Mapping[str, str]] = ...) -> None: ...
 
 class Twins(_message.Message):
     __slots__ = ("shards", "workers")
@@ -642,16 +651,18 @@ class Standing(_message.Message):
     def __init__(self, held: _Optional[_Iterable[_Union[Held, _Mapping]]] = ...) -> None: ...
 
 class Held(_message.Message):
-    __slots__ = ("optimizer", "owner", "version", "prepared")
+    __slots__ = ("optimizer", "owner", "version", "prepared", "shards")
     OPTIMIZER_FIELD_NUMBER: _ClassVar[int]
     OWNER_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     PREPARED_FIELD_NUMBER: _ClassVar[int]
+    SHARDS_FIELD_NUMBER: _ClassVar[int]
     optimizer: str
     owner: str
     version: int
     prepared: int
-    def __init__(self, optimizer: _Optional[str] = ..., owner: _Optional[str] = ..., version: _Optional[int] = ..., prepared: _Optional[int] = ...) -> None: ...
+    shards: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, optimizer: _Optional[str] = ..., owner: _Optional[str] = ..., version: _Optional[int] = ..., prepared: _Optional[int] = ..., shards: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Shutdown(_message.Message):
     __slots__ = ("reason",)
