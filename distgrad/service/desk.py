@@ -21,7 +21,7 @@ from distgrad.transport.local_messages import INLINE, LocalMessage
 from distgrad.wire import pb
 from distgrad.wire.exchanges import decode_exchange, split_id
 
-from .failures import Code, Refused
+from .failures import Code, Refused, fatal
 from .functions import Description
 from .gathering import Gathering
 from .local import LocalListener
@@ -305,7 +305,7 @@ class Desk:
         self._dispatch()
 
     def _lost(self, process: Process) -> None:
-        """What it ran is run again elsewhere, unless that has happened too often; its sessions are gone."""
+        """What it ran is run again elsewhere, unless it has cost too many processes; its sessions are gone."""
         self.sessions.lost(process)
         tasks, process.tasks = process.tasks, {}
         for task in [*self._queue.bound_to(process), *tasks.values()]:
@@ -316,8 +316,7 @@ class Desk:
                 lost = "the process that kept the session was lost, and the session with it: linearize again"
                 self._end(task, Refused(Code.ABORTED, lost).to_pb())
             elif task.attempts >= self.settings.attempts:
-                lost = f"the process that ran the request was lost, {task.attempts} times"
-                self._end(task, Refused(Code.UNAVAILABLE, lost, retry_after=1.0).to_pb())
+                self._end(task, fatal(task.function, task.attempts, process.child.ending).to_pb())
             else:
                 task.batch = None  # what killed the process shall not take others with it again
                 self._queue.put(task, first=True)

@@ -92,6 +92,17 @@ def raised(error: BaseException, function: str, files: Sequence[Path]) -> Refuse
     return Refused(Code.INTERNAL, f"{function} raised {kind}: {text}{line}", exception=where)
 
 
+def fatal(function: str, times: int, ending: str) -> Refused:
+    """Every process that ran the request was lost. Most likely the function ends them, so the client is not told to
+    send the request again, which would cost others their processes too.
+
+    Arguments:
+        ending: how the last one ended: "was killed by signal 9 (SIGKILL)".
+    """
+    text = f"the process that ran the request was lost, {times} times; the last one {ending}"
+    return Refused(Code.INTERNAL, f"{function}: {text}", exception=pb.UserException(type="WorkerLost", message=text))
+
+
 def details(failure: pb.Failure) -> bytes:
     """What the trailing metadata "grpc-status-details-bin" holds."""
     status = pb.StatusDetails(code=failure.code, message=failure.message)

@@ -10,6 +10,8 @@ import grpc
 import numpy as np
 import pytest
 
+import distgrad as dg
+from distgrad.errors import RemoteError
 from distgrad.service.settings import ServiceSettings
 from distgrad.wire import pb
 from distgrad.wire.exchanges import encode_exchange
@@ -170,9 +172,11 @@ def test_a_process_that_does_not_heed_is_killed_and_replaced(running: Running, u
 
 
 def test_a_request_that_kills_every_process_fails_in_the_end(running: Running, unary: Unary) -> None:
-    with pytest.raises(Failed, match="lost, 3 times") as raised:
-        unary.ask("evaluate", function="dies", arguments=[1.0])
-    assert raised.value.code == "UNAVAILABLE"
+    before = running.counts()["workers_lost"]
+    said = r"WorkerLost: .* lost, 3 times; the last one was killed by signal 9"
+    with dg.client(running.address, timeout=DEADLINE) as client, pytest.raises(RemoteError, match=said):
+        client["dies"](1.0)
+    assert running.counts()["workers_lost"] == before + 3
     assert unary.ask("evaluate", function="anything", arguments=[3.0])["value"] == 6.0
     assert eventually(lambda: running.counts()["workers"] == 2)
 
@@ -183,7 +187,7 @@ def test_a_request_that_kills_its_process_takes_others_with_it_once_at_most(runn
         stream.send("evaluate", function="spins", arguments=[0.0, 0.3])
     killing, other = (stream.send("evaluate", function="dies_below_zero", arguments=[x]) for x in (-1.0, 1.0))
     ended = {exchange.stream.id: exchange for exchange in (stream.next() for _ in range(4))}
-    assert Failed(ended[killing].message).code == "UNAVAILABLE"
+    assert Failed(ended[killing].message).code == "INTERNAL"
     assert answer(ended[other].message, ended[other].payload)["value"] == 1.0
     stream.close()
     assert eventually(lambda: running.counts()["workers"] == 2)
