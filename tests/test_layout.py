@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+import distgrad
+
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "distgrad"
 GENERATED = PACKAGE / "wire" / "v1"
@@ -182,12 +184,36 @@ def test_a_right_import_is_accepted(source: str) -> None:
     assert import_mistakes(PACKAGE / "graph" / "backward.py", source) == []
 
 
-def test_importing_distgrad_brings_the_local_engine_only() -> None:
-    code = "import sys, distgrad; print(*sys.modules)"
-    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
-    assert "distgrad" in loaded
+def loaded_by(statement: str) -> set[str]:
+    code = f"import sys; {statement}; print(*sys.modules)"
+    return set(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split())
+
+
+@pytest.mark.parametrize("module", ["distgrad", "distgrad.cli"])
+def test_importing_distgrad_or_starting_its_command_brings_nothing_yet(module: str) -> None:
+    loaded = loaded_by(f"import {module}")
+    assert module in loaded
+    assert {"numpy", "click", "grpc"}.isdisjoint(loaded)
+
+
+def test_the_local_engine_comes_alone() -> None:
+    loaded = loaded_by("import distgrad as dg; dg.grad(lambda x: x * x)(1.0)")
+    assert "distgrad.autograd.tensor" in loaded
     later = {"asyncio", "click", "google.protobuf", "grpc", "multiprocessing", "ray", "rich", "safetensors", "scipy"}
     assert later.isdisjoint(loaded)
+
+
+def test_type_checkers_see_every_name_where_it_is() -> None:
+    tree = ast.parse((PACKAGE / "__init__.py").read_text())
+    (block,) = [node for node in tree.body if isinstance(node, ast.If)]
+    seen = {
+        alias.asname: (node.module, alias.name)
+        for node in block.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    names = {name: tuple(where.replace(":", ".").rsplit(".", 1)) for name, where in distgrad.NAMES.items()}
+    assert seen == names
 
 
 # ---- data, never code ------------------------------------------------------------------------------------------------

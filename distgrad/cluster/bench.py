@@ -201,10 +201,17 @@ def figures(lanes: Iterable[str], names: Sequence[str], budget: float, torch: bo
     environment = os.environ | dict.fromkeys(THREADS, "1")
     for lane in lanes:
         command = [sys.executable, "-W", "ignore", "-m", __name__, lane, str(budget), beside, *names]
-        with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as child:
+        # A group of its own: Ctrl-C is for this process, which ends the other.
+        child = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True, process_group=0)
+        with child:
             assert child.stdout is not None
-            for line in child.stdout:
-                yield Figure(**json.loads(line))
+            try:
+                for line in child.stdout:
+                    yield Figure(**json.loads(line))
+            except BaseException:
+                child.terminate()
+                child.wait()
+                raise
         if child.returncode:
             raise ConfigError(f"lane {lane} was not measured to the end: see above")
 
@@ -284,7 +291,8 @@ def _medians(programs: Sequence[Run], budget: float) -> tuple[float, float | Non
 
 
 def main(lane: str, budget: str, beside: str, *names: str) -> None:
-    """Prints a figure a line, as JSON."""
+    """Prints a figure a line, as JSON. SIGTERM ends it as an exception does: what it has started is closed."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     for figure in _measure(lane, [MEASURES[name] for name in names], float(budget), beside == "torch"):
         print(json.dumps(asdict(figure)), flush=True)
 

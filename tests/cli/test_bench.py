@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 
 from distgrad.cli import main
 from distgrad.cluster.bench import MEASURES
+from tests.processes import eventually, is_gone
 
 
 def run(*arguments: str) -> int:
@@ -37,6 +43,19 @@ def test_what_can_be_measured_is_listed(capsys: pytest.CaptureFixture[str]) -> N
 def test_an_unknown_measure_is_refused_with_those_there_are(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("--measure", "cal") == 1
     assert "there is no measure cal; there are call, chain-1" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_it_and_what_it_has_started() -> None:
+    command = [sys.executable, "-m", "distgrad", "bench", "--lane", "unix", "--no-torch", "--seconds", "60"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, process_group=0) as bench:
+        children = Path(f"/proc/{bench.pid}/task/{bench.pid}/children")
+        assert eventually(children.read_text)
+        child = int(children.read_text())
+        os.killpg(bench.pid, signal.SIGINT)
+        assert bench.communicate(timeout=20)[1].strip() == "interrupted"
+    assert bench.returncode == 130
+    assert is_gone(child)
 
 
 @pytest.mark.slow

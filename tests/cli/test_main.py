@@ -6,13 +6,16 @@ import os
 import re
 import signal
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from distgrad.cli import COMMANDS, main
+from distgrad.cli import main
+from distgrad.cli.commands import COMMANDS
 from distgrad.coordinator.client import Client
 from distgrad.coordinator.server import Coordinator
 from distgrad.errors import PermissionDenied
@@ -65,6 +68,23 @@ def test_an_interrupted_command_exits_as_shells_expect(
     code, _, errors = run(capsys, "train", "job.toml")
     assert code == 130
     assert errors.strip() == "interrupted"
+
+
+def test_a_command_that_is_still_being_imported_can_be_interrupted() -> None:
+    code = """
+import sys
+
+class Interrupts:
+    def find_spec(self, name, *_):
+        if name == "click":
+            raise KeyboardInterrupt
+
+sys.meta_path.insert(0, Interrupts())
+from distgrad.cli import main
+main(["certs"])
+"""
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (ended.returncode, ended.stderr) == (130, "interrupted\n")
 
 
 # ---- jobs ------------------------------------------------------------------------------------------------------------

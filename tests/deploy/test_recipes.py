@@ -23,7 +23,7 @@ import click
 import pytest
 import yaml
 
-from distgrad.cli import COMMANDS
+from distgrad.cli.commands import COMMANDS
 
 from .kubernetes_fields import mistakes
 
