@@ -23,14 +23,15 @@ def main() -> None:
             max_depth=orders.max_depth,
             patience=orders.patience,
         )
+        reason = ""
         try:
             parent.attend(worker.stop)
             worker.start()
             identity = worker.process.identity
             parent.tell("ready", address=identity.address, incarnation=identity.incarnation)
-            parent.tell("ended", reason=worker.wait())
+            reason = worker.wait()
         finally:
-            worker.close()
+            worker.close(reason)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import queue
 import re
 import shutil
 import signal
@@ -16,7 +17,9 @@ import numpy as np
 import pytest
 
 import distgrad as dg
+from distgrad.coordinator.membership import Member
 from distgrad.errors import ConfigError, ProgramError, RemoteError, Timeout, WorkerLost
+from distgrad.wire import pb
 from distgrad.worker.child import WorkerOrders
 from distgrad.worker.children import Child, Children
 from tests.processes import DEADLINE, eventually, is_gone
@@ -279,6 +282,15 @@ def test_the_loss_of_a_killed_worker_names_it_its_number_and_the_signal(number: 
             call.wait()
         with pytest.raises(WorkerLost, match=f"{expected}|was lost when w0 was started anew"):
             layer.forward(X)
+
+
+def test_a_worker_that_ends_tells_the_others_why() -> None:
+    told: queue.SimpleQueue[Member] = queue.SimpleQueue()
+    with dg.LocalCluster(workers=1, programs=PROGRAMS) as cluster:
+        cluster._coordinator.on_event.append(told.put)
+        cluster._coordinator.process.ask("w0", pb.Shutdown(reason="an update could not be applied"))
+        member = told.get(timeout=DEADLINE)
+        assert (member.state, member.reason) == ("left", "an update could not be applied")
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, pytest.param(signal.SIGSTOP, marks=pytest.mark.slow)])
