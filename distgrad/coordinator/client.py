@@ -430,7 +430,7 @@ class Client:
         Arguments:
             job: when not empty, a checkpoint of another job is refused.
             patience: seconds to wait for workers.
-            standby_after: seconds after which a worker without shards takes the place of one that is gone.
+            standby_after: seconds that a worker must not have been heard of before one without shards takes its place.
             steps: that several clients take together: nobody goes on from a version in the middle of them.
 
         Raises:

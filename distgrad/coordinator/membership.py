@@ -37,7 +37,7 @@ class Member:
         programs: files it can load shards from.
         host, log: its machine, and the file there that its standard error goes to; empty when it does not tell.
         reason: why it is no longer alive.
-        since: when its state began, in seconds of the caller's clock.
+        since: when its state began, or it was heard of last, in seconds of the caller's clock.
     """
 
     name: str
@@ -104,7 +104,7 @@ class Membership:
         return self._set(replace(newcomer, state="alive", reason="", since=now))
 
     def lose(self, name: str, incarnation: int, reason: str, now: float) -> Member | None:
-        """Declares that incarnation lost. News of an earlier incarnation changes nothing."""
+        """Declares that incarnation lost, heard of last at `now`. News of an earlier incarnation changes nothing."""
         return self._end(name, incarnation, "lost", reason, now)
 
     def leave(self, name: str, incarnation: int, reason: str, now: float) -> Member | None:

@@ -14,6 +14,7 @@ coordinator.
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -27,6 +28,7 @@ from distgrad.wire import decode_value, pb
 
 from .checkpoint import complete_checkpoints
 from .copies import Missing, missing_state
+from .membership import Member
 from .shards import Shards
 from .states import States
 from .update import Updates
@@ -73,7 +75,7 @@ class Recovery:
             directory: of checkpoints; None when there are none.
             job: checkpoints of others are refused.
             patience: seconds to wait for workers that are gone.
-            standby_after: seconds after which a worker without shards takes the place of one that has not come back.
+            standby_after: seconds that a worker must not have been heard of before one without shards takes its place.
             steps: that are taken together: nobody goes on from a version in the middle of them.
 
         Raises:
@@ -95,16 +97,15 @@ class Recovery:
     def _await_workers(self, patience: float, standby_after: float) -> None:
         began = time.monotonic()
         while gone := self._shards.without_worker():
-            waited = time.monotonic() - began
-            if waited >= standby_after and (standbys := self._shards.standbys()):
-                lost = next(iter(gone))
-                _log.warning("%s takes the place of %s, which has not come back", standbys[0], lost)
-                self._shards.move(lost, to=standbys[0])
-            elif waited >= patience:
-                lost = "; ".join(f"{worker} is lost: {reason}" for worker, reason in gone.items())
+            now = time.monotonic()
+            overdue = [worker for worker, member in gone.items() if now >= _heard_of(member) + standby_after]
+            if overdue and (standbys := self._shards.standbys()):
+                _log.warning("%s takes the place of %s, which has not come back", standbys[0], overdue[0])
+                self._shards.move(overdue[0], to=standbys[0])
+            elif now >= began + patience:
                 raise Timeout(
-                    f"{lost}; {', '.join(gone)} did not come back within {patience:g} s, and no worker without shards "
-                    "was there to take the place: start one"
+                    f"{'; '.join(map(_loss, gone, gone.values()))}; {', '.join(gone)} did not come back within "
+                    f"{patience:g} s, and no worker without shards was there to take the place: start one"
                 )
             else:
                 with self._process.executor.parked(f"the return of {', '.join(gone)}"):
@@ -153,6 +154,15 @@ class Recovery:
         self._updates.adopt_anew(self._shards.workers(), rebuilt=True)
         self._updates.restored(dict.fromkeys(self._updates.versions(), 0))
         return Recovered(self._updates.versions(), pb.SOURCE_INITIAL)
+
+
+def _heard_of(member: Member | None) -> float:
+    """When a worker that is gone was heard of last."""
+    return member.since if member is not None else -math.inf
+
+
+def _loss(worker: str, member: Member | None) -> str:
+    return f"{worker} is lost: {member.reason if member is not None else 'it was gone long ago'}"
 
 
 def _checkpoints(directory: Path | None) -> list[Path]:

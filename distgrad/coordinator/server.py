@@ -35,8 +35,9 @@ from .shards import Shards
 from .states import States
 from .update import Updates
 
-# How a link words the loss of a peer that said goodbye.
+# How a link words the loss of a peer that said goodbye, and of one that has said nothing for as long as is borne.
 _GOODBYE = "it closed the link: "
+_SILENT = "silent for "
 # Seconds for which those who are gone are listed.
 _REMEMBERED = 3600.0
 
@@ -68,6 +69,7 @@ class Coordinator:
         self._listen = listen
         self._checkpoints = checkpoints
         self._trusts_clients = not settings.client_tokens
+        self._silence = settings.silence
         self._closing = False
         self._lock = threading.RLock()  # guards the tables of members and shards
         self._membership = Membership()
@@ -170,7 +172,8 @@ class Coordinator:
         reason = str(error).removeprefix(f"{peer.name} is lost: ")
         with self._lock:
             end = self._membership.leave if reason.startswith(_GOODBYE) else self._membership.lose
-            changed = end(peer.name, peer.incarnation, reason.removeprefix(_GOODBYE), time.monotonic())
+            heard = time.monotonic() - (self._silence if reason.startswith(_SILENT) else 0.0)
+            changed = end(peer.name, peer.incarnation, reason.removeprefix(_GOODBYE), heard)
             self._note(changed)
         self._news.tell()
         if changed is not None:  # it was a member, and never will be again

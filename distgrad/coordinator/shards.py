@@ -104,12 +104,11 @@ class Shards:
         for placement, build in begun:
             self._finish(placement, build, anew=True)
 
-    def without_worker(self) -> dict[str, str]:
-        """The workers that are gone and have shards, and why they are gone."""
+    def without_worker(self) -> dict[str, Member | None]:
+        """The workers that are gone and have shards, w2 before w10; None for one that was gone long ago."""
         with self._lock:
             gone = {it.worker for it in self._placements if not self._is_there(it.worker)}
-            members = {worker: self._members.get(worker) for worker in sorted(gone, key=natural_order)}
-        return {worker: member.reason if member is not None else "" for worker, member in members.items()}
+            return {worker: self._members.get(worker) for worker in sorted(gone, key=natural_order)}
 
     def standbys(self) -> list[str]:
         """The living workers that have no shards."""

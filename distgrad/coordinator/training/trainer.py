@@ -80,7 +80,8 @@ class Trainer:
         resume: continue from the newest checkpoint of the job's directory.
         failures: when an earlier coordinator of this very run was lost: how many losses the run has survived so far. It
             continues from what the workers hold.
-        standby_after: seconds after which a worker without shards takes the place of one that is lost.
+        standby_after: seconds that a worker must not have been heard of before one without shards takes its place: one
+            that has ended may be started again meanwhile.
     """
 
     def __init__(
