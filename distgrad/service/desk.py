@@ -29,7 +29,7 @@ from .pool import Pool, Process
 from .requests import Checked, Point, Request, batch_key, check_request, read_headers
 from .sessions import Session, Sessions
 from .settings import ServiceSettings
-from .tasks import Client, FairQueue, Outcome, Payload, Reply, Task
+from .tasks import Client, FairQueue, OpenLine, Outcome, Payload, Reply, Task
 
 SWEEP = 1.0
 # What a client is told to wait, in seconds, when there is no room: at least, at most.
@@ -50,6 +50,7 @@ class Desk:
 
     Attributes:
         functions: descriptions by name; empty until a process is ready.
+        lines: what requests come over, as long as it is open.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class Desk:
             health: called when requests can be served, and when no longer.
         """
         self.functions: dict[str, Description] = {}
+        self.lines: set[OpenLine] = set()
         self.settings = settings
         self.sessions = Sessions(settings, self._forget, time.monotonic)
         self.pool = Pool(settings, targets, listener, self._replied, self._changed)
@@ -344,7 +346,11 @@ class Desk:
         session.process.forget(session.name)
 
     def _sweep(self) -> None:
+        """Ends what nobody uses any more, or nobody may."""
         self.sessions.sweep()
+        for line in list(self.lines):
+            if not line.busy and (refused := line.client.dismissal()) is not None:
+                line.dismiss(refused)
         self._sweeping = self._loop.call_later(SWEEP, self._sweep)
 
     # ---- looks and ends ----------------------------------------------------------------------------------------------

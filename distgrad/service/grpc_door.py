@@ -164,13 +164,15 @@ class GrpcDoor(grpc.GenericRpcHandler):  # type: ignore[misc]
             return
         stream = GrpcStream(self._desk, self._payloads, client, context)
         self._streams[client.name] += 1
+        self._desk.lines.add(stream)
         try:
             await stream.serve()
-        except (WireError, ResourceExhausted) as error:
-            nonsense = Refused(Code.INVALID_ARGUMENT, str(error))
-            _audit(f"{SERVICE}/Stream", context, client.name, nonsense)
-            await _abort(context, nonsense.to_pb())
+        except (WireError, ResourceExhausted, Refused) as error:
+            end = error if isinstance(error, Refused) else Refused(Code.INVALID_ARGUMENT, str(error))
+            _audit(f"{SERVICE}/Stream", context, client.name, end)
+            await _abort(context, end.to_pb())
         finally:
+            self._desk.lines.discard(stream)
             self._streams[client.name] -= 1
             if not self._streams[client.name]:
                 del self._streams[client.name]

@@ -30,12 +30,12 @@ Context = Any  # grpc.aio.ServicerContext, which has no types
 
 
 class GrpcStream:
-    """One stream: requests come, responses go as they are ready."""
+    """One stream: requests come, responses go as they are ready. Implements `OpenLine`."""
 
     def __init__(self, desk: Desk, payloads: Payloads, client: Client, context: Context) -> None:
         self._desk = desk
         self._payloads = payloads
-        self._client = client
+        self.client = client
         self._context = context
         self._tasks: dict[int, Task] = {}
         self._ready: asyncio.Queue[list[bytes] | None] = asyncio.Queue()
@@ -44,22 +44,41 @@ class GrpcStream:
         self._assembler = Assembler(self._desk.settings.max_request_bytes)
         self._transfers = itertools.count(1)
         self._ending = False
+        self._dismissed: Refused | None = None
+
+    @property
+    def busy(self) -> bool:
+        return bool(self._tasks)
+
+    def dismiss(self, refused: Refused) -> None:
+        self._dismissed = refused
+        self._serving.cancel()
 
     async def serve(self) -> None:
-        """Until the client has ended its side and has all responses. Raises WireError for nonsense."""
+        """Until the client has ended its side and has all responses. Raises WireError for nonsense, and Refused when
+        the client is no longer let in."""
         writing = asyncio.ensure_future(self._write())
+        self._serving: asyncio.Future[None] = asyncio.ensure_future(self._read(writing))
         try:
-            while (encoded := await self._context.read()) is not grpc.aio.EOF:
-                self._received(decode_exchange(pb.StreamRequest, encoded))
-                await self._client_reads()
-            if not self._tasks:
-                self._ready.put_nowait(None)
-            self._ending = True
-            await writing
+            await self._serving
+        except asyncio.CancelledError:
+            if self._dismissed is None:
+                raise
+            raise self._dismissed from None
         finally:
+            self._serving.cancel()
             writing.cancel()
             for task in list(self._tasks.values()):
                 self._desk.give_up(task)
+
+    async def _read(self, writing: asyncio.Future[None]) -> None:
+        while (encoded := await self._context.read()) is not grpc.aio.EOF:
+            self._received(decode_exchange(pb.StreamRequest, encoded))
+            await self._client_reads()
+        if not self._tasks:
+            self._ready.put_nowait(None)
+        self._ending = True
+        await writing
 
     async def _client_reads(self) -> None:
         """Waits while much is ready that the client does not take; meanwhile it can send no more than gRPC's window."""
@@ -85,7 +104,7 @@ class GrpcStream:
 
     def _close_session(self, request: int, session: str) -> None:
         try:
-            self._desk.close_session(self._client, session)
+            self._desk.close_session(self.client, session)
         except Refused as refused:
             self._refuse(request, "CloseSession", refused)
             return
@@ -109,14 +128,14 @@ class GrpcStream:
         timeout = exchange.stream.timeout_seconds or None
         try:
             asked = Request(exchange.body, exchange.message, payload.size)
-            task = self._desk.submit(self._client, asked, payload, timeout, done)
+            task = self._desk.submit(self.client, asked, payload, timeout, done)
         except Refused as refused:
             self._refuse(request, exchange.body, refused)
             return
         self._tasks[request] = task
 
     def _refuse(self, request: int, body: str, refused: Refused) -> None:
-        audit(f"{SERVICE}/Stream/{body}", self._client.peer, self._client.name, refused)
+        audit(f"{SERVICE}/Stream/{body}", self.client.peer, self.client.name, refused)
         self._put([_failure(request, refused.to_pb())])
 
     def _messages(self, request: int, outcome: Outcome, payload: InlinePayload | BlockPayload) -> list[bytes]:

@@ -49,7 +49,13 @@ class LocalDoor:
         return pb.GetLocalSocketResponse(path=f"@{self._listener.name}", ticket=ticket)
 
     def _let_in(self, client: Client, connected: socket.socket) -> None:
-        self._visits.add(_Visit(self._desk, client, connected, self._repeats, self._visits.discard))
+        visit = _Visit(self._desk, client, connected, self._repeats, self._left)
+        self._visits.add(visit)
+        self._desk.lines.add(visit)
+
+    def _left(self, visit: _Visit) -> None:
+        self._visits.discard(visit)
+        self._desk.lines.discard(visit)
 
     def close(self) -> None:
         for visit in list(self._visits):
@@ -57,7 +63,7 @@ class LocalDoor:
 
 
 class _Visit:
-    """One connection."""
+    """One connection. Implements `OpenLine`."""
 
     def __init__(
         self,
@@ -68,7 +74,7 @@ class _Visit:
         ended: Callable[[_Visit], None],
     ) -> None:
         self._desk = desk
-        self._client = client
+        self.client = client
         self._repeats = repeats
         self._on_end = ended
         self._tasks: dict[int, Task] = {}
@@ -81,12 +87,20 @@ class _Visit:
             MAX_PENDING,
         )
 
+    @property
+    def busy(self) -> bool:
+        return bool(self._tasks)
+
+    def dismiss(self, refused: Refused) -> None:
+        audit("local socket", self.client.peer, self.client.name, refused)
+        self.connection.close(str(refused))
+
     def _received(self, messages: list[LocalMessage]) -> None:
         for message in messages:
             try:
                 self._handle(_taken(message, self._repeats))
             except WireError as error:
-                audit("local socket", self._client.peer, self._client.name, Refused(Code.INVALID_ARGUMENT, str(error)))
+                audit("local socket", self.client.peer, self.client.name, Refused(Code.INVALID_ARGUMENT, str(error)))
                 self.connection.close(str(error))
 
     def _handle(self, taken: _Taken) -> None:
@@ -103,12 +117,12 @@ class _Visit:
                 raise WireError(f"a {body} with the id {number}: ids are not zero and not in use, and chunks not used")
             elif body == "close_session":
                 payload.release()
-                self._desk.close_session(self._client, asked.message.session)
+                self._desk.close_session(self.client, asked.message.session)
                 self._answer(number, encode_exchange(pb.StreamResponse(), body, pb.CloseSessionResponse())[0])
             else:
                 self._submit(taken)
         except Refused as refused:
-            audit(f"local socket/{body}", self._client.peer, self._client.name, refused)
+            audit(f"local socket/{body}", self.client.peer, self.client.name, refused)
             self._fail(number, refused.to_pb())
 
     def _submit(self, taken: _Taken) -> None:
@@ -123,7 +137,7 @@ class _Visit:
             if outcome.descriptor >= 0:
                 os.close(outcome.descriptor)
 
-        self._tasks[number] = self._desk.submit(self._client, asked, payload, timeout or None, done)
+        self._tasks[number] = self._desk.submit(self.client, asked, payload, timeout or None, done)
 
     def _answer(self, request: int, encoded: Buffer, where: int = INLINE, descriptor: int = -1) -> None:
         self.connection.send(packed([with_id(request, bytes(encoded))], where), descriptor)

@@ -18,7 +18,7 @@ class Session:
     """One of them.
 
     Attributes:
-        client: name of whose it is.
+        client: whose it is.
         process: of the pool that has it.
         point: where the function was linearised; of its arguments only those to differentiate by.
         until: when its lease ends, unless it is used before.
@@ -26,7 +26,7 @@ class Session:
     """
 
     name: str
-    client: str
+    client: Client
     process: Any
     function: Description
     point: Point
@@ -54,7 +54,7 @@ class Sessions:
 
     def reserve(self, client: Client) -> None:
         """Room for one that is being made. Raises Refused when there is none; `opened` or `abandoned` follows."""
-        held = sum(session.client == client.name for session in self._sessions.values())
+        held = sum(session.client.name == client.name for session in self._sessions.values())
         held += self._opening.get(client.name, 0)
         total = len(self._sessions) + sum(self._opening.values())
         for found, limit, whose in (
@@ -79,12 +79,12 @@ class Sessions:
         """It did."""
         self.abandoned(client)
         until = self._now() + self._settings.lease
-        self._sessions[name] = Session(name, client.name, process, function, point, until)
+        self._sessions[name] = Session(name, client, process, function, point, until)
 
     def find(self, name: str, client: Client) -> Session:
         """Raises Refused when there is none, or it is another's, which is not told apart."""
         session = self._sessions.get(name)
-        if session is None or session.client != client.name:
+        if session is None or session.client.name != client.name:
             raise Refused(Code.NOT_FOUND, "there is no such session: it was closed, or its lease has ended")
         return session
 
@@ -100,10 +100,12 @@ class Sessions:
         self._forget(session)
 
     def sweep(self) -> None:
-        """Ends those whose lease is over."""
+        """Ends those whose lease is over, or whose client is no longer let in."""
         now = self._now()
-        for session in [s for s in self._sessions.values() if s.until < now and not s.busy]:
-            self.close(session)
+        idle = [session for session in self._sessions.values() if not session.busy]
+        for session in idle:
+            if session.until < now or session.client.dismissal() is not None:
+                self.close(session)
 
     def lost(self, process: Any) -> None:
         """A process is gone, and its sessions with it."""

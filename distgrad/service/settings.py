@@ -29,7 +29,8 @@ class ServiceSettings:
         max_queued: requests that wait, of all clients.
         max_queued_per_client: requests of one client that wait or run.
         max_bytes_per_client: of the arrays of these requests.
-        max_streams_per_client: each may hold one request's arrays that are still coming.
+        max_streams_per_client: over gRPC; each may hold one request's arrays that are still coming. Local connections,
+            which only processes of the server's own user can make, are not counted: arrays stay in their memory.
         max_sessions, max_sessions_per_client: linearisations that are kept.
         lease: a session that is not used for so long is forgotten.
         max_batch: requests that are computed as one.

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Protocol
 
 from distgrad.wire import pb
 
+from .failures import Refused
 from .requests import Request
 
 
@@ -33,6 +34,30 @@ class Client:
     role: str
     peer: str
     require_welcome: Callable[[], None] = field(default=_always_welcome, repr=False, compare=False)
+
+    def dismissal(self) -> Refused | None:
+        """Why it may ask no longer; None when it may."""
+        try:
+            self.require_welcome()
+        except Refused as refused:
+            return refused
+        return None
+
+
+class OpenLine(Protocol):
+    """What many requests of one client come over.
+
+    Attributes:
+        busy: there are some under way.
+    """
+
+    client: Client
+
+    @property
+    def busy(self) -> bool: ...
+
+    def dismiss(self, refused: Refused) -> None:
+        """Ends it, for that reason."""
 
 
 class Payload(Protocol):

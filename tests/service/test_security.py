@@ -20,7 +20,7 @@ import grpc
 import numpy as np
 import pytest
 
-from distgrad.service import access, local
+from distgrad.service import access, desk, local
 from distgrad.service.settings import ServiceSettings
 from distgrad.transport.blocks import Block
 from distgrad.transport.local_messages import INLINE, LENT, packed
@@ -61,11 +61,13 @@ token = "w-token"
 
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """A server that wants tokens."""
+    """A server that wants tokens, and looks after idle lines not before the tests are over."""
     path = tmp_path_factory.mktemp("tokens") / "tokens.toml"
     path.write_text(TOKENS)
-    with serving(["sine", "spins"], ServiceSettings(workers=1, tokens=path)) as running:
-        yield running
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(desk, "SWEEP", 3600.0)
+        with serving(["sine", "spins"], ServiceSettings(workers=1, tokens=path)) as running:
+            yield running
 
 
 @pytest.fixture
@@ -162,6 +164,28 @@ def test_a_line_that_is_open_ends_with_its_token(
     put_tokens(tokens, TOKENS + BOB)
     bob.ask("close_session", session=session)
     bob.close()
+
+
+@pytest.mark.parametrize("line", [Asking, Local])
+def test_what_a_token_that_is_taken_away_has_open_is_ended_and_makes_room_for_its_successor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, line: type[Asking | Local]
+) -> None:
+    monkeypatch.setattr(access, "RELOAD", 0.0)
+    monkeypatch.setattr(desk, "SWEEP", 0.05)
+    tokens = tmp_path / "tokens.toml"
+    tokens.write_text(TOKENS + BOB)
+    settings = ServiceSettings(workers=1, tokens=tokens, max_streams_per_client=1, max_sessions_per_client=1)
+    with serving(["sine"], settings) as running, caplog.at_level(logging.WARNING):
+        bob = line(running.address, "b-token")
+        bob.ask("linearize", function="sine", arguments=[np.ones(2)])
+        put_tokens(tokens, TOKENS + BOB.replace("b-token", "new-token"))
+        assert eventually(lambda: not running.server.desk.lines)
+        assert eventually(lambda: running.counts()["sessions"] == 0)
+        successor = line(running.address, "new-token")
+        assert successor.ask("linearize", function="sine", arguments=[np.ones(2)])["session"]
+        assert [(told["client"], told["code"]) for told in refusals(caplog)] == [("bob", "UNAUTHENTICATED")]
+        successor.close()
+        bob.close()
 
 
 def test_a_request_under_way_is_answered_when_the_token_is_taken_away(guarded: Running, tokens: Path) -> None:
