@@ -12,7 +12,7 @@ from distgrad.errors import GradientError
 
 from . import tape
 from .engine import Pass, Sink
-from .operands import namespace
+from .operands import check_direction, namespace
 from .rows import Rows
 from .sums import added
 from .tape import Leaf, Node
@@ -140,6 +140,7 @@ def seed_for(root: Tensor, gradient: Any, record: bool) -> Any:
         data = gradient if isinstance(gradient, Tensor) else namespace(root.data).asarray(gradient)
         if data.shape != root.shape:
             raise GradientError(f"gradient= has shape {data.shape}, but the root has shape {root.shape}")
+        check_direction(data, root.dtype, "gradient=")
     if record:
         return data if isinstance(data, Tensor) else Tensor(data)
     return data.data if type(data) in TENSOR_TYPES else data

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
+from numbers import Real
 from typing import Any, Literal
 
 import numpy as np
@@ -11,7 +13,7 @@ from distgrad.errors import CheckError, GradientError
 
 from . import tape, tree
 from .operands import differentiable
-from .reverse import name_of, vjp
+from .reverse import check_function, name_of, vjp
 from .tensor import Tensor
 from .transforms import jvp
 
@@ -44,7 +46,8 @@ def numerical_gradient(f: Function, x: Any, method: Method = "central", eps: flo
     """
     if method not in STEPS:
         raise GradientError(f"method={method!r} is not one of {', '.join(map(repr, STEPS))}")
-    h = STEPS[method] if eps is None else eps
+    check_function(f, "check.numerical_gradient", "(f, x)")
+    h = STEPS[method] if eps is None else _positive("eps", eps)
     point = _wide(x)
     parts = (1.0, 1j) if point.dtype.kind == "c" else (1.0,)
     if method == "complex" and len(parts) == 2:
@@ -62,6 +65,12 @@ def numerical_gradient(f: Function, x: Any, method: Method = "central", eps: flo
                 slope = (ahead - behind) / (2 * h)
             gradient[index] += part * slope
     return gradient
+
+
+def _positive(name: str, value: Any) -> float:
+    if not (isinstance(value, Real) and 0 < float(value) < math.inf):
+        raise GradientError(f"{name}={value!r} must be a positive, finite number")
+    return float(value)
 
 
 def _wide(x: Any) -> Any:
@@ -114,6 +123,8 @@ def gradcheck(f: Function, *xs: Any, order: int = 1, eps: float = 1e-6, tol: flo
     """
     if order not in (1, 2):
         raise GradientError(f"order={order} is not 1 or 2")
+    check_function(f, "check.gradcheck", "(f, x)")
+    eps, tol = _positive("eps", eps), _positive("tol", tol)
     leaves, structure = tree.flatten(xs)
     places = [k for k, x in enumerate(leaves) if differentiable(np.asarray(_bare(x)).dtype)]
     if not places:

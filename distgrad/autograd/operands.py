@@ -108,3 +108,14 @@ def differentiable(dtype: Any) -> bool:
     if kind is None:
         return "float" in str(dtype) or "complex" in str(dtype)
     return kind in "fcV" and (kind != "V" or "float" in str(dtype))
+
+
+def check_direction(direction: Any, dtype: Any, what: str) -> None:
+    """Raises GradientError when a tangent or cotangent cannot be one of a value of this dtype: a complex one of a real
+    value, which would lose its imaginary part, or no number at all.
+    """
+    kind = "c" if isinstance(direction, complex) else getattr(getattr(direction, "dtype", None), "kind", "f")
+    if kind == "c" and "complex" not in str(dtype):
+        raise GradientError(f"{what} is complex, but the value it belongs to is {dtype}")
+    if kind in "USO" or isinstance(direction, str):
+        raise GradientError(f"{what} holds no numbers: {direction!r}")

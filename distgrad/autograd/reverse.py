@@ -19,7 +19,7 @@ from . import tape, tree
 from .backward import own, run_pass
 from .deferred import Deferred
 from .lifted import Lifted
-from .operands import differentiable, namespace, ops
+from .operands import check_direction, differentiable, namespace, ops
 from .rows import Rows
 from .tape import Alias, Leaf, Node
 from .tensor import TENSOR_TYPES, Boxed, Tensor
@@ -99,6 +99,7 @@ class Reverse:
                     f"the cotangent{self.outputs.paths()[k]} has shape {np.shape(ct)}, but the result has shape "
                     f"{result.shape}"
                 )
+            check_direction(ct, result.dtype, f"the cotangent{self.outputs.paths()[k]}")
         linked = self._linked or any(isinstance(ct, Tensor) for ct in cotangents)
         # Rules of a lifted tape run on tensors anyhow. Others do so when what they compute is to be seen by someone.
         seen = (linked and tape.mode.get().record) or any(isinstance(ct, Boxed) for ct in cotangents)
@@ -231,19 +232,21 @@ def name_of(f: Function) -> str:
     return getattr(f, "__qualname__", type(f).__name__)
 
 
-def check_function(f: Any, transform: str) -> None:
-    """Raises GradientError when what a transform was given is no function."""
+def check_function(f: Any, transform: str, arguments: str = "(f)(x)") -> None:
+    """Raises GradientError when what a transform was given is no function; `arguments` shows how it is called."""
     if not callable(f):
         raise GradientError(
-            f"dg.{transform} takes a function and returns one: write dg.{transform}(f)(x); it got {type(f).__name__}"
+            f"dg.{transform} takes a function: write dg.{transform}{arguments}; it got {type(f).__name__}"
         )
 
 
 def bind(
-    f: Function, argnums: int | Sequence[int], args: tuple[Any, ...], kwargs: dict[str, Any]
+    f: Function, argnums: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[tuple[int, ...], Function, list[Any]]:
     """The positions of `argnums`, `f` as a function of the arguments there, and these arguments."""
-    given = (argnums,) if isinstance(argnums, int) else tuple(argnums)
+    given = (argnums,) if isinstance(argnums, int) else argnums
+    if not isinstance(given, Sequence) or not all(isinstance(n, int) for n in given):
+        raise GradientError(f"argnums={argnums!r}: expected the position of an argument or a tuple of positions")
     for n in given:
         if not -len(args) <= n < len(args):
             raise GradientError(

@@ -258,6 +258,8 @@ def tensor(data: Any, *, dtype: Any = None, requires_grad: bool = False) -> Tens
         array = data.astype(dtype) if dtype is not None else data.copy() if hasattr(data, "copy") else data
     else:
         array = np.array(data, dtype=dtype)
+        if array.dtype.kind not in "biufcV":  # bfloat16 is of kind V
+            raise GradientError(f"dg.tensor takes numbers, and {data!r} are none")
     return variable(array) if requires_grad else Tensor(array)
 
 

@@ -18,7 +18,7 @@ from distgrad.errors import CannotTravel, GradientError
 
 from . import tape, tree
 from .forward import Dual
-from .operands import differentiable, namespace, ops
+from .operands import check_direction, differentiable, namespace, ops
 from .reverse import (
     Function,
     Reverse,
@@ -134,7 +134,7 @@ def jvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any], has_aux: b
     >>> float(value), float(tangent)
     (9.0, 6.0)
     """
-    check_function(f, "jvp")
+    check_function(f, "jvp", "(f, (x,), (tangent,))")
     with tape.outermost():
         try:
             return jvp_forward(f, primals, tangents, has_aux)
@@ -157,6 +157,7 @@ def jvp_forward(f: Function, primals: Sequence[Any], tangents: Sequence[Any], ha
     for path, x, t in zip(structure.paths(), values, directions, strict=True):
         if np.shape(x) != np.shape(t):
             raise GradientError(f"tangents{path} has shape {np.shape(t)}, but primals{path} has shape {np.shape(x)}")
+        check_direction(t, _tensor(x).dtype, f"tangents{path}")
     outside = tape.mode.get()
     linked = outside.level > 0 or any(isinstance(x, Tensor) for x in (*values, *directions))
     level = tape.next_level()
@@ -250,7 +251,7 @@ def linearize(f: Function, *primals: Any) -> tuple[Any, Function]:
     >>> float(tangent_of(1.0)), float(tangent_of(2.0))
     (6.0, 12.0)
     """
-    check_function(f, "linearize")
+    check_function(f, "linearize", "(f, x)")
     value, pullback = vjp(f, *primals)
     # Arrays where the value is arrays, so that tangents are so too.
     _, transposed = vjp(pullback, tree.map(lambda y: namespace(y).zeros_like(y), value))

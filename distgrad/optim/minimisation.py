@@ -65,6 +65,8 @@ def minimize(
     """
     if method not in ("lbfgs", "newton-cg"):
         raise ConfigError(f"minimize(method={method!r}) is unknown; it is 'lbfgs' or 'newton-cg'")
+    if np.iscomplexobj(x):
+        raise ConfigError("minimize() moves real numbers; let f make complex ones of their real and imaginary parts")
     problem = _Problem(f, np.array(x))
     direction = _lbfgs_direction(history) if method == "lbfgs" else problem.newton_direction
     x, value, gradient = problem.start

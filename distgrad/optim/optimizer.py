@@ -12,6 +12,7 @@ gradient for a while, or that came later than others, is not corrected by the st
 from __future__ import annotations
 
 import dataclasses
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from numbers import Real
@@ -50,6 +51,8 @@ class Optimizer(ABC):
     elementwise: ClassVar[bool] = True
     # Whether the kernel asks for the number of the step.
     counts_steps: ClassVar[bool] = False
+    # Settings that say what a running mean keeps of itself.
+    shares: ClassVar[frozenset[str]] = frozenset({"beta1", "beta2", "decay"})
 
     def __init_subclass__(cls) -> None:
         KINDS[cls.__name__] = cls
@@ -59,8 +62,10 @@ class Optimizer(ABC):
             value = getattr(self, field.name)
             if not isinstance(value, Real | np.bool_):
                 raise ConfigError(f"{type(self).__name__}: {field.name}={value!r}, expected {field.type}")
-        if not self.lr >= 0:
-            raise ConfigError(f"{type(self).__name__}: lr={self.lr} must not be negative")
+            limit = 1.0 if field.name in self.shares else math.inf
+            if not 0 <= float(value) < limit:
+                expected = "0 or more, and below 1" if field.name in self.shares else "finite and not negative"
+                raise ConfigError(f"{type(self).__name__}: {field.name}={value} must be {expected}")
 
     # ---- what an algorithm says of itself ----------------------------------------------------------------------------
 

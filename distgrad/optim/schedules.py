@@ -13,6 +13,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 from distgrad.errors import ConfigError
@@ -26,6 +27,15 @@ class Schedule(ABC):
 
     def __init_subclass__(cls) -> None:
         KINDS[cls.__name__] = cls
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):  # type: ignore[arg-type]
+            value = getattr(self, field.name)
+            number = isinstance(value, Real) and math.isfinite(value)
+            if field.type == "float" and not number:
+                raise ConfigError(f"{type(self).__name__}({field.name}={value!r}) must be a finite number")
+            if field.type == "int" and not (number and value == int(value) >= 1):
+                raise ConfigError(f"{type(self).__name__}({field.name}={value!r}) must be a whole number, at least 1")
 
     @abstractmethod
     def __call__(self, step: int) -> float:
@@ -62,12 +72,6 @@ def _revived(value: Any) -> Any:
     return tuple(_revived(v) for v in value) if isinstance(value, list | tuple) else value
 
 
-def _require_positive(schedule: Schedule, **values: int) -> None:
-    for name, value in values.items():
-        if value < 1:
-            raise ConfigError(f"{type(schedule).__name__}({name}={value}) must be at least 1")
-
-
 @dataclass(frozen=True)
 class Constant(Schedule):
     """Always the same factor."""
@@ -85,9 +89,6 @@ class Step(Schedule):
     every: int
     factor: float = 0.1
 
-    def __post_init__(self) -> None:
-        _require_positive(self, every=self.every)
-
     def __call__(self, step: int) -> float:
         return float(self.factor ** (step // self.every))
 
@@ -99,9 +100,6 @@ class Cosine(Schedule):
     total: int
     final: float = 0.0
 
-    def __post_init__(self) -> None:
-        _require_positive(self, total=self.total)
-
     def __call__(self, step: int) -> float:
         return _cosine(1.0, self.final, min(step / self.total, 1.0))
 
@@ -112,9 +110,6 @@ class LinearWarmup(Schedule):
 
     steps: int
     start: float = 0.0
-
-    def __post_init__(self) -> None:
-        _require_positive(self, steps=self.steps)
 
     def __call__(self, step: int) -> float:
         return self.start + (1.0 - self.start) * min(step / self.steps, 1.0)
@@ -132,9 +127,11 @@ class OneCycle(Schedule):
     fall: float = 1e4
 
     def __post_init__(self) -> None:
-        _require_positive(self, total=self.total)
+        super().__post_init__()
         if not 0 < self.peak < 1:
             raise ConfigError(f"OneCycle(peak={self.peak}) is a share of the steps, between 0 and 1")
+        if min(self.rise, self.fall) <= 0:
+            raise ConfigError(f"OneCycle(rise={self.rise}, fall={self.fall}) must be positive")
 
     def __call__(self, step: int) -> float:
         # The last step, total − 1, is the lowest point.

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from distgrad.errors import ConfigError
+
 from .optimizer import Optimizer, Slots
 
 
@@ -23,6 +25,11 @@ class SGD(Optimizer):
     momentum: float = 0.0
     nesterov: bool = False
     weight_decay: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.nesterov and not self.momentum:
+            raise ConfigError("SGD: nesterov=True needs a momentum above 0")
 
     @property
     def slots(self) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -125,3 +126,12 @@ def test_the_numerical_gradient_by_a_complex_argument_is_that_of_steepest_ascent
 def test_what_has_no_differences_is_said(call: Any, message: str) -> None:
     with pytest.raises(GradientError, match=message):
         call()
+
+
+@pytest.mark.parametrize("value", [0, -1e-6, math.nan, math.inf, "small"])
+def test_steps_and_tolerances_that_cannot_be_are_refused(value: Any) -> None:
+    with pytest.raises(GradientError, match=r"eps=.* must be a positive, finite number"):
+        dg.check.numerical_gradient(np.sum, np.ones(2), eps=value)
+    for name in ("eps", "tol"):
+        with pytest.raises(GradientError, match=rf"{name}=.* must be a positive, finite number"):
+            dg.check.gradcheck(np.sum, np.ones(2), **{name: value})

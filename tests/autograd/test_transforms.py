@@ -374,6 +374,14 @@ def test_a_complex_pullback_is_the_adjoint_of_the_pushforward() -> None:
         (lambda: dg.jacobian(lambda x: x * 1j)(X), "complex numbers; split them"),
         (lambda: dg.hvp(f)(X), r"hvp\(f\)\(x, v\)"),
         (lambda: dg.checkpoint(1), "takes a function"),
+        (lambda: dg.jvp(1, (X,), (X,)), r"write dg.jvp\(f, \(x,\), \(tangent,\)\)"),
+        (lambda: dg.jvp(f, (X,), (1j * X,)), r"tangents\[0\] is complex, but the value it belongs to is float64"),
+        (lambda: dg.vjp(ops.sin, X)[1](1j * X), "the cotangent is complex"),
+        (lambda: dg.vjp(ops.sum, X)[1]("up"), "the cotangent holds no numbers: 'up'"),
+        (lambda: ops.sum(dg.tensor(X, requires_grad=True)).backward(1j), "gradient= is complex"),
+        (lambda: dg.grad(f, argnums="x")(1.0), "argnums='x': expected the position"),
+        (lambda: dg.grad(f, argnums=0.5)(1.0), "argnums=0.5: expected the position"),
+        (lambda: dg.tensor(None), "takes numbers, and None"),
     ],
 )
 def test_what_cannot_be_differentiated_is_said(call: Any, message: str) -> None:

@@ -70,6 +70,11 @@ def test_it_says_why_it_ended(method: Method) -> None:
     assert not unbounded.converged
 
 
+def test_complex_points_are_refused() -> None:
+    with pytest.raises(ConfigError, match="real numbers"):
+        optim.minimize(lambda z: ops.sum(ops.abs(z)), np.zeros(2, complex))
+
+
 def test_unknown_methods_are_refused() -> None:
     with pytest.raises(ConfigError, match="'lbfgs' or 'newton-cg'"):
         optim.minimize(rosenbrock, np.zeros(2), method="bfgs")  # type: ignore[arg-type]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from math import inf, nan
 from typing import Any
 
 import numpy as np
@@ -131,6 +132,21 @@ def test_unknown_kinds_and_settings_are_named() -> None:
 def test_a_setting_that_is_no_number_is_named(settings: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=f"^Adam: {next(iter(settings))}=.*, expected float$"):
         optim.Adam(**settings)
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings"),
+    [
+        *(("Adam", {name: value}) for name in ("lr", "beta1", "eps", "weight_decay") for value in (-0.1, nan, inf)),
+        *(("LAMB", {name: 1.0}) for name in ("beta1", "beta2")),
+        *(("RMSprop", {name: -1.0}) for name in ("momentum", "decay")),
+        ("SGD", {"lr": 0.1, "nesterov": True}),
+    ],
+    ids=str,
+)
+def test_a_setting_that_no_step_can_be_made_with_is_named(kind: str, settings: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=f"^{kind}: {list(settings)[-1]}=.* (must be|needs)"):
+        optim.from_settings(kind, settings)
 
 
 def test_a_gradient_of_another_shape_is_refused(rng: np.random.Generator) -> None:

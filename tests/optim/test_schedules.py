@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 
 import pytest
 
@@ -48,7 +49,12 @@ def test_a_product_multiplies_and_a_sequence_follows() -> None:
     [
         ({"kind": "Cosinus"}, "no schedule 'Cosinus'; there are Constant, Cosine"),
         ({"kind": "Step", "evry": 3}, "no setting 'evry'; it has every, factor"),
-        ({"kind": "Step", "every": 0}, r"Step\(every=0\) must be at least 1"),
+        ({"kind": "Step", "every": 0}, r"Step\(every=0\) must be a whole number, at least 1"),
+        ({"kind": "Step", "every": 1.5}, r"Step\(every=1.5\) must be a whole number"),
+        ({"kind": "Cosine", "total": "9"}, r"Cosine\(total='9'\) must be a whole number"),
+        ({"kind": "Cosine", "total": math.nan}, r"Cosine\(total=nan\) must be a whole number"),
+        ({"kind": "Constant", "factor": math.inf}, r"Constant\(factor=inf\) must be a finite number"),
+        ({"kind": "OneCycle", "total": 5, "rise": 0}, "must be positive"),
         ({"kind": "OneCycle", "total": 5, "peak": 1.5}, "between 0 and 1"),
         ({"kind": "Sequence", "schedules": [{"kind": "Constant"}], "boundaries": [3]}, "rising boundary"),
     ],
