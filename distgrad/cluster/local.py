@@ -118,7 +118,9 @@ class LocalCluster(Client):
         atexit.register(self.close)
 
     def close(self) -> None:
-        """Ends the workers and leaves nothing behind. Harmless when repeated."""
+        """Ends the workers and leaves nothing behind. Harmless when repeated, and in a fork."""
+        if self.process.forked is not None:
+            return
         self._replace_no_more()
         atexit.unregister(self.close)
         self._stack.close()  # this client takes its leave, then the coordinator does; then the workers are ended

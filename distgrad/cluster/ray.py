@@ -96,7 +96,9 @@ class RayCluster(Client):
             self._workers.replace(member.name)
 
     def close(self) -> None:
-        """Ends the workers, and Ray if it was started here. Harmless when repeated."""
+        """Ends the workers, and Ray if it was started here. Harmless when repeated, and in a fork."""
+        if self.process.forked is not None:
+            return
         self._stack.close()  # this client takes its leave, then the coordinator does; then Ray ends the actors
 
     def __repr__(self) -> str:

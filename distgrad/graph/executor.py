@@ -75,6 +75,8 @@ class Executor:
         self.name = name
         self.failures = 0
         """How many jobs raised, which is a bug of whoever wrote them; each has been logged with its traceback."""
+        self.forked: errors.DistgradError | None = None
+        """In a fork, which has none of the threads, what waits raise."""
         self._baton = Baton(self._run, slots, name, max_threads, idle_seconds)
         # Kinds of jobs of which the last took little time and did not wait.
         self._brief: set[str] = set()
@@ -203,6 +205,8 @@ class Executor:
     def _wait_for(self, promise: Promise[Any], timeout: float | None, what: str) -> bool:
         if promise.done:
             return True
+        if self.forked is not None:
+            raise self.forked
         task = self._parkable(what)
         if task is None:
             return promise.wait(timeout)

@@ -80,6 +80,8 @@ class Initiator:
         return run
 
     def _run(self, path: Path, roots: Any, gradient: Any, retain: bool, record: bool) -> Run:
+        if self._process.forked is not None:
+            raise self._process.forked
         refuse_passes()
         several = isinstance(roots, list | tuple)
         chosen: list[Root] = list(roots) if several else [roots]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextvars
 import itertools
 import logging
+import os
 import time
 import weakref
 from collections import defaultdict, deque
@@ -13,7 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 from distgrad.autograd.tape import Frame, Mode, mode
 from distgrad.autograd.tensor import Tensor
-from distgrad.errors import ContextClosed, DistgradError, PermissionDenied, ProgramError, WireError, WorkerLost
+from distgrad.errors import (
+    ConfigError,
+    ContextClosed,
+    DistgradError,
+    PermissionDenied,
+    ProgramError,
+    WireError,
+    WorkerLost,
+)
 from distgrad.observe import usage
 from distgrad.transport.interfaces import Identity, Lanes, Link
 from distgrad.wire import RefName, pb, ref_to_pb
@@ -48,6 +57,10 @@ Reply = Callable[..., None]
 Handler = Callable[[Any, list[Any]], tuple[Any, list[Any]]]
 
 
+# Those of this process of the operating system, to be told when it is forked.
+_living: weakref.WeakSet[Process] = weakref.WeakSet()
+
+
 class Process:
     """A process with its links, compute slot and share of every context.
 
@@ -59,6 +72,10 @@ class Process:
         resolve: finds the function a call means; None for a process that runs no calls.
         max_depth: how deep calls may nest.
         lanes: how to reach others; gRPC when not given.
+
+    Attributes:
+        forked: in a fork of the operating system's process that made this one, the error that says so; else None. A
+            fork can use none of it: what it sent would come between the messages of the other.
     """
 
     def __init__(
@@ -72,6 +89,7 @@ class Process:
     ) -> None:
         from distgrad.transport.endpoint import Endpoint
 
+        self.forked: ConfigError | None = None
         self.identity = identity
         self.name = identity.name
         self.encoder = Encoder.of(settings.lossy, identity.name)
@@ -109,6 +127,7 @@ class Process:
             pb.Statistics: self._statistics,
             pb.ReadGraph: self._read_graph,
         }
+        _living.add(self)
 
     def listen(self, address: str, advertise: str = "") -> str:
         """Lets others open links to this process; returns the address that was bound. `advertise`: see `Endpoint`."""
@@ -162,9 +181,13 @@ class Process:
         return ShardHandle(self, name)
 
     def send(self, peer: str, body: Any, arrays: Sequence[Any] = ()) -> None:
+        if self.forked is not None:
+            raise self.forked
         self.peers.send(peer, body, arrays)
 
     def request(self, peer: str, body: Any, arrays: Sequence[Any] = ()) -> Promise[Any]:
+        if self.forked is not None:
+            raise self.forked
         return self.peers.request(peer, body, arrays)
 
     def ask(
@@ -318,6 +341,9 @@ class Process:
 
         Those that were met with the same processes end together, by one message to each of these."""
         done: Promise[None] = Promise()
+        if self.forked is not None:  # they live on
+            done.set_result(None)
+            return done
         together: defaultdict[tuple[str, ...], list[str]] = defaultdict(list)
         for context in contexts:
             share = self.shares.release(context, reason)
@@ -392,9 +418,18 @@ class Process:
             "threads": self.executor.statistics().threads,
         }
 
+    def disown(self) -> None:
+        """This is a fork, first thing: its only thread must not wait for locks, which others may have held."""
+        self.forked = self.executor.forked = ConfigError(
+            f"{self.name} belongs to process {os.getppid()}, of which this one, {os.getpid()}, is a fork: connect to "
+            "the cluster here"
+        )
+
     def close(self, reason: str = "") -> None:
         """Closes every link, so that others know at once that this process is gone, and why, and releases every
-        context."""
+        context. Harmless in a fork."""
+        if self.forked is not None:
+            return
         error = ContextClosed(f"{self.name} has closed")
         self.endpoint.say_goodbye(reason)
         self.peers.close(error)
@@ -418,3 +453,11 @@ def _hosts_no_shards(name: str) -> Mapping[str, Tensor]:
 
 def _finds_no_shards(name: str) -> Promise[Any]:
     raise ProgramError(f"shard {name!r} cannot be found: this process has not joined a cluster")
+
+
+def _disown_all() -> None:
+    for process in _living:
+        process.disown()
+
+
+os.register_at_fork(after_in_child=_disown_all)

@@ -22,6 +22,7 @@ from distgrad.errors import ConfigError, ProgramError, RemoteError, Timeout, Wor
 from distgrad.wire import pb
 from distgrad.worker.child import WorkerOrders
 from distgrad.worker.children import Child, Children
+from tests.forks import Fork
 from tests.processes import DEADLINE, eventually, is_gone
 
 PROGRAMS = Path(__file__).parent / "programs"
@@ -146,6 +147,28 @@ def test_what_programs_print_is_in_the_log_of_their_worker(cluster: dg.LocalClus
 
 def test_a_cluster_says_what_it_is(cluster: dg.LocalCluster) -> None:
     assert repr(cluster) == f"<LocalCluster of w0, w1 in {cluster.directory}>"
+
+
+def test_a_fork_is_refused_the_cluster_of_its_parent_who_goes_on(cluster: dg.LocalCluster) -> None:
+    a, b = cluster.shard("a"), cluster.shard("b")
+    with cluster.context() as ctx:
+        value = a.forward(X)
+        ctx.backward(b.loss(value), retain_graph=True)
+        once = ctx.gradients(a)["weight"]
+        for use in (
+            lambda: a.forward(X),
+            value.get,
+            lambda: ctx.backward(value, np.ones((3, 5))),
+            lambda: ctx.gradients(b),
+            lambda: cluster.counts("w0"),
+        ):
+            said = Fork(use).result()
+            assert said.startswith(f"ConfigError: driver belongs to process {os.getpid()}, of which this one,")
+            assert said.endswith("is a fork: connect to the cluster here")
+        for end in (ctx.close, cluster.close):
+            assert Fork(end).result() == "None"
+        ctx.backward(b.loss(value))
+        np.testing.assert_array_equal(ctx.gradients(a)["weight"], 2 * once)
 
 
 def test_workers_have_the_names_and_threads_they_are_given() -> None:
