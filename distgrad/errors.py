@@ -96,7 +96,7 @@ class Cancelled(DistgradError):
 
 
 class NotServed(DistgradError, LookupError):
-    """A server has no function or session of that name."""
+    """A server has no function of that name."""
 
 
 class RequestError(DistgradError, ValueError):
@@ -113,7 +113,8 @@ class RequestError(DistgradError, ValueError):
 
 
 class SessionLost(DistgradError):
-    """The server process that kept a linearisation is gone; linearize again."""
+    """The server keeps a linearisation no longer: it was closed, its lease has ended, or its process is gone; linearize
+    again."""
 
 
 # ---- the global graph ------------------------------------------------------------------------------------------------

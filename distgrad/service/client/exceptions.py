@@ -25,14 +25,17 @@ from distgrad.wire import pb
 _DETAILS = "grpc-status-details-bin"
 
 
-def exception_for(failure: pb.Failure, function: str, address: str) -> DistgradError:
+def exception_for(failure: pb.Failure, function: str, address: str, in_session: bool = False) -> DistgradError:
     """The exception that a failure stands for.
 
     Arguments:
         function: whose product was asked for; empty when it was nobody's.
         address: of the server.
+        in_session: it was asked for in a session, which is then what was not found.
     """
     make = _BY_CODE.get(failure.code, _other)
+    if in_session and failure.code == grpc.StatusCode.NOT_FOUND.value[0]:
+        make = _of(SessionLost)
     return make(failure, function, address)
 
 

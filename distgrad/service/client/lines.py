@@ -124,7 +124,8 @@ class Line(ABC):
     def _settle(self, under_way: UnderWay, exchange: Exchange[pb.StreamResponse], arrays: list[Array]) -> None:
         question, future = under_way.question, under_way.future
         if exchange.body == "failure":
-            _fail(future, exception_for(exchange.message, question.function, self.address))
+            in_session = bool(getattr(question.body, "session", ""))
+            _fail(future, exception_for(exchange.message, question.function, self.address, in_session))
         elif exchange.body != question.kind:
             _fail(future, WireError(f"{self.address} answered {question.kind} with {exchange.body}"))
         else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from distgrad.autograd import tree
 from distgrad.autograd.tensor import Tensor
-from distgrad.errors import ConfigError
+from distgrad.errors import ConfigError, DistgradError, SessionLost
 from distgrad.wire import decode_value, pb
 from distgrad.wire.dtypes import Array
 from distgrad.wire.values import encode_into
@@ -302,7 +303,8 @@ class Linearization(Point):
         with f.linearize(x) as at_x:
             print(at_x.value, at_x.vjp(w), at_x.jvp(v))
 
-    The server forgets it at the end of the block, and when it was not used for `lease` seconds.
+    The server forgets it at the end of the block, and when it was not used for `lease` seconds; what is asked for after
+    that raises SessionLost.
 
     Attributes:
         value: the function's value.
@@ -334,13 +336,17 @@ class Linearization(Point):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self.close()
+        with suppress(SessionLost if error is None else DistgradError):  # whose lease ends it, in any case
+            self.close()
 
     async def __aenter__(self) -> Linearization:
         return self
 
-    async def __aexit__(self, *_: object) -> None:
-        await self.close_async()
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        with suppress(SessionLost if error is None else DistgradError):
+            await self.close_async()
 
     def __repr__(self) -> str:
         return f"<Linearization of {self.function}, session {self.session[:8]}>"

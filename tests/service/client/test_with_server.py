@@ -16,7 +16,15 @@ import numpy as np
 import pytest
 
 import distgrad as dg
-from distgrad.errors import GradientError, NotServed, PermissionDenied, RemoteError, RequestError, Timeout
+from distgrad.errors import (
+    GradientError,
+    NotServed,
+    PermissionDenied,
+    RemoteError,
+    RequestError,
+    SessionLost,
+    Timeout,
+)
 from distgrad.service.block import RunningServer, serve
 from distgrad.service.certificates import make_certificates
 from distgrad.service.client import Client, client
@@ -80,6 +88,32 @@ def test_sessions_open_and_close_in_quick_succession(service: Client) -> None:
     for _ in range(40):
         with f.linearize(X) as at_x:
             assert np.allclose(at_x.hvp(X), expected)
+
+
+def test_a_session_that_the_server_has_ended_is_lost_and_its_block_ends_as_any(
+    service: Client, running: RunningServer
+) -> None:
+    async def end_sessions() -> None:
+        sessions = running.server.desk.sessions
+        for session in list(sessions._sessions.values()):
+            sessions.close(session)
+
+    f = service["rosenbrock"]
+    with f.linearize(X) as at_x:
+        running.do(end_sessions())
+        with pytest.raises(SessionLost, match="its lease has ended"):
+            at_x.vjp(1.0)
+    with pytest.raises(SessionLost), f.linearize(X) as at_x:
+        running.do(end_sessions())
+        at_x.vjp(1.0)
+
+    async def ask() -> None:
+        async with await f.linearize_async(X) as at_x:
+            running.do(end_sessions())
+            await at_x.vjp_async(1.0)
+
+    with pytest.raises(SessionLost):
+        asyncio.run(ask())
 
 
 def test_failures_are_exceptions_with_their_details(service: Client) -> None:
