@@ -2,35 +2,73 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable, Generator
 from contextlib import ContextDecorator
-from contextvars import Token
+from functools import partial, wraps
 from types import TracebackType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from . import tape
 
+F = TypeVar("F", bound=Callable[..., Any])
+
 
 class Switch(ContextDecorator):
-    """Changes some fields of the mode for a block or, as a decorator, for every call of a function."""
+    """Changes some fields of the mode for a block or, as a decorator, for every call of a function: also of a coroutine
+    function, and while a generator's own code runs.
+
+    A switch has no state of its own, so one may be entered again within itself, and by several threads at once: what
+    it changed is kept in the mode.
+    """
 
     changes: ClassVar[dict[str, Any]]
 
-    def __init__(self) -> None:
-        self._token: Token[tape.Mode] | None = None
+    def __call__(self, f: F) -> F:
+        if inspect.iscoroutinefunction(f):
 
-    def _recreate_cm(self) -> Switch:
-        # Each call of a decorated function enters a switch of its own, so such functions may recurse and run in
-        # threads.
-        return type(self)()
+            @wraps(f)
+            async def switched(*args: Any, **kwargs: Any) -> Any:
+                with self:
+                    return await f(*args, **kwargs)
+
+            return switched  # type: ignore[return-value]
+        if inspect.isgeneratorfunction(f):
+            return wraps(f)(lambda *args, **kwargs: self._generator(f(*args, **kwargs)))  # type: ignore[return-value]
+        if inspect.isasyncgenfunction(f):
+            raise TypeError(f"dg.{type(self).__name__} cannot decorate the asynchronous generator {f.__name__}")
+        return super().__call__(f)
+
+    def _generator(self, inner: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
+        """The same generator, which leaves the mode of who uses it alone between its steps."""
+        step: Callable[[], Any] = partial(next, inner)
+        while True:
+            try:
+                with self:
+                    value = step()
+            except StopIteration as end:
+                return end.value
+            try:
+                step = partial(inner.send, (yield value))
+            except GeneratorExit:
+                with self:
+                    inner.close()
+                raise
+            except BaseException as error:
+                step = partial(inner.throw, error)
 
     def __enter__(self) -> None:
-        self._token = tape.mode.set(tape.mode.get().but(**self.changes))
+        outer = tape.mode.get()
+        inner = outer.but(**self.changes)
+        inner.outer = outer
+        tape.mode.set(inner)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        assert self._token is not None
-        tape.mode.reset(self._token)
+        outer = tape.mode.get().outer
+        if outer is not None:
+            tape.mode.set(outer)
 
 
 class no_grad(Switch):  # noqa: N801  (used like a keyword)

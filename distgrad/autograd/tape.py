@@ -61,7 +61,7 @@ class Recomputed:
 class Mode:
     """How operations are treated here and now: recorded or not, in which frame, inside how many transforms."""
 
-    __slots__ = ("anomaly", "boxes", "deferring", "frame", "jvps", "level", "recomputed", "record")
+    __slots__ = ("anomaly", "boxes", "deferring", "frame", "jvps", "level", "outer", "recomputed", "record")
 
     def __init__(
         self,
@@ -88,6 +88,8 @@ class Mode:
         self.deferring = deferring
         # Levels of the jvps we are inside of, the outermost first. Calls to other processes take them along.
         self.jvps = jvps
+        # The mode around the innermost switch, if this is the mode within one; see modes.py.
+        self.outer: Mode | None = None
 
     def but(self, **changes: Any) -> Mode:
         """The same mode with some fields changed."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import pickle
 import threading
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -53,6 +56,85 @@ def test_a_switch_is_undone_by_an_exception() -> None:
     with pytest.raises(RuntimeError), dg.no_grad():
         raise RuntimeError
     assert (variable(1.0) * 1).requires_grad
+
+
+def test_a_switch_can_be_entered_within_itself_and_by_several_threads_at_once() -> None:
+    quiet, found, both_in = dg.no_grad(), [], threading.Barrier(2, timeout=10)
+
+    def enter_twice() -> None:
+        with quiet:
+            both_in.wait()
+            with quiet:
+                both_in.wait()
+            found.append((variable(1.0) * 1).requires_grad)
+        found.append((variable(1.0) * 1).requires_grad)
+
+    threads = [threading.Thread(target=enter_twice) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(found) == [False, False, True, True]
+
+
+def test_generators_that_were_left_within_a_switch_in_any_order_leave_it_undone() -> None:
+    def steps() -> Iterator[None]:
+        with dg.no_grad():
+            yield
+
+    generators: list[Any] = [steps(), steps()]
+    for generator in generators:
+        next(generator)
+    for generator in generators:
+        generator.close()
+    assert (variable(1.0) * 1).requires_grad
+
+
+def test_a_switch_decorates_coroutine_functions() -> None:
+    @dg.no_grad()
+    async def recorded() -> bool:
+        await asyncio.sleep(0)
+        return (variable(1.0) * 1).requires_grad
+
+    async def both() -> list[bool]:
+        return [await recorded(), (variable(1.0) * 1).requires_grad]
+
+    assert asyncio.run(both()) == [False, True]
+
+
+def test_a_switch_decorates_generators_and_leaves_their_users_mode_alone() -> None:
+    def recorded() -> bool:
+        return (variable(1.0) * 1).requires_grad
+
+    ends: list[Any] = []
+
+    @dg.no_grad()
+    def numbers() -> Iterator[Any]:
+        try:
+            got = yield recorded()
+            try:
+                yield got
+            except KeyError:
+                yield recorded()
+        finally:
+            ends.append(recorded())
+        return "end"
+
+    def delegated() -> Iterator[Any]:
+        ends.append((yield from numbers()))
+
+    steps: Any = delegated()
+    found = [next(steps), recorded(), steps.send(5), recorded(), steps.throw(KeyError()), recorded(), *steps]
+    assert found == [False, True, 5, True, False, True]
+    left: Any = numbers()
+    next(left)
+    left.close()
+    assert ends == [False, "end", False]
+    with pytest.raises(TypeError, match="asynchronous generator"):
+
+        @dg.no_grad()
+        async def never() -> Any:
+            yield 1
 
 
 # ---- anomalies -------------------------------------------------------------------------------------------------------
