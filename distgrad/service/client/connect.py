@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import grpc
 
-from distgrad.errors import Cancelled, ConfigError, DistgradError, LinkError, NotServed, Timeout
+from distgrad.errors import Cancelled, ConfigError, DistgradError, LinkError, NotServed, RequestError, Timeout
 from distgrad.transport.grpc_channel import open_channel
 from distgrad.transport.offers import this_machine
 from distgrad.transport.settings import TLS, TransportSettings
@@ -77,6 +77,10 @@ def client(
     return Client(address, settings, timeout=timeout, local=local, retries=retries)
 
 
+def _arguments(described: Any) -> str:
+    return ", ".join(argument.name for argument in described.arguments)
+
+
 def _require_token(token: Any) -> None:
     """Raises ConfigError for what cannot be sent with a request."""
     if not (isinstance(token, str) and token.isascii() and token.isprintable()):
@@ -137,7 +141,8 @@ class Client(Mapping[str, RemoteFunction]):
         return {function.name: function.summary for function in answer.functions}
 
     def describe(self, name: str, timeout: float | None = None) -> Any:
-        """All the server says of a function: a pb.DescribeFunctionResponse. It is asked once.
+        """All the server says of a function: a pb.DescribeFunctionResponse. It is asked once, and again when the
+        connection was lost.
 
         Raises:
             NotServed: there is no such function.
@@ -148,6 +153,10 @@ class Client(Mapping[str, RemoteFunction]):
             known = self._unary("DescribeFunction", request, pb.DescribeFunctionResponse, timeout, name)
             self._descriptions[name] = known
         return known
+
+    def knows(self, name: str) -> bool:
+        """Whether `describe` asks nothing."""
+        return name in self._descriptions
 
     def statistics(self, timeout: float | None = None) -> dict[str, int]:
         """The server's counts of requests, workers, sessions, ...; for tokens of the role admin."""
@@ -174,15 +183,19 @@ class Client(Mapping[str, RemoteFunction]):
 
     def ask(self, question: Question[R]) -> R:
         """Waits for the answer to a question, through any number of attempts."""
-        attempts = Attempts(self._retries, self._seconds(question.timeout))
+        attempts, described = self._attempts(question)
         while True:
             try:
-                return question.read(*self._answer(question, attempts.left))
+                return question.read(*self._answer(question, described, attempts.left))
             except DistgradError as error:
                 time.sleep(self._pause(error, question.function, attempts))
 
-    def _answer(self, question: Question[Any], timeout: float | None) -> Answer:
-        line = self._open_line(timeout)
+    def _attempts(self, question: Question[Any]) -> tuple[Attempts, Any]:
+        """All attempts to get an answer; and the description of the function by which the question was made, if any."""
+        return Attempts(self._retries, self._seconds(question.timeout)), self._descriptions.get(question.function)
+
+    def _answer(self, question: Question[Any], described: Any, timeout: float | None) -> Answer:
+        line = self._line_for(question, described, timeout)
         started = line.start(question, timeout)
         try:
             return line.wait(started, timeout)
@@ -195,17 +208,17 @@ class Client(Mapping[str, RemoteFunction]):
 
     async def ask_async(self, question: Question[R]) -> R:
         """The same, for coroutines; cancelling one cancels the request."""
-        attempts = Attempts(self._retries, self._seconds(question.timeout))
+        attempts, described = self._attempts(question)
         while True:
             try:
-                return question.read(*await self._answer_async(question, attempts.left))
+                return question.read(*await self._answer_async(question, described, attempts.left))
             except DistgradError as error:
                 await asyncio.sleep(await asyncio.to_thread(self._pause, error, question.function, attempts))
 
-    async def _answer_async(self, question: Question[Any], timeout: float | None) -> Answer:
+    async def _answer_async(self, question: Question[Any], described: Any, timeout: float | None) -> Answer:
         line = self._open
-        if line is None:
-            line = await asyncio.to_thread(self._open_line, timeout)
+        if line is None or self._descriptions.get(question.function) is not described:
+            line = await asyncio.to_thread(self._line_for, question, described, timeout)
         started = line.start(question, timeout)
         line.attend(started)
         try:
@@ -253,6 +266,19 @@ class Client(Mapping[str, RemoteFunction]):
         line = self._line
         return None if line is None or line.broken else line
 
+    def _line_for(self, question: Question[Any], described: Any, timeout: float | None) -> Line:
+        """The line. Raises RequestError when the function takes other arguments than when the question was made, by
+        their names or places, as it is the function of another server."""
+        line = self._open_line(timeout)
+        if described is not None and self._descriptions.get(question.function) is not described:
+            took, takes = _arguments(described), _arguments(self.describe(question.function, timeout))
+            if took != takes:
+                raise RequestError(
+                    f"{self.address}: {question.function} took ({took}) when this was asked, and takes ({takes}) since "
+                    "the server was replaced: ask again"
+                )
+        return line
+
     def _open_line(self, timeout: float | None) -> Line:
         line = self._open
         if line is not None:
@@ -263,6 +289,7 @@ class Client(Mapping[str, RemoteFunction]):
             if self._line is None or self._line.broken:
                 if self._line is not None:
                     self._line.close()
+                    self._descriptions.clear()  # the server may be another one now
                 self._line = self._local_line(timeout) or StreamLine(self.address, self._channel, self._metadata)
             return self._line
 

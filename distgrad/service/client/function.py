@@ -33,7 +33,7 @@ class RemoteFunction:
         self.asker = client
         self.name = name
         self._client = client
-        self.signature = Signature(name, self.argument_names)
+        self.signature = Signature(name, self.argument_names, lambda: client.knows(name))
         self._described: Any = None
         self._names: list[str] = []
 
@@ -159,7 +159,7 @@ class RemoteFunction:
     # ---- what is known of it
 
     def describe(self, timeout: float | None = None) -> Any:
-        """All the server says of the function: a pb.DescribeFunctionResponse. It is asked once."""
+        """All the server says of the function: a pb.DescribeFunctionResponse. See `Client.describe`."""
         return self._client.describe(self.name, timeout)
 
     def argument_names(self, timeout: float | None = None) -> list[str]:

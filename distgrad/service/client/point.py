@@ -34,24 +34,26 @@ class Signature:
     """Names of a function's arguments; the server is asked for them when they are first needed.
 
     Arguments:
-        names: asks for them, for at most so many seconds; not again once it has them.
+        names: asks for them, for at most so many seconds; unless it has them already.
+        known: whether it has.
     """
 
-    def __init__(self, function: str, names: Callable[[float | None], Sequence[str]]) -> None:
+    def __init__(
+        self, function: str, names: Callable[[float | None], Sequence[str]], known: Callable[[], bool]
+    ) -> None:
         self._function = function
         self._names = names
-        self._known = False
+        self._known = known
 
     def missing(self, wrt: Wrt) -> bool:
         """Whether the server has yet to be asked which arguments `wrt` chooses."""
-        if self._known:
+        if self._known():
             return False
         return not all(isinstance(argument, str) for argument in _several(wrt))
 
     def learn(self, timeout: float | None) -> None:
         """Asks the server. Raises as `Point` says."""
         self._names(timeout)
-        self._known = True
 
     def name(self, argument: int | str) -> str:
         """The name of the argument at a position. Raises ConfigError when there is none."""

@@ -245,6 +245,27 @@ def test_an_answer_that_cannot_be_read_fails_its_request(
     assert np.array_equal(service["sin"](X), np.sin(X))
 
 
+@pytest.mark.parametrize("in_coroutine", [False, True])
+def test_a_function_that_takes_other_arguments_since_its_server_was_replaced_is_not_differentiated_by_a_wrong_one(
+    server: Server, in_coroutine: bool
+) -> None:
+    def slope(service: Client) -> float:
+        f = service["product"]
+        found: float = asyncio.run(f.grad_async(2.0, 5.0)) if in_coroutine else f.grad(2.0, 5.0)
+        return found
+
+    server.functions = {"product": lambda x, y: x * x * y}
+    with client(server.address, timeout=20) as service:
+        assert slope(service) == 20.0
+        server.break_lines()
+        assert slope(service) == 20.0
+        server.functions = {"product": lambda y, x: x * x * y}
+        server.break_lines()
+        with pytest.raises(RequestError, match=r"took \(x, y\) when this was asked, and takes \(y, x\) since"):
+            slope(service)
+        assert slope(service) == 25.0
+
+
 # ---- deadlines and cancellation --------------------------------------------------------------------------------------
 
 
