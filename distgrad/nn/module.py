@@ -87,8 +87,19 @@ class Module:
         return (module for _, module in self.named_modules())
 
     def _members(self) -> Iterator[tuple[str, Member]]:
-        """Everything owned, directly or through modules below, each once, with its path, in order of definition."""
-        return _walk(self, "", {id(self)})
+        """Everything owned, directly or through modules below, each once, with its path, in order of definition.
+
+        Raises ConfigError where two go by one path.
+        """
+        names: set[str] = set()
+        for name, item in _walk(self, "", {id(self)}):
+            if name in names:
+                raise ConfigError(
+                    f"two members of this {type(self).__name__} are called {name!r}: a key with a dot in it, or the "
+                    "number and the text of one key in one dict? Rename one of them"
+                )
+            names.add(name)
+            yield name, item
 
     # ---- state -------------------------------------------------------------------------------------------------------
 
@@ -109,8 +120,11 @@ class Module:
         problems = [f"{name!r} is missing" for name in own if name not in state]
         problems += [f"{name!r} is not part of the module" for name in state if name not in own]
         for name, item in own.items():
-            if name in state and (item.shape != state[name].shape or item.dtype != state[name].dtype):
-                found = f"{state[name].dtype}{list(state[name].shape)}"
+            if name not in state:
+                continue
+            kind = getattr(state[name], "shape", None), getattr(state[name], "dtype", None)
+            if kind != (item.shape, item.dtype):
+                found = f"{kind[1]}{list(kind[0])}" if kind[0] is not None else f"a {type(state[name]).__name__}"
                 problems.append(f"{name!r} is {found}, the module's is {item.dtype}{list(item.shape)}")
         if problems:
             raise ConfigError(f"the state does not fit this {type(self).__name__}: " + "; ".join(problems))

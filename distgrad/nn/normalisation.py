@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from distgrad.autograd import ops
+from distgrad.autograd.operands import differentiable
 from distgrad.autograd.tensor import Boxed, Tensor
 
 from .module import Module
@@ -100,16 +101,17 @@ class BatchNorm(Module):
     def forward(self, x: Any) -> Any:
         if not self.training:
             return self._by_running_statistics(x)
-        if not isinstance(x, Boxed):
+        y = ops.batch_norm(x, self.weight, self.bias, eps=self.eps)
+        if not isinstance(x, Boxed) and x.size:  # no examples say nothing of the others
             self._follow(x.data if isinstance(x, Tensor) else x)
-        return ops.batch_norm(x, self.weight, self.bias, eps=self.eps)
+        return y
 
     def _by_running_statistics(self, x: Any) -> Any:
         scale = self.weight / ops.sqrt(self.running_var + self.eps)
         shift = self.bias - self.running_mean * scale
         per_channel = (-1, *(1,) * (x.ndim - 2))
         y = x * ops.reshape(scale, per_channel) + ops.reshape(shift, per_channel)
-        return y if y.dtype == x.dtype else ops.astype(y, x.dtype)
+        return y if y.dtype == x.dtype or not differentiable(x.dtype) else ops.astype(y, x.dtype)
 
     def _follow(self, x: Any) -> None:
         """Blends the statistics of the array `x` into the running ones."""

@@ -11,7 +11,7 @@ from distgrad.autograd import tape
 from distgrad.autograd.tensor import Tensor
 from distgrad.errors import ConfigError
 
-from .optimizer import Optimizer
+from .optimizer import Optimizer, check_gradient
 
 
 @runtime_checkable
@@ -52,14 +52,17 @@ class BoundOptimizer:
         return self.rule.lr * (1.0 if self.schedule is None else self.schedule(self.step_count))
 
     def step(self) -> None:
-        """One update of every parameter that has a gradient."""
+        """One update of every parameter that has a gradient; of none, raising ConfigError, if one of these does not
+        belong to its parameter.
+        """
         lr = self.learning_rate
-        self.step_count += 1
         rule, state = self.rule, self.state
-        for name, parameter in self.parameters.items():
-            gradient = parameter.grad
-            if gradient is None:
-                continue
+        gradients = {name: p.grad for name, p in self.parameters.items() if p.grad is not None}
+        for name, gradient in gradients.items():
+            check_gradient(self.parameters[name], gradient)
+        self.step_count += 1
+        for name, gradient in gradients.items():
+            parameter = self.parameters[name]
             if isinstance(gradient, Tensor):
                 gradient = gradient.data
             slots = (state[f"{name}/{slot}"] for slot in rule.slots)
@@ -108,7 +111,10 @@ def _writeable(parameter: Tensor) -> Any:
 
 
 def _named(parameters: Trainable) -> dict[str, Tensor]:
-    """The parameters that require grad, each once, by name: a module's paths, a mapping's keys, or positions."""
+    """The parameters that require grad, each once, by name: a module's paths, a mapping's keys, or positions.
+
+    Raises ConfigError for what can be no parameter.
+    """
     pairs: Iterable[tuple[str, Tensor]]
     if isinstance(parameters, HasParameters):
         pairs = parameters.named_parameters()
@@ -118,6 +124,12 @@ def _named(parameters: Trainable) -> dict[str, Tensor]:
         pairs = ((str(k), p) for k, p in enumerate(parameters))
     first: dict[int, tuple[str, Tensor]] = {}
     for name, p in pairs:
+        if not isinstance(p, Tensor) or not p.is_leaf:
+            found = "a tensor computed from others" if isinstance(p, Tensor) else f"of type {type(p).__name__}"
+            raise ConfigError(
+                f"parameter {name!r} of an optimizer is {found}, expected a Parameter, or a tensor made with "
+                "requires_grad=True"
+            )
         if p.requires_grad:
             first.setdefault(id(p), (name, p))
     return dict(first.values())

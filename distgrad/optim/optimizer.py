@@ -198,9 +198,11 @@ def from_settings(kind: str, settings: Mapping[str, Any]) -> Optimizer:
 
 
 def check_gradient(p: Any, g: Any) -> None:
-    """Raises ConfigError when a gradient does not have its parameter's shape."""
+    """Raises ConfigError when a gradient is not of its parameter's shape, or is complex where the parameter is not."""
     if p.shape != g.shape:
         raise ConfigError(f"a gradient of shape {g.shape} does not belong to a parameter of shape {p.shape}")
+    if g.dtype.kind == "c" != p.dtype.kind:
+        raise ConfigError(f"a gradient of {g.dtype} does not belong to a parameter of {p.dtype}")
 
 
 def blocks(arrays: Sequence[Any]) -> Iterator[list[Any]]:

@@ -10,7 +10,7 @@ import pytest
 
 import distgrad as dg
 from distgrad import nn, ops
-from distgrad.errors import ConfigError
+from distgrad.errors import ConfigError, GradientError
 
 # Ours, PyTorch's, the input's shape. Weights are copied in the order of parameters.
 CASES: dict[str, tuple[Callable[[], nn.Module], Callable[[Any], Any], tuple[int, ...]]] = {
@@ -196,3 +196,21 @@ def test_the_gradient_of_dropout_goes_where_the_value_went() -> None:
     value = nn.Dropout(0.5)(x)
     ops.sum(value).backward()
     assert np.array_equal(x.grad, value.data)
+
+
+def test_batch_norm_of_integers_is_of_floating_point_in_both_modes() -> None:
+    x = np.array([[1, 2], [3, 5]])
+    for training in (True, False):
+        found, expected = (nn.BatchNorm(2, dtype="float64").train(training)(a) for a in (x, x.astype(float)))
+        assert found.dtype == np.float64
+        np.testing.assert_array_equal(found.numpy(), expected.numpy())
+
+
+def test_batch_norm_keeps_its_statistics_where_it_fails_or_has_no_examples() -> None:
+    norm = nn.BatchNorm(4)
+    with pytest.raises(GradientError, match="1 channels"):
+        norm(np.ones((2, 1)))
+    with pytest.warns(RuntimeWarning, match="empty slice"):
+        assert norm(np.zeros((0, 4))).shape == (0, 4)
+    assert not norm.running_mean.numpy().any()
+    assert (norm.running_var.numpy() == 1).all()

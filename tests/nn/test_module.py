@@ -186,3 +186,24 @@ def test_a_checkpointed_forward_pass_changes_buffers_once(rng: np.random.Generat
     ops.sum(plain(x)).backward()
     ops.sum(dg.checkpoint(checkpointed)(x)).backward()
     assert np.array_equal(plain.running_mean.data, checkpointed.running_mean.data)
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        {1: nn.Parameter(np.ones(2)), "1": nn.Parameter(np.ones(3))},
+        {"a.b": nn.Parameter(np.ones(2)), "a": {"b": nn.Parameter(np.ones(3))}},
+    ],
+    ids=["number and text", "dot"],
+)
+def test_two_members_of_one_name_are_refused(members: dict) -> None:
+    module = nn.Module()
+    module.members = members  # type: ignore[attr-defined]
+    with pytest.raises(ConfigError, match=r"called 'members\.(1|a\.b)'"):
+        module.state_dict()
+
+
+def test_a_state_that_is_no_arrays_is_refused() -> None:
+    layer = nn.Linear(2, 3)
+    with pytest.raises(ConfigError, match=r"'weight' is a list, the module's is float32.*'bias' is a NoneType"):
+        layer.load_state_dict({"weight": layer.weight.tolist(), "bias": None})

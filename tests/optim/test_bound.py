@@ -125,3 +125,28 @@ def test_a_parameter_that_is_given_twice_is_stepped_once() -> None:
     tied.grad = np.ones(2)
     sgd.step()
     np.testing.assert_allclose(tied.numpy(), 0.9)
+
+
+def test_a_step_with_a_gradient_that_does_not_belong_changes_nothing() -> None:
+    first, second = (dg.tensor(np.ones(2), requires_grad=True) for _ in range(2))
+    bound = optim.Adam(0.1).bind([first, second])
+    first.grad = np.ones(2)
+    for wrong, message in ((np.ones(3), r"shape \(3,\)"), (np.ones(2, complex), "complex128")):
+        second.grad = wrong
+        with pytest.raises(ConfigError, match=message):
+            bound.step()
+    assert (first.numpy().tolist(), bound.step_count) == ([1, 1], 0)
+    assert not bound.state["0/mean"].any()
+
+
+@pytest.mark.parametrize(
+    ("parameter", "message"),
+    [
+        (np.ones(2), "of type ndarray"),
+        (dg.tensor(np.ones(2), requires_grad=True) * 2, "computed from others"),
+        ("weight", "of type str"),
+    ],
+)
+def test_what_can_be_no_parameter_is_refused(parameter: object, message: str) -> None:
+    with pytest.raises(ConfigError, match=f"parameter '0' of an optimizer is .*{message}"):
+        optim.SGD(0.1).bind([parameter])  # type: ignore[list-item]
