@@ -14,6 +14,7 @@ from distgrad.wire import RefName
 
 from .deadlines import seconds_of
 from .share import Share
+from .tangents import primal_of
 from .waiting import Promise, all_done, settled
 
 if TYPE_CHECKING:
@@ -309,8 +310,8 @@ class Ref:
         """The promise of the value here, asked for once."""
         fetched, steps = self._outcome.fetched, self.name.steps
         promise = fetched.get((steps, recorded))
-        if promise is None and not recorded:
-            promise = fetched.get((steps, True))
+        if promise is None and not recorded and (steps, True) in fetched:
+            promise = fetched[steps, False] = _constant(fetched[steps, True])
         if promise is None and self._share.closed is not None:
             promise = self._fetched_before()
         if promise is None and not steps and self._may_come(recorded):
@@ -388,3 +389,23 @@ class Ref:
         steps = "".join(f"[{step!r}]" for step in self.name.steps)
         state = "failed" if self._outcome.done.error else "done" if self.done else "pending"
         return f"<Ref {self._outcome.label} {'/'.join(map(str, self.name.path))}{steps}, {state}>"
+
+
+def _constant(recorded: Promise[Any]) -> Promise[Any]:
+    """The promise of a value that comes recorded, as one that is not."""
+    from .values import map_leaves
+
+    constant: Promise[Any] = Promise()
+
+    def settle(_: Promise[Any]) -> None:
+        if recorded.error is not None:
+            constant.set_error(recorded.error)
+        else:
+            constant.set_result(map_leaves(recorded.result(), _detached))
+
+    recorded.add_callback(settle)
+    return constant
+
+
+def _detached(leaf: Any) -> Any:
+    return primal_of(leaf).detach() if isinstance(leaf, Tensor) else leaf

@@ -300,6 +300,18 @@ def no_grad_travels(w: Any) -> dict[str, Any]:
         return {"requires_grad": k.requires_grad, "gradients": w.gradients(ctx)}
 
 
+@program(a=dense(1))
+def a_value_is_constant_where_nothing_is_recorded_though_it_was_fetched_before(w: Any) -> dict[str, Any]:
+    x = w.variable("x", X)
+    with w.context() as ctx:
+        h, tree = w.shard("a").forward(x), w.shard("a").tree(x)
+        recorded = [h.get(), tree["twice"].get()]
+        with dg.no_grad():
+            constant = [h.get(), tree["twice"].get()]
+        ctx.backward([(c * r * x).sum() for c, r in zip(constant, recorded, strict=True)])
+        return {"requires_grad": [k.requires_grad for k in constant], "gradients": w.gradients(ctx)}
+
+
 @program(a=dense(1), b=dense(2))
 def requires_grad_travels(w: Any) -> dict[str, Any]:
     x, a, b = w.variable("x", X), w.shard("a"), w.shard("b")
