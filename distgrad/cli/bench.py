@@ -13,6 +13,8 @@ from distgrad.cluster.bench import MEASURES, figures
 from distgrad.cluster.local import LANES
 from distgrad.show.figures import print_figures
 
+from .kinds import SOME_SECONDS
+
 
 @click.command()
 @click.option("--lane", "lanes", type=click.Choice(list(LANES)), multiple=True, help="May be repeated; all by default.")
@@ -21,7 +23,7 @@ from distgrad.show.figures import print_figures
 )
 @click.option(
     "--seconds",
-    type=click.FloatRange(min=0, min_open=True),
+    type=SOME_SECONDS,
     default=2.0,
     show_default=True,
     help="For each measure on each lane.",

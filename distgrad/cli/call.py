@@ -12,6 +12,7 @@ from distgrad.service.client import Client
 from distgrad.service.client.calls import CALLS, call_function
 from distgrad.service.client.shell import parse_assignments, printable, save
 
+from .kinds import NEW_FILE
 from .options import service_options
 
 
@@ -27,9 +28,7 @@ def _products(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.argument("assignments", metavar="[NAME=VALUE]...", nargs=-1)
 @_products
 @click.option("--wrt", metavar="NAME", multiple=True, help="Differentiate by this argument.  [default: the first]")
-@click.option(
-    "--out", type=click.Path(dir_okay=False, path_type=Path), help="Save arrays there (.npz), print no values."
-)
+@click.option("--out", type=NEW_FILE, help="Save arrays there (.npz), print no values.")
 @service_options
 def call(
     service: Client,

@@ -8,9 +8,11 @@ import click
 
 from distgrad.service.certificates import DAYS, make_certificates
 
+from .kinds import PATH
+
 
 @click.command()
-@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("folder", type=PATH)
 @click.option(
     "--host",
     "hosts",

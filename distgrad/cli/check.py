@@ -9,6 +9,7 @@ from distgrad.service.client import Client
 from distgrad.service.client.shell import parse_assignments
 from distgrad.service.client.verify import random_arguments, verify
 
+from .kinds import COUNT
 from .options import service_options
 
 
@@ -16,8 +17,8 @@ from .options import service_options
 @click.argument("service", metavar="HOST:PORT")
 @click.argument("function")
 @click.argument("assignments", metavar="[NAME=VALUE]...", nargs=-1)
-@click.option("--directions", default=3, show_default=True, help="How many random directions are tried.")
-@click.option("--seed", default=0, show_default=True, help="Of all random numbers.")
+@click.option("--directions", type=COUNT, default=3, show_default=True, help="How many random directions are tried.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of all random numbers.")
 @service_options
 def check(service: Client, function: str, assignments: tuple[str, ...], directions: int, seed: int) -> int:
     """Tests whether the derivatives of a served function are right; exits with 0 when they are.

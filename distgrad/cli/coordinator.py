@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
@@ -11,16 +10,17 @@ from distgrad.cluster.environment import PORT
 from distgrad.cluster.foreground import CoordinatorOptions, run_coordinator
 from distgrad.transport.settings import TransportSettings
 
-from .options import FILE, health_option, link_options
+from .kinds import FILE, FOLDER, NEW_FILE
+from .options import health_option, link_options
 
 
 @click.command()
 @click.option("--listen", metavar="HOST:PORT", default=f"127.0.0.1:{PORT}", show_default=True, help="Where to listen.")
-@click.option("--journal", type=click.Path(dir_okay=False, path_type=Path), help="File in which updates are decided.")
+@click.option("--journal", type=NEW_FILE, help="File in which updates are decided.")
 @click.option(
     "--checkpoints",
     metavar="DIR",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=FOLDER,
     help="Where clients may save and restore, and nowhere else.  [default: anywhere]",
 )
 @click.option(

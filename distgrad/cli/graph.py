@@ -9,9 +9,11 @@ import click
 from distgrad.cluster.rehearse import graph_of
 from distgrad.coordinator.training.job import open_job
 
+from .kinds import PATH
+
 
 @click.command()
-@click.argument("job", type=click.Path(path_type=Path))
+@click.argument("job", type=PATH)
 @click.option("--workers", metavar="N", type=int, help="On N workers instead of those the file names.")
 @click.option(
     "--set", "overrides", metavar="A.B=VALUE", multiple=True, help="Replace a value of the file; may be repeated."

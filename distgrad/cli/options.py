@@ -11,10 +11,11 @@ from typing import Any
 
 import click
 
+from distgrad.errors import ConfigError
 from distgrad.transport.settings import TLS, Lossy, TransportSettings
 from distgrad.wire.encodings import ENCODINGS
 
-FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+from .kinds import FILE, SECONDS, SOME_SECONDS
 
 _MEMBER = (
     click.option(
@@ -145,10 +146,12 @@ _SERVICE = (
         envvar="DISTGRAD_INSECURE",
         help="Leave this machine without TLS, over a network you trust.",
     ),
-    click.option("--timeout", type=float, metavar="SECONDS", default=60.0, show_default=True, help="For an answer."),
+    click.option(
+        "--timeout", type=SOME_SECONDS, metavar="SECONDS", default=60.0, show_default=True, help="For an answer."
+    ),
     click.option(
         "--connect-timeout",
-        type=float,
+        type=SECONDS,
         metavar="SECONDS",
         default=10.0,
         show_default=True,
@@ -191,4 +194,10 @@ def service_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _token(file: Path | None) -> str:
-    return file.read_text().strip() if file else os.environ.get("DISTGRAD_TOKEN", "")
+    if file is None:
+        return os.environ.get("DISTGRAD_TOKEN", "")
+    token = file.read_bytes().strip()
+    # Without a token, whoever reaches a listener would be let in.
+    if not token or not token.isascii():
+        raise ConfigError(f"{file} holds no token: expected some letters and digits")
+    return token.decode()

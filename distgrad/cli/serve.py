@@ -11,7 +11,7 @@ from distgrad.service.foreground import serve_until_signalled
 from distgrad.service.settings import MiB, ServiceSettings
 from distgrad.transport.settings import TLS
 
-from .options import FILE
+from .kinds import FILE, PATH, SECONDS
 
 
 @click.command()
@@ -29,16 +29,23 @@ from .options import FILE
 @click.option("--tls-key", type=FILE, help="Its key.")
 @click.option("--tls-ca", type=FILE, help="Let in only clients with a certificate that one of these vouches for.")
 @click.option("--tokens", type=FILE, help="Let in only clients with a token of this file (TOML); it may change.")
-@click.option(
-    "--audit", type=click.Path(path_type=Path), help="Add a line for every refused call here.  [default: log]"
-)
+@click.option("--audit", type=PATH, help="Add a line for every refused call here.  [default: log]")
 @click.option("--insecure", is_flag=True, help="Leave this machine without TLS, over a network you trust.")
 @click.option("--max-request", default=1024, show_default=True, metavar="MIB", help="Arrays of one request.")
 @click.option("--max-queued", default=1024, show_default=True, help="Requests that wait, of all clients.")
 @click.option("--max-queued-per-client", default=256, show_default=True, help="Requests of one client.")
 @click.option("--max-sessions-per-client", default=32, show_default=True, help="Linearisations kept for one client.")
-@click.option("--lease", default=60.0, show_default=True, metavar="SECONDS", help="They are kept so long unused.")
-@click.option("--drain", default=30.0, show_default=True, metavar="SECONDS", help="For requests under way at the end.")
+@click.option(
+    "--lease", type=SECONDS, default=60.0, show_default=True, metavar="SECONDS", help="They are kept so long unused."
+)
+@click.option(
+    "--drain",
+    type=SECONDS,
+    default=30.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="For requests under way at the end.",
+)
 def serve(
     targets: tuple[str, ...],
     listen: str,

@@ -11,9 +11,11 @@ from distgrad.coordinator.training.job import open_job
 from distgrad.coordinator.training.predict import predictions
 from distgrad.show.schedules import measured_text, predictions_text
 
+from .kinds import PATH
+
 
 @click.command()
-@click.argument("job", type=click.Path(path_type=Path))
+@click.argument("job", type=PATH)
 @click.option("--workers", metavar="N", type=int, help="On N workers instead of those the file names.")
 @click.option(
     "--set", "overrides", metavar="A.B=VALUE", multiple=True, help="Replace a value of the file; may be repeated."

@@ -13,11 +13,12 @@ from distgrad.cluster.supervise import train as run
 from distgrad.show.progress import DISPLAYS
 from distgrad.transport.settings import TransportSettings
 
+from .kinds import PATH
 from .options import link_options
 
 
 @click.command()
-@click.argument("job", type=click.Path(path_type=Path))
+@click.argument("job", type=PATH)
 @click.option("--workers", metavar="N", type=int, help="Train on N workers instead of those the file names.")
 @click.option(
     "--cluster",
@@ -56,6 +57,8 @@ def train(
     links, from --cluster-name to --insecure, are for those on other machines."""
     if resume and fresh:
         raise click.UsageError("--resume continues an earlier run and --fresh removes it: choose one")
+    if "" in (cluster, ray):
+        raise click.UsageError("--cluster and --ray want to know where; without them, this machine trains the job")
     if cluster and ray:
         raise click.UsageError("--cluster trains on workers that have joined and --ray on Ray's: choose one")
     if ray_cpus is not None and not ray:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
@@ -10,6 +9,7 @@ import click
 from distgrad.cluster.foreground import WorkerOptions, run_worker
 from distgrad.transport.settings import TransportSettings
 
+from .kinds import COUNT, PATH, SECONDS
 from .options import health_option, link_options
 
 
@@ -22,9 +22,7 @@ from .options import health_option, link_options
     envvar="DISTGRAD_JOIN",
     help="Address of the coordinator.  [default: what torchrun-style or Slurm variables say]",
 )
-@click.option(
-    "--programs", type=click.Path(path_type=Path), required=True, help="The folder of programs; no other code is run."
-)
+@click.option("--programs", type=PATH, required=True, help="The folder of programs; no other code is run.")
 @click.option("--name", default="", envvar="DISTGRAD_NAME", help="Name in the cluster.  [default: wRANK, else given]")
 @click.option(
     "--listen", metavar="HOST:PORT", default="", help="Where other workers reach this one.  [default: a free port]"
@@ -39,14 +37,12 @@ from .options import health_option, link_options
 @click.option(
     "--patience",
     metavar="SECONDS",
-    type=click.FloatRange(min=0),
+    type=SECONDS,
     default=60.0,
     show_default=True,
     help="How long to wait for a coordinator that is not there yet.",
 )
-@click.option(
-    "--max-depth", type=click.IntRange(min=1), default=1000, show_default=True, help="How deep calls may nest."
-)
+@click.option("--max-depth", type=COUNT, default=1000, show_default=True, help="How deep calls may nest.")
 @health_option
 @link_options
 def worker(settings: TransportSettings, **options: Any) -> None:

@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 import distgrad as dg
 from distgrad.cli.call import call
 from distgrad.cli.check import check
-from distgrad.errors import ConfigError, DistgradError
+from distgrad.errors import ConfigError, DistgradError, GradientError
 from distgrad.service.block import serve
 from distgrad.service.client.shell import parse_assignments, printable
 
@@ -112,6 +112,12 @@ def test_wrong_derivatives_are_found_wrong(address: str) -> None:
     assert result.return_value == 1
     assert "WRONG  vjp                  remainder slope 1.00, expected 2" in result.output
     assert result.output.endswith("the derivatives of wrong are WRONG here\n")
+
+
+def test_nothing_is_said_of_derivatives_where_the_value_is_not_finite(address: str) -> None:
+    result = run(check, address, "rosenbrock", "x=[1.0, NaN]")
+    assert isinstance(result.exception, GradientError)
+    assert "the value of rosenbrock is not finite here" in str(result.exception)
 
 
 def test_a_point_may_be_given_and_must_be_for_arguments_that_are_not_declared(address: str) -> None:

@@ -118,6 +118,8 @@ def test_a_mistake_in_a_job_is_shown_with_its_line(
         (["--set", "steps"], 1, "--set  steps: "),
         (["--resume", "--fresh"], 2, "choose one"),
         (["--ray-cpus", "2"], 2, "it goes with --ray"),
+        (["--cluster", ""], 2, "want to know where"),
+        (["--ray", ""], 2, "want to know where"),
     ],
 )
 def test_a_mistake_in_the_options_is_explained(
@@ -128,6 +130,39 @@ def test_a_mistake_in_the_options_is_explained(
     found, _, errors = run(capsys, "train", str(job), *options)
     assert found == code
     assert message in errors
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["train", ""], "an empty path is no path"),
+        (["coordinator", "--checkpoints", ""], "an empty path is no path"),
+        (["worker", "--programs", ""], "an empty path is no path"),
+        (["worker", "--programs", ".", "--patience", "nan"], "'nan' is no number of seconds"),
+        (["bench", "--seconds", "nan"], "'nan' is no number of seconds"),
+        (["health", "localhost:1", "--timeout", "0"], "0.0 is not in the range x>0"),
+        (["call", "localhost:1", "f", "--timeout", "-1"], "-1.0 is not in the range x>0"),
+        (["serve", "models.py:f", "--lease", "nan"], "'nan' is no number of seconds"),
+        (["check", "localhost:1", "f", "--directions", "0"], "0 is not in the range x>=1"),
+        (["check", "localhost:1", "f", "--seed", "-1"], "-1 is not in the range x>=0"),
+    ],
+)
+def test_a_value_that_no_option_can_have_is_a_usage_error(
+    capsys: pytest.CaptureFixture[str], words: list[str], message: str
+) -> None:
+    code, _, errors = run(capsys, *words)
+    assert code == 2
+    assert message in errors
+
+
+@pytest.mark.parametrize("content", [b"", b" \n", b"\xff\xfe"])
+def test_a_file_without_a_token_lets_nobody_listen(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, content: bytes
+) -> None:
+    (tmp_path / "token").write_bytes(content)
+    code, _, errors = run(capsys, "coordinator", "--listen", "localhost:0", "--token-file", str(tmp_path / "token"))
+    assert code == 1
+    assert f"{tmp_path / 'token'} holds no token" in errors
 
 
 def test_a_job_that_is_not_there_suggests_one_that_is(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -38,11 +38,11 @@ def parse_value(text: str, name: str) -> Any:
         return _from_file(Path(text[1:]), name)
     try:
         return _with_arrays(json.loads(text))
-    except ValueError:
+    except (ValueError, RecursionError):
         pass
     try:
         return _with_arrays(ast.literal_eval(text))
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, RecursionError, MemoryError):  # the last two are for deep nesting
         raise ConfigError(f"{name}={text} is neither JSON nor a Python literal, nor @FILE") from None
 
 
@@ -51,8 +51,11 @@ def _from_file(path: Path, name: str) -> Any:
         if path.suffix == ".json":
             return _with_arrays(json.loads(path.read_text()))
         loaded = np.load(path, allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{name}=@{path} cannot be read: {error}") from None
+    except OSError as error:
+        raise ConfigError(f"{name}=@{path} cannot be read: {error.strerror}") from None
+    except (ValueError, RecursionError):
+        expected = "JSON" if path.suffix == ".json" else "arrays in NumPy's format (.npy, .npz), or JSON (.json)"
+        raise ConfigError(f"{name}=@{path} cannot be read: expected {expected}") from None
     if isinstance(loaded, np.ndarray):
         return loaded
     with loaded:

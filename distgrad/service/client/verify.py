@@ -78,7 +78,7 @@ def verify(
     offer is not tested.
 
     Raises:
-        GradientError: no argument, or no value, has derivatives.
+        GradientError: no argument, or no value, has derivatives, or the value is not finite.
     """
     flat = FlatFunction(function, (), arguments, _dtype)
     if not flat.names:
@@ -86,6 +86,8 @@ def verify(
     value = flat("value", flat.operands)
     if not any(y.dtype.kind in "fc" for y in value):
         raise GradientError(f"the value of {function.name} has no floating-point or complex numbers")
+    if not all(np.isfinite(y).all() for y in value if y.dtype.kind in "fc"):
+        raise GradientError(f"the value of {function.name} is not finite here, and has no derivatives; try elsewhere")
     offered = {*function.describe().products}
     tests = [_Direction(flat, value, offered, rng).findings() for _ in range(directions)]
     for of_one_kind in zip(*tests, strict=True):
