@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from distgrad.coordinator.arguments import require_number, require_text
 from distgrad.coordinator.client import Client
 from distgrad.transport.settings import LOSSLESS, TLS, Lossy, TransportSettings
 
@@ -35,7 +36,10 @@ def connect(
     Raises:
         LinkError: nobody answers at the address, or another cluster does.
         PermissionDenied: the token is not accepted.
-        ConfigError: the address is on another host and neither `tls` nor `insecure` is given.
+        ConfigError: the address is on another host and neither `tls` nor `insecure` is given; or an argument is of a
+            wrong kind.
     """
+    require_text("connect", name=name)
+    require_number("connect", timeout=timeout)
     settings = TransportSettings(cluster=cluster, token=token, tls=tls, insecure=insecure, lossy=lossy)
     return Client(address, settings, name, timeout=timeout)

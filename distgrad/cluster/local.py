@@ -14,8 +14,10 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
+from distgrad.coordinator.arguments import require_number, require_whole
 from distgrad.coordinator.client import Client
-from distgrad.coordinator.membership import Member
+from distgrad.coordinator.membership import Member, require_name
+from distgrad.coordinator.names import OF_THE_CLUSTER
 from distgrad.coordinator.server import Coordinator
 from distgrad.errors import ConfigError, Timeout, WorkerLost
 from distgrad.transport.interfaces import Identity
@@ -77,8 +79,8 @@ class LocalCluster(Client):
         lane: str = "unix",
     ) -> None:
         names = worker_names(workers)
-        if blas_threads < 1:
-            raise ConfigError(f"blas_threads={blas_threads}, expected at least 1")
+        require_whole("LocalCluster", 1, blas_threads=blas_threads, max_depth=max_depth)
+        require_number("LocalCluster", timeout=timeout)
         if lane not in LANES:
             raise ConfigError(f"lane={lane!r}, expected one of {', '.join(LANES)}")
         token = secrets.token_hex(16)
@@ -206,10 +208,14 @@ def _did_not_start(child: Child) -> str:
 
 
 def worker_names(workers: object) -> list[str]:
-    if isinstance(workers, int):
+    if isinstance(workers, int) and not isinstance(workers, bool):
         names = [f"w{number}" for number in range(workers)]
     else:
         names = list(workers) if isinstance(workers, Sequence) and not isinstance(workers, str) else []
     if not names or len(set(names)) < len(names) or not all(isinstance(name, str) for name in names):
         raise ConfigError(f"workers={workers!r}, expected a number of at least 1 or different names")
+    for name in names:
+        require_name(name, "worker")
+    if taken := OF_THE_CLUSTER.intersection(names):
+        raise ConfigError(f"workers={workers!r}: another process of the cluster has the name {', '.join(taken)}")
     return names

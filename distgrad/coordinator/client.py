@@ -25,6 +25,7 @@ from distgrad.transport.settings import TransportSettings
 from distgrad.wire import decode_value, encode_value, pb
 from distgrad.worker.member import COORDINATOR, FOR_THE_REASON, Membership
 
+from .arguments import Directory, path_text, require_mapping, require_number, require_text, require_whole
 from .assignment import assign_workers
 from .coroutines import in_thread
 from .names import natural_order
@@ -175,6 +176,9 @@ class Client:
         Raises:
             Timeout: some have not come; says which.
         """
+        if isinstance(names, str):
+            raise ConfigError(f"wait_for_workers() got names={names!r}, expected a list of names")
+        require_number("wait_for_workers", timeout=timeout)
         self._wait_until_none(lambda: [name for name in names if name not in self._living()], timeout, check)
 
     def assign_workers(self, names: Sequence[str], timeout: float) -> dict[str, pb.Member]:
@@ -245,11 +249,9 @@ class Client:
             ProgramError: the program refuses.
             WorkerLost: the worker is gone.
         """
-        for argument, given in (("name", name), ("program", program), ("worker", worker)):
-            if not isinstance(given, str):
-                raise ConfigError(f"place() got {argument}={given!r}, expected text")
-        if not isinstance(config, Mapping | None):
-            raise ConfigError(f"place() got config={config!r}, expected a dict of keyword arguments")
+        require_text("place", name=name, program=program, worker=worker)
+        require_whole("place", seed=seed)
+        require_mapping("place", config={} if config is None else config)
         out: list[Any] = []
         request = pb.Place(name=name, program=program, worker=worker, seed=seed, job=self._job)
         request.config.CopyFrom(encode_value(dict(config or {}), out, "config"))
@@ -258,6 +260,7 @@ class Client:
 
     def shard(self, name: str) -> PlacedShard:
         """A handle to a shard that somebody has placed."""
+        require_text("shard", name=name)
         self.worker_of(name)
         return PlacedShard(self, name)
 
@@ -284,6 +287,7 @@ class Client:
         Raises:
             ConfigError: the names, shapes and dtypes are not exactly the shard's; nothing has changed.
         """
+        require_mapping("load_state_dict", state=values)
         out: list[Any] = []
         state = encode_value({"parameters": _arrays(values), "buffers": {}}, out, f"state of {shard}")
         self.process.ask(COORDINATOR, pb.WriteState(shard=shard, state=state), out)
@@ -317,9 +321,10 @@ class Client:
         Raises:
             ConfigError: the arguments are wrong.
         """
+        require_text("optimizer", name=name)
         if not isinstance(settings, Optimizer):
             raise ConfigError(f"optimizer() got {settings!r}, expected an optimizer, like dg.optim.Adam(lr=1e-3)")
-        handles = [] if isinstance(shards, ShardHandle) else list(shards)
+        handles = [] if isinstance(shards, ShardHandle | None) else list(shards)
         if not handles or not all(isinstance(handle, ShardHandle) for handle in handles):
             raise ConfigError(
                 f"optimizer() got shards={shards!r}, expected a list of the handles that place() returned"
@@ -348,10 +353,11 @@ class Client:
         Arguments:
             step, microbatch: what random numbers of the calls derive from; by default contexts count up.
         """
+        require_whole("context", step=0 if step is None else step, microbatch=microbatch)
         versions = {name: optimizer.version for name, optimizer in self._optimizers.items()}
         return Context(self.process, versions, next(self._contexts) if step is None else step, microbatch)
 
-    def save(self, directory: str, extra: Mapping[str, Any] | None = None, keep: int = 0) -> str:
+    def save(self, directory: Directory, extra: Mapping[str, Any] | None = None, keep: int = 0) -> str:
         """Writes a checkpoint of every shard into a directory of the coordinator's machine; returns its path.
 
         Arguments:
@@ -366,11 +372,13 @@ class Client:
         self.process.executor.wait(saved, what="the checkpoint")
         return saved.result()
 
-    def begin_save(self, directory: str, extra: Mapping[str, Any] | None = None, keep: int = 0) -> Promise[str]:
+    def begin_save(self, directory: Directory, extra: Mapping[str, Any] | None = None, keep: int = 0) -> Promise[str]:
         """As `save`, without waiting: the promise of the path. Steps that are asked for from now on are not in the
         checkpoint."""
+        require_whole("save", keep=keep)
+        require_mapping("save", extra={} if extra is None else extra)
         out: list[Any] = []
-        request = pb.Save(directory=str(directory), keep=keep)
+        request = pb.Save(directory=path_text("save", directory), keep=keep)
         request.extra.CopyFrom(encode_value(dict(extra or {}), out, "extra"))
         saved: Promise[str] = Promise()
 
@@ -403,7 +411,7 @@ class Client:
         """
         self.process.ask(COORDINATOR, pb.RemoveCheckpoints(directory=str(directory)))
 
-    def restore(self, directory: str, job: str = "") -> dict[str, Any]:
+    def restore(self, directory: Directory, job: str = "") -> dict[str, Any]:
         """Returns every shard and optimizer to a checkpoint, or to the newest in a directory: all of them or, raising,
         none. Returns its `extra`. Shards that were lost are built anew when a worker of the same name has joined.
 
@@ -415,13 +423,18 @@ class Client:
             CheckpointError: it is damaged.
             WorkerLost: a shard was lost and no worker of that name is back.
         """
-        reply, arrays = self.process.ask(COORDINATOR, pb.Restore(directory=str(directory), job=job))
+        reply, arrays = self.process.ask(COORDINATOR, pb.Restore(directory=path_text("restore", directory), job=job))
         self._move_to(reply.versions)
         extra: dict[str, Any] = decode_value(reply.extra, arrays)
         return extra
 
     def recover(
-        self, directory: str = "", job: str = "", patience: float = 30.0, standby_after: float = 0.0, steps: int = 1
+        self,
+        directory: Directory = "",
+        job: str = "",
+        patience: float = 30.0,
+        standby_after: float = 0.0,
+        steps: int = 1,
     ) -> Recovered:
         """After workers were lost: waits until each is back, or another has taken its place, and has all shards at one
         version again. Copies (`replicate`) are used where there are some, else every shard returns to the newest sound
@@ -437,6 +450,9 @@ class Client:
             Timeout: a worker has not come back.
             WorkerLost: one was lost again.
         """
+        require_number("recover", patience=patience, standby_after=standby_after)
+        require_whole("recover", 1, steps=steps)
+        directory = path_text("recover", directory) if directory else ""
         request = pb.Recover(directory=directory, job=job, patience=patience, standby_after=standby_after, round=steps)
         reply, arrays = self.process.ask(COORDINATOR, request)
         self._move_to(reply.versions)

@@ -89,11 +89,7 @@ class Membership:
                 _check_alive(member)
                 return None
         name = newcomer.name
-        if not _NAME.fullmatch(name):
-            raise ConfigError(
-                f"{name!r} cannot name a {newcomer.role}: up to 63 letters, digits, '-', '_' and '.' are expected, "
-                f"the first a letter or a digit"
-            )
+        require_name(name, newcomer.role)
         holder = self._members.get(name)
         if holder is not None and holder.alive:
             raise ConfigError(
@@ -170,4 +166,13 @@ def _check_alive(member: Member) -> None:
         raise PermissionDenied(
             f"{member.name}, process {member.pid}, was declared {member.state} ({member.reason}) and others have acted "
             f"on it; start the process again to join as a new one"
+        )
+
+
+def require_name(name: str, role: str) -> None:
+    """Raises ConfigError for what cannot name a process."""
+    if not _NAME.fullmatch(name):
+        raise ConfigError(
+            f"{name!r} cannot name a {role}: up to 63 letters, digits, '-', '_' and '.' are expected, "
+            f"the first a letter or a digit"
         )

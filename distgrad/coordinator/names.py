@@ -6,6 +6,9 @@ import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+# What the other processes of a cluster are called by the program that starts it; no worker can be called so.
+OF_THE_CLUSTER = frozenset({"coordinator", "driver", "trainer"})
+
 
 def natural_order(name: str) -> tuple[tuple[str, int], ...]:
     """A sort key under which w2 comes before w10.

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 
 from distgrad.errors import ConfigError, ContextClosed, Timeout
 from distgrad.graph.context import Context
+from distgrad.graph.share import owner_tag
 from distgrad.optim import Optimizer
 from distgrad.wire import pb
 from distgrad.worker.member import COORDINATOR
 
+from .arguments import require_number
 from .coroutines import in_thread
 
 if TYPE_CHECKING:
@@ -79,15 +81,20 @@ class RemoteOptimizer:
         """
         if not contexts:
             raise ConfigError("step() needs the contexts whose gradients to apply: step(ctx)")
+        require_number("step", clip_norm=clip_norm, learning_rate=0.0 if learning_rate is None else learning_rate)
         for context in contexts:
             if not isinstance(context, Context):
                 raise ConfigError(
                     f"step() got {context!r}, expected contexts: step(ctx), or step(*contexts) for a list"
                 )
+            if context.id.rpartition("/")[0] != owner_tag(self._client.process.identity):
+                raise ConfigError(f"step() got {context!r}, which is another client's: use cluster.context()")
             if context.closed:
                 raise ContextClosed(f"{context!r} has released its gradients; call step() inside its `with` block")
             context.wait()
             context.settle()
+        if len({context.id for context in contexts}) < len(contexts):
+            raise ConfigError("step() got a context twice, whose gradients would count twice")
         turn = turn or Turn()
         request = pb.UpdateStep(
             optimizer=self.name,

@@ -115,6 +115,9 @@ class TransportSettings:
     lossy: Lossy = LOSSLESS
 
     def __post_init__(self) -> None:
+        self._require(bool(self.cluster), "cluster", "a name")
+        self._require(isinstance(self.token, str), "token", "text")
+        self._require(isinstance(self.lossy, Lossy), "lossy", "dg.Lossy(...)")
         for name in ("heartbeat", "silence", "reconnect_window", "connect_timeout"):
             self._require(getattr(self, name) > 0, name, "more than 0 seconds")
         for name in ("chunk_bytes", "window_bytes", "max_transfer_bytes", "max_links"):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import socket
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -47,3 +49,9 @@ def test_an_address_where_nobody_listens_is_named() -> None:
 def test_another_machine_is_not_reached_in_the_clear_unless_asked_to() -> None:
     with pytest.raises(ConfigError, match="would leave this machine unencrypted: set tls, or insecure=True"):
         dg.connect("192.0.2.1:7400")
+
+
+@pytest.mark.parametrize("wrong", [{"timeout": math.nan}, {"timeout": "soon"}, {"name": 3}, {"cluster": ""}], ids=str)
+def test_what_cannot_be_is_refused_by_name_before_anybody_is_asked(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=next(iter(wrong))):
+        dg.connect("127.0.0.1:1", **wrong)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import queue
 import re
@@ -211,10 +212,16 @@ def test_a_cluster_that_is_never_closed_ends_with_its_process() -> None:
         ({"workers": "2"}, "workers='2', expected a number of at least 1 or different names"),
         ({"workers": 2.0}, r"workers=2\.0, expected a number of at least 1"),
         ({"workers": [1, 2]}, "expected a number of at least 1 or different names"),
-        ({"blas_threads": 0}, "blas_threads=0, expected at least 1"),
+        ({"workers": ["driver"]}, "another process of the cluster has the name driver"),
+        ({"workers": True}, "workers=True, expected a number of at least 1"),
+        ({"blas_threads": 0}, "blas_threads=0, expected a whole number of at least 1"),
+        ({"max_depth": "deep"}, "max_depth='deep', expected a whole number of at least 1"),
+        ({"timeout": math.nan}, "timeout=nan, expected a number of at least 0"),
+        ({"lossy": "bf16"}, r"lossy = 'bf16', expected dg.Lossy\(...\)"),
         ({"programs": "/no/such/folder"}, "the programs folder /no/such/folder does not exist"),
         ({"programs": __file__}, "the programs folder .*test_local.py is a file, not a folder"),
         ({"workers": ["a b"]}, "'a b' cannot name a worker"),
+        ({"workers": ["../a"]}, "'../a' cannot name a worker"),
     ],
 )
 def test_wrong_arguments_are_refused_and_leave_nothing_behind(arguments: dict, message: str) -> None:

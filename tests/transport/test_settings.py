@@ -10,6 +10,10 @@ from distgrad.transport import TLS, TransportSettings
 from distgrad.transport.settings import is_local
 
 WRONG: list[dict[str, Any]] = [
+    {"cluster": ""},
+    {"token": None},
+    {"lossy": "bf16"},
+    {"connect_timeout": float("nan")},
     {"heartbeat": 0},
     {"heartbeat": 2.0, "silence": 3.0},
     {"reconnect_window": -1},

@@ -18,7 +18,7 @@ from typing import Annotated, Any
 
 from distgrad.errors import ConfigError
 
-from ..names import natural_order, suggestion
+from ..names import OF_THE_CLUSTER, natural_order, suggestion
 from .schedule import SCHEDULES
 from .specs import (
     CheckpointSpec,
@@ -247,6 +247,8 @@ def _check_names(reader: TableReader) -> None:
     for name, count in Counter(workers).items():
         if count > 1:
             reader.refuse(("cluster", "workers"), f"the name '{name}' is given {count} times", workers)
+        if name in OF_THE_CLUSTER:
+            reader.refuse(("cluster", "workers"), f"another process of the cluster has the name '{name}'", workers)
     for where, value in reader.values.items():
         if where[0] == "shard" and where[2:] == ("worker",) and workers and value not in workers:
             reader.refuse(where, f"not a worker of the cluster; its workers: {', '.join(workers)}", value)

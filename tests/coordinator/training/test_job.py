@@ -173,6 +173,11 @@ def test_relative_paths_start_from_the_file_wherever_it_is_read_from(
             'small.toml:5  cluster.workers = ["w1", "w1"]: the name \'w1\' is given 2 times',
         ),
         (
+            "workers = 2",
+            'workers = ["w1", "trainer"]',
+            'small.toml:5  cluster.workers = ["w1", "trainer"]: another process of the cluster has the name',
+        ),
+        (
             'worker = "w1"',
             'worker = "w2"',
             'small.toml:15  shard.b.worker = "w2": not a worker of the cluster; its workers: w0, w1',
