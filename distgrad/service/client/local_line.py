@@ -147,12 +147,13 @@ class LocalLine(Line):
         self._blocks = Blocks()
         # How large the last response of each kind of each function was: such room the next one gets.
         self._sizes: dict[tuple[str, str], int] = {}
-        self._writing = threading.Lock()
+        self._writing = threading.Lock()  # guards the two attributes below, and sending
+        # What the server does not take at once, with descriptors that go along; and the thread that sends it.
+        self._unsent: deque[tuple[bytes, int]] = deque()
+        self._sender: threading.Thread | None = None
         self._socket = socket.socket(socket.AF_UNIX)
         try:
             self._socket.connect(unix_address(f"socket:{path}") or path)
-            # Only for sending: reading waits as long as it takes.
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", PATIENCE, 0))
             self._socket.sendall(ticket)
         except BaseException:
             self._socket.close()
@@ -186,15 +187,52 @@ class LocalLine(Line):
         self._write(packed([request.SerializeToString()]))
 
     def _write(self, message: bytes, descriptor: int = -1) -> None:
-        descriptors = [descriptor] if descriptor >= 0 else []
+        """Sends a message, or has it sent: nobody is kept, as callers have deadlines and event loops."""
         try:
             with self._writing:
-                sent = socket.send_fds(self._socket, [message], descriptors)
+                sent = 0 if self._unsent else self._taken(message, descriptor)
                 if sent < len(message):
-                    self._socket.sendall(memoryview(message)[sent:])
+                    self._unsent.append((message[sent:], os.dup(descriptor) if descriptor >= 0 and not sent else -1))
+                    if len(self._unsent) == 1:
+                        self._sender = threading.Thread(target=self._send_rest, name="distgrad-requests", daemon=True)
+                        self._sender.start()
         except OSError as error:
             self._end(LinkError(f"the connection to {self.address} has ended: {error.strerror or error}"))
             raise LinkError(f"{self.address} cannot be sent to: {error.strerror or error}") from error
+
+    def _taken(self, message: bytes, descriptor: int) -> int:
+        """Sends as many bytes as the server takes now; the descriptor goes along with the first. Raises OSError."""
+        beside = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack("i", descriptor))] if descriptor >= 0 else []
+        try:
+            return self._socket.sendmsg([message], beside, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return 0
+
+    def _send_rest(self) -> None:
+        """The life of the thread that sends what was not taken at once."""
+        writeable = select.poll()
+        writeable.register(self._socket, select.POLLOUT)
+        reason = f"it has taken nothing for {PATIENCE} s"
+        try:
+            while writeable.poll(PATIENCE * 1000):
+                with self._writing:
+                    self._send_some()
+                    if not self._unsent:
+                        return
+        except OSError as error:
+            reason = error.strerror or str(error)
+        self._end(LinkError(f"the connection to {self.address} has ended: {reason}"))
+
+    def _send_some(self) -> None:
+        while self._unsent:
+            message, descriptor = self._unsent.popleft()
+            sent = self._taken(message, descriptor)
+            if sent and descriptor >= 0:
+                os.close(descriptor)
+                descriptor = -1
+            if sent < len(message):
+                self._unsent.appendleft((message[sent:], descriptor))
+                return
 
     # ---- reading
 
@@ -261,7 +299,15 @@ class LocalLine(Line):
         self._end(LinkError(f"the client of {self.address} was closed"))
         self._turns.close()
         with self._writing:
+            sender = self._sender
+        if sender is not None:
+            sender.join()
+        with self._writing:
             self._socket.close()
+        for _, descriptor in self._unsent:
+            if descriptor >= 0:
+                os.close(descriptor)
+        self._unsent.clear()
         self._reader.close()
 
 

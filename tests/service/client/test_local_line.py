@@ -1,19 +1,50 @@
-"""What forks of a client's process see of its results and connection."""
+"""What a server that takes nothing costs its clients, and what forks of a client's process see."""
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import os
 
 import numpy as np
 import pytest
 
+from distgrad.errors import Timeout
 from distgrad.service.client import client
 from distgrad.service.client.connect import Client
 from tests.forks import Fork
+from tests.processes import blocks, eventually
 
 from .server import Server
 
 LARGE = np.linspace(1.0, 2.0, 300_000)
+
+
+@pytest.mark.parametrize("x", [np.ones(1000), np.ones(10_000)], ids=["in messages", "in lent memory"])
+def test_a_server_that_takes_nothing_keeps_nobody_beyond_a_deadline(server: Server, x: np.ndarray) -> None:
+    before = blocks()
+    with client(server.address) as service:
+        f = service["sin"]
+        f(x)
+        server.held.clear()
+        for _ in range(100):
+            with pytest.raises(Timeout):
+                f(x, timeout=1e-3)
+
+        async def ask() -> list[np.ndarray]:
+            asked = [asyncio.ensure_future(f.call_async(x)) for _ in range(400)]
+            await asyncio.sleep(0)  # all are on their way
+            for one in asked[::2]:
+                one.cancel()
+            await asyncio.wait(asked[::2])
+            server.held.set()
+            return await asyncio.gather(*asked[1::2])
+
+        assert all(np.array_equal(y, np.sin(x)) for y in asyncio.run(ask()))
+        assert np.array_equal(f(x), np.sin(x))
+        assert eventually(lambda: sum(kind == "cancel" for _, kind, _ in server.received) == 300)
+        assert server.lines == ["local"]
+    assert eventually(lambda: gc.collect() >= 0 and blocks() <= before)
 
 
 @pytest.mark.parametrize("lent", [True, False])
