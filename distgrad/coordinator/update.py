@@ -16,7 +16,7 @@ from __future__ import annotations
 import logging
 import math
 import threading
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -44,6 +44,7 @@ class _Group:
         adopted: worker → the incarnation of it that has them under this optimizer.
         version: number of updates decided.
         last: the latest decision.
+        contexts: whose gradients that one is about.
         before: later steps, as they were taken before a checkpoint was restored.
         copies: of the owners' state on other workers; None when none are wanted.
     """
@@ -57,6 +58,7 @@ class _Group:
     adopted: dict[str, int] = field(default_factory=dict)
     version: int = 0
     last: Decision | None = None
+    contexts: Sequence[str] = ()
     before: dict[int, Decision] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -300,7 +302,7 @@ class Updates:
         self, name: str, version: int, contexts: list[str], clip_norm: float = 0.0, learning_rate: float | None = None
     ) -> Decision:
         """The update of optimizer `name` to `version`. When it returns a commit, the update has happened; when it
-        raises, nobody has changed. Asked again for the last one, it answers as before.
+        raises, nobody has changed. Asked again for the last one, with the same contexts, it answers as before.
 
         Arguments:
             contexts: whose gradients are summed, in this order.
@@ -315,13 +317,14 @@ class Updates:
         """
         group = self._named(name)
         with self._turn(group):
-            if group.last is not None and version == group.version == group.last.version:
+            if group.last is not None and version == group.version == group.last.version and contexts == group.contexts:
                 return group.last
             if version != group.version + 1:
-                raise ContextError(f"optimizer {name!r} is at version {group.version}; asked for {version}")
+                taken = ": somebody else has taken that step" if version <= group.version else ""
+                raise ContextError(f"optimizer {name!r} is at version {group.version}; asked for {version}{taken}")
             rate = group.learning_rate if learning_rate is None else learning_rate
             decision = self._decide(group, version, contexts, clip_norm, rate)
-            group.last = decision
+            group.last, group.contexts = decision, contexts
             if decision.outcome == "commit":
                 group.version = version
                 self._commit(group, decision)

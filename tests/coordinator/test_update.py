@@ -177,6 +177,17 @@ def test_an_optimizer_that_is_not_there_is_named_with_those_that_are(world: Worl
         world.updates.step("adam", 1, [])
 
 
+def test_a_step_that_another_client_has_taken_meanwhile_is_not_taken_for_ones_own(world: World) -> None:
+    other = world.cluster.client("other")
+    second = other.optimizer(dg.optim.SGD(1.0), [other.shard("a"), other.shard("b")], "sgd")
+    with other.context() as ctx:
+        ctx.backward(other.shard("a").dot(np.ones(2)))
+        world.step({"a": ONES})
+        with pytest.raises(ContextError, match="is at version 1; asked for 1: somebody else has taken that step"):
+            second.step(ctx)
+    world.check_agreement(1)
+
+
 def test_two_clients_that_step_one_optimizer_take_turns(world: World) -> None:
     other = world.cluster.client("other")
     second = other.optimizer(dg.optim.SGD(1.0), [other.shard("a"), other.shard("b")], "sgd")
