@@ -28,8 +28,10 @@ def backward(
     create_graph: bool = False,
 ) -> None:
     """Accumulates the gradients of `roots` in `.grad` of the variables they were computed from. See
-    `Tensor.backward`.
+    `Tensor.backward`, which is for one root.
     """
+    if isinstance(roots, Tensor):
+        raise GradientError("dg.backward takes a list of roots: write dg.backward([x]), or x.backward()")
     wanted = None if inputs is None else {require_node(x, f"inputs[{k}]") for k, x in enumerate(inputs)}
     for node in wanted or ():
         if not isinstance(node, Leaf):

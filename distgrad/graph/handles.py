@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
     from .process import Process
@@ -33,6 +33,12 @@ class ShardHandle:
 
     def __hash__(self) -> int:
         return hash(self.shard_name)
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            f"the handle of shard {self.shard_name!r} belongs to this process: pass it to a shard as it is; another "
+            f"program gets its own by cluster.shard({self.shard_name!r})"
+        )
 
     def __repr__(self) -> str:
         return f"<shard {self.shard_name}>"

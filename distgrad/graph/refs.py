@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
@@ -245,6 +245,12 @@ class Ref:
             "a Ref cannot be unpacked, since nobody knows yet how many items it will have; declare the method with "
             "@dg.remote(outputs=N) to get N Refs, or index it: ref[0]"
         )
+
+    def __bool__(self) -> bool:
+        raise TypeError("a Ref is not its value: ask `if ref.item():`, or `if ref is not None:`")
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a Ref belongs to this process: pass it to a shard as it is, or bring its value here by .get()")
 
     # ---- its value ---------------------------------------------------------------------------------------------------
 

@@ -77,6 +77,8 @@ def served(
     )
 
     def declare(function: F) -> F:
+        if not callable(function):
+            raise ConfigError(f"@served declares functions and methods, not {function!r}")
         if isinstance(function, type):
             raise ConfigError(f"@served declares functions and methods, not the class {function.__name__}")
         setattr(function, _DECLARED, declaration)

@@ -283,6 +283,8 @@ def test_a_retained_graph_can_be_passed_again() -> None:
         (lambda x: (x * 2).backward(), r"shape \(2,\): only a scalar can do without gradient="),
         (lambda x: (x * 2).backward(np.ones(3)), r"gradient= has shape \(3,\), but the root has shape \(2,\)"),
         (lambda x: x.detach().sum().backward(), "does not require grad"),
+        (lambda x: dg.backward(x.sum()), "takes a list of roots"),
+        (lambda x: dg.backward(x * 2), "takes a list of roots"),
         (lambda x: dg.backward([x.numpy()]), "must be a tensor, not ndarray"),
         (lambda x: (x * 2).sum().backward(inputs=[dg.tensor(1.0)]), r"inputs\[0\] does not require grad"),
         (lambda x: dg.tensor([1, 2], requires_grad=True), "int64; convert it first"),

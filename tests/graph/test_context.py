@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import threading
 from collections.abc import Callable
 from functools import partial
@@ -241,6 +242,18 @@ def test_a_backward_can_time_out_before_its_root_has_come(world: ClusterWorld) -
 def test_a_reference_cannot_be_unpacked(world: ClusterWorld) -> None:
     with world.context(), pytest.raises(TypeError, match=r"outputs=N"):
         _one, _two = world.shard("a").forward(X)
+
+
+def test_a_reference_is_neither_true_nor_false_and_does_not_leave_its_process(world: ClusterWorld) -> None:
+    shard = world.shard("a")
+    with world.context():
+        ref = shard.total(np.zeros(3))
+        with pytest.raises(TypeError, match=r"if ref\.item\(\)"):
+            bool(ref)
+        for thing, message in ((ref, r"bring its value here by \.get\(\)"), (shard, r"cluster\.shard\('a'\)")):
+            for copied in (copy.copy, copy.deepcopy):
+                with pytest.raises(TypeError, match=message):
+                    copied(thing)
 
 
 def test_a_reference_shows_what_it_stands_for(world: ClusterWorld) -> None:
