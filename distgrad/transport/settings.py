@@ -86,7 +86,8 @@ class TransportSettings:
         reconnect_window: after this long without a connection the peer is lost.
         connect_timeout: how long to wait for a new link unless the caller says.
         max_frame_bytes: largest frame sent or accepted.
-        chunk_bytes: larger arrays travel in chunks of this size.
+        chunk_bytes: larger arrays travel in chunks of this size. gRPC shows nothing of a message before it is whole, so
+            there one that takes longer than `silence` counts as silence.
         window_bytes: array bytes in flight above which `send` waits.
         max_transfer_bytes: chunked arrays under way to us on one link, all together.
         max_links: links at a time; connections on which no link has been agreed yet may be as many again.

@@ -283,7 +283,10 @@ class Client(Mapping[str, RemoteFunction]):
         line = self._open
         if line is not None:
             return line
-        with self._opening:
+        # Whoever opens it may have more time.
+        if not self._opening.acquire(timeout=-1 if timeout is None else timeout):
+            raise Timeout(f"{self.address} was not reached within {timeout:g} s")
+        try:
             if self._closed:
                 raise LinkError(f"the client of {self.address} was closed")
             if self._line is None or self._line.broken:
@@ -292,6 +295,8 @@ class Client(Mapping[str, RemoteFunction]):
                     self._descriptions.clear()  # the server may be another one now
                 self._line = self._local_line(timeout) or StreamLine(self.address, self._channel, self._metadata)
             return self._line
+        finally:
+            self._opening.release()
 
     def _local_line(self, timeout: float | None) -> Line | None:
         """The line to a server of this machine; None when it offers none to us."""

@@ -280,6 +280,16 @@ def test_a_deadline_ends_the_wait_and_the_request(service: Client, server: Serve
     assert np.array_equal(service["sin"](X), np.sin(X))
 
 
+def test_a_deadline_holds_while_another_opens_the_connection(service: Client, server: Server) -> None:
+    with service._opening:
+        with pytest.raises(Timeout, match=r"was not reached within 0\.0"):
+            service["sin"](X, timeout=0.01)
+        with pytest.raises(Timeout):
+            asyncio.run(service["sin"].call_async(X, timeout=0.01))
+    assert np.array_equal(service["sin"](X), np.sin(X))
+    assert len(server.lines) == 1
+
+
 @pytest.mark.parametrize("timeout", [np.float32(20), 1e7, 1e15, float("inf")])
 def test_a_timeout_may_be_any_number_of_seconds(service: Client, timeout: float) -> None:
     assert np.array_equal(service["sin"](X, timeout=timeout), np.sin(X))
