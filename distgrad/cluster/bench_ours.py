@@ -41,6 +41,7 @@ class Ours:
     def one_way(self, mebibytes: int) -> Callable[[], float]:
         """Seconds of a call whose argument is that large."""
         array = np.ones(mebibytes * 2**18, np.float32)
+        array.flags.writeable = False  # as torch's must not be written to either; of others a call takes a copy
         return lambda: seconds(lambda: self.scales[0].sink(array).wait())
 
     def chain(self, length: int, bring_back: bool) -> float:

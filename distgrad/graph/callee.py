@@ -36,7 +36,7 @@ from .edges import EdgeId, result_edge
 from .refs import Issued, Ref, Steps
 from .share import Called, Share, active
 from .urgency import USUAL, urgencies, urgency_from_wire
-from .values import Inward, Outward, arrays_of, in_words, references, references_in
+from .values import Inward, Outward, arrays_of, as_it_is_now, in_words, map_leaves, references, references_in
 from .waiting import Promise, all_done
 
 if TYPE_CHECKING:
@@ -144,7 +144,10 @@ class Callee:
             args, kwargs = arrived.arguments(self._process)
             completed = checkpoint(self._completed) if call.recompute else self._completed
             value = completed(arrived.function, *args, **kwargs)
-            forwarded = [] if isinstance(value, Tensor) else references_in(value)
+            forwarded: list[tuple[Steps, Ref]] = []
+            if not isinstance(value, Tensor):
+                value = map_leaves(value, as_it_is_now)  # the shard may keep it, and write to it
+                forwarded = references_in(value)
         except BaseException as error:  # whatever user code raises belongs to the caller
             self._fail(arrived, error, in_words(args, kwargs))
             return

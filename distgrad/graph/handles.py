@@ -15,6 +15,9 @@ class ShardHandle:
         loss = head.loss(stem.forward(x), y)
 
     A handle is only a name: it can be passed to other shards, and is resolved when a method is called.
+
+    Arrays are taken as they are at the call, which copies those that can be written to. Tensors are not copied, and
+    must not be written to before the call has ended.
     """
 
     __slots__ = ("_process", "shard_name")

@@ -47,6 +47,14 @@ def _map_items(items: Iterable[Any], change: Callable[[Any], Any]) -> list[Any]:
     return [map_leaves(item, change) if type(item) in _CONTAINERS else change(item) for item in items]
 
 
+def as_it_is_now(leaf: Any) -> Any:
+    """An array that nobody can write to: a copy of one that somebody could. Anything else is left alone."""
+    if isinstance(leaf, np.ndarray) and leaf.flags.writeable:
+        leaf = leaf.copy()
+        leaf.flags.writeable = False
+    return leaf
+
+
 def leaves_of(tree: Any) -> list[Any]:
     """What `map_leaves` changes, in order."""
     found: list[Any] = []
@@ -124,7 +132,8 @@ class Outward:
             return Recorded(array)
         if isinstance(leaf, np.ndarray):
             self._number()
-            return leaf if self._encoder is None else self._encoder.value(leaf, self._peer)
+            array = as_it_is_now(leaf)  # it leaves later, and again after a break
+            return array if self._encoder is None else self._encoder.value(array, self._peer)
         if isinstance(leaf, Ref):
             self._number()
             return leaf.require()

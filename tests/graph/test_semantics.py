@@ -212,6 +212,36 @@ def weights_tied_across_workers(w: Any) -> dict[str, Any]:
         return {"gradients": w.gradients(ctx)}
 
 
+@program(a=dense(1), b=dense(2))
+def arrays_are_taken_as_they_are_at_the_call(w: Any) -> dict[str, Any]:
+    a, b, x, found = w.shard("a"), w.shard("b"), X.copy(), []
+    with w.context() as ctx:
+        for k in range(3):
+            x[:] = X + k
+            found += [a.forward(x), b.add(x[::-1], x, *[x] * k), b.of_tree({"items": [x, (x, 3)]})]
+        x[:] = 0.0
+        ctx.backward(a.total(a.add(*found)))
+        return {"values": [value.numpy() for value in found], "gradients": w.gradients(ctx)}
+
+
+class Counter:
+    """Keeps an array that it returns, and writes to."""
+
+    def __init__(self) -> None:
+        self.counts = np.zeros(1000)
+
+    def count(self) -> Any:
+        self.counts += 1.0
+        return {"counts": self.counts}
+
+
+def test_a_value_is_what_the_method_returned_whatever_its_shard_writes_to_it_later() -> None:
+    with cluster_world({"c": Counter}, SPREAD) as world, world.context():
+        values = [world.shard("c").count() for _ in range(3)]
+        values[-1].wait()
+        assert [value["counts"].numpy().max() for value in values] == [1.0, 2.0, 3.0]
+
+
 # ---- what has no gradient --------------------------------------------------------------------------------------------
 
 

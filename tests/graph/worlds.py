@@ -126,7 +126,7 @@ def _argument(leaf: Any) -> Any:
 def _passed(leaf: Any) -> Any:
     """What a method gets: as over a link, a value of its own, from which gradients go back to the one passed."""
     if isinstance(leaf, np.ndarray):
-        return dg.Tensor(leaf)
+        return dg.Tensor(leaf.copy())
     if isinstance(leaf, dg.Tensor) and not tape.mode.get().record:
         return leaf.detach()
     # A box of jvp or vmap is passed as it is: it belongs to another tape.
