@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from distgrad.autograd import tree
+from distgrad.errors import SessionLost
 from distgrad.wire.dtypes import Array
 
 from .point import Linearization, plain
 
 if TYPE_CHECKING:
     from .function import RemoteFunction
+
+# Linearisations that are kept at a time: solvers go back to where they were when a step did not help.
+KEPT = 2
 
 
 class ScipyFunction:
@@ -24,8 +30,8 @@ class ScipyFunction:
         result = scipy.optimize.least_squares(p.residuals, p.x0, jac=p.jacobian, tr_solver="lsmr")
         source = p.unflatten(result.x)
 
-    The value and its gradient at one point are asked in one request, and its linearisation is kept while products there
-    are asked for; all else stays with the server.
+    The value and its gradient at one point are asked in one request, and the linearisations used last are kept while
+    products there are asked for; all else stays with the server. One that the server has lost is made anew.
 
     Attributes:
         x0: the first argument as a vector.
@@ -45,8 +51,8 @@ class ScipyFunction:
         self._first = function.argument_names()[0]
         self._at: bytes = b""
         self._value_and_gradient: tuple[float, Array] | None = None
-        self._linearization: Linearization | None = None
-        self._linearized_at: bytes = b""
+        # By their points, the one used last behind.
+        self._linearizations: OrderedDict[bytes, Linearization] = OrderedDict()
 
     # ---- scalar functions
 
@@ -60,10 +66,10 @@ class ScipyFunction:
 
     def hessp(self, x: Array, p: Array) -> Array:
         """The product of the Hessian with a vector."""
-        return _vector(self._linearized(x).hvp(self.unflatten(p)))
+        return self._product(x, lambda at_x: at_x.hvp(self.unflatten(p)))
 
     def _both(self, x: Array) -> tuple[float, Array]:
-        at = np.asarray(x, np.float64).tobytes()
+        at = _key(x)
         if self._value_and_gradient is None or at != self._at:
             value, gradient = self._function.value_and_grad(**self._arguments(x))
             self._at, self._value_and_gradient = at, (float(value), _vector(gradient))
@@ -79,24 +85,39 @@ class ScipyFunction:
         """The Jacobian as a scipy.sparse.linalg.LinearOperator: it is never made whole."""
         from scipy.sparse.linalg import LinearOperator
 
-        at_x = self._linearized(x)
-        values, structure = tree.flatten(at_x.value)
+        here = np.array(x, np.float64)  # which the solver may move on
+        values, structure = tree.flatten(self._linearized(here).value)
         shape = sum(np.size(y) for y in values), self.x0.size
 
-        def rmatvec(w: Array) -> Array:
-            cotangents = _cut(w, [np.asarray(y) for y in values])
-            return _vector(at_x.vjp(tree.unflatten(structure, cotangents)))
+        def matvec(v: Array) -> Array:
+            return self._product(here, lambda at_x: at_x.jvp(self.unflatten(v)))
 
-        matvec: Callable[[Array], Array] = lambda v: _vector(at_x.jvp(self.unflatten(v)))  # noqa: E731
+        def rmatvec(w: Array) -> Array:
+            cotangent = tree.unflatten(structure, _cut(w, [np.asarray(y) for y in values]))
+            return self._product(here, lambda at_x: at_x.vjp(cotangent))
+
         return LinearOperator(shape, matvec=matvec, rmatvec=rmatvec, dtype=np.float64)
 
+    def _product(self, x: Array, ask: Callable[[Linearization], Any]) -> Array:
+        """What is asked of the linearisation at a point: of a new one, when the server keeps it no longer."""
+        try:
+            return _vector(ask(self._linearized(x)))
+        except SessionLost:
+            del self._linearizations[_key(x)]
+            return _vector(ask(self._linearized(x)))
+
     def _linearized(self, x: Array) -> Linearization:
-        at = np.asarray(x, np.float64).tobytes()
-        if self._linearization is None or at != self._linearized_at:
-            self.close()
-            self._linearization = self._function.linearize(**self._arguments(x))
-            self._linearized_at = at
-        return self._linearization
+        found = self._linearizations.pop(_key(x), None)
+        if found is None:
+            self._forget(KEPT - 1)
+            found = self._function.linearize(**self._arguments(x))
+        self._linearizations[_key(x)] = found
+        return found
+
+    def _forget(self, keep: int) -> None:
+        while len(self._linearizations) > keep:
+            with suppress(SessionLost):  # as was wanted
+                self._linearizations.popitem(last=False)[1].close()
 
     # ---- vectors and trees
 
@@ -110,10 +131,8 @@ class ScipyFunction:
     # ---- the end
 
     def close(self) -> None:
-        """Lets the server forget the linearisation kept last, which it would do by itself after a while."""
-        if self._linearization is not None:
-            self._linearization.close()
-            self._linearization = None
+        """Lets the server forget the linearisations that are kept, which it would do by itself after a while."""
+        self._forget(0)
 
     def __enter__(self) -> ScipyFunction:
         return self
@@ -123,6 +142,10 @@ class ScipyFunction:
 
     def __repr__(self) -> str:
         return f"<ScipyFunction {self._function.name} of {self.x0.size} variables>"
+
+
+def _key(x: Array) -> bytes:
+    return np.asarray(x, np.float64).tobytes()
 
 
 def _vector(value: Any) -> Array:

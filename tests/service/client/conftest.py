@@ -18,6 +18,11 @@ def sin(x):
     return dg.ops.sin(x)
 
 
+def valley(x):
+    """Residuals of Rosenbrock's function."""
+    return dg.ops.concatenate([10 * (x[1:] - x[:-1] ** 2), 1 - x[:1]])
+
+
 def field(x, p):
     """A tree of trees."""
     return {"a": dg.ops.sin(x) * p["k"], "b": [dg.ops.sum(x * x * p["m"])]}
@@ -36,7 +41,7 @@ def broken(x):
     raise ValueError(f"cannot use {x.shape}")
 
 
-FUNCTIONS = {f.__name__: f for f in (rosenbrock, sin, field, wave, ramp, broken)}
+FUNCTIONS = {f.__name__: f for f in (rosenbrock, sin, valley, field, wave, ramp, broken)}
 
 
 @pytest.fixture

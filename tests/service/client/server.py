@@ -74,10 +74,12 @@ class Server:
         self.held.wait(30)
         if self.failures and (failure := self.failures.popleft()) is not None:
             return "failure", failure, []
+        session = self.sessions.get(getattr(message, "session", ""))
+        if getattr(message, "session", "") and session is None:
+            return "failure", pb.Failure(code=5, message="no such session"), []
         if kind == "close_session":
             del self.sessions[message.session]
             return kind, pb.CloseSessionResponse(), []
-        session = self.sessions.get(getattr(message, "session", ""))
         name, arguments = session or (message.function, decode_value(message.arguments, arrays))
         if name not in self.functions:
             return "failure", pb.Failure(code=5, message=f"no function {name}"), []

@@ -29,6 +29,31 @@ def test_least_squares_uses_products_with_the_jacobian_only(remote: Client, serv
     assert server.sessions == {}
 
 
+def test_least_squares_goes_back_to_where_it_was_after_steps_that_did_not_help(remote: Client, server: Any) -> None:
+    x0 = np.array([-3.0, 5.0])
+    expected = optimize.least_squares(lambda x: np.array([10 * (x[1] - x[0] ** 2), 1 - x[0]]), x0, tr_solver="lsmr")
+    with remote["valley"].as_scipy(x0) as problem:
+        found = optimize.least_squares(problem.residuals, problem.x0, jac=problem.jacobian, tr_solver="lsmr")
+    assert found.nfev > found.njev  # some did not
+    assert np.allclose(found.x, expected.x)
+    assert [kind for _, kind, _ in server.received].count("linearize") == found.nfev  # each point once
+    assert server.sessions == {}
+
+
+def test_a_linearisation_that_the_server_has_lost_is_made_anew(remote: Client, server: Any) -> None:
+    x, v = np.array([1.2, 0.7, 0.3]), np.ones(3)
+    with remote["rosenbrock"].as_scipy(x) as problem, remote["valley"].as_scipy(x) as valley:
+        jacobian = valley.jacobian(x)
+        expected = problem.hessp(x, v), jacobian @ v, jacobian.T @ v
+        for _ in range(2):
+            server.sessions.clear()
+            assert np.array_equal(problem.hessp(x, v), expected[0])
+            assert np.array_equal(jacobian @ v, expected[1])
+            server.sessions.clear()
+            assert np.array_equal(jacobian.T @ v, expected[2])
+        server.sessions.clear()
+
+
 def test_value_and_gradient_at_a_point_are_one_request(remote: Client, server: Any) -> None:
     with remote["rosenbrock"].as_scipy(np.ones(3)) as problem:
         for x in (np.zeros(3), np.full(3, 0.5)):
