@@ -13,7 +13,7 @@ from typing import Any
 from . import tape
 from .primitive import Primitive
 from .tape import Leaf, Node
-from .tensor import Boxed
+from .tensor import Boxed, Tensor
 
 
 class Lifted(Boxed, boxed=True):
@@ -27,7 +27,12 @@ class Lifted(Boxed, boxed=True):
 
     @classmethod
     def variable(cls, data: Any, level: int) -> Lifted:
-        """A variable at `level` over a value of the transforms around it."""
+        """A variable at `level` over a value of the transforms around it.
+
+        An array that none of them has boxed becomes a tensor all the same: its gradients may well be boxes, so the
+        rules of what is computed from it must run on `dg.ops`.
+        """
+        data = data if isinstance(data, Tensor) else Tensor(data)
         return cls(data, Leaf(tape.mode.get().frame, data.shape, data.dtype), level)
 
     @classmethod

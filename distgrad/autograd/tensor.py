@@ -131,6 +131,8 @@ class Tensor:
                 "a tensor that requires grad cannot be written to in place; use dg.ops.set_at(x, index, value), which "
                 "returns a new tensor, or write under dg.no_grad()"
             )
+        if isinstance(self.data, np.generic):  # what NumPy computes of arrays without axes is a number
+            self.data = np.array(self.data)
         tape.clock.write(self.data)
         self.data[index] = value.data if isinstance(value, Tensor) else value
 

@@ -137,6 +137,16 @@ def test_a_switch_decorates_generators_and_leaves_their_users_mode_alone() -> No
             yield 1
 
 
+def test_a_computed_number_can_be_written_to_and_the_gradient_is_of_what_it_was() -> None:
+    x = variable([1.0, 2.0])
+    total = ops.sum(x)
+    y = total * total
+    with dg.no_grad():
+        total[...] = 7.0
+    y.backward()
+    assert (total.item(), x.grad.tolist()) == (7.0, [6.0, 6.0])
+
+
 # ---- anomalies -------------------------------------------------------------------------------------------------------
 
 

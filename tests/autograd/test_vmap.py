@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -232,3 +233,20 @@ def test_lists_are_operands_within_any_transform(f: Callable[[Any], Any]) -> Non
     x, v = np.array([1.0, 2.0, 0.5]), np.array([0.1, 0.2, -0.3])
     np.testing.assert_allclose(dg.hvp(total)(x, v), dg.hessian(total)(x) @ v)
     assert dg.vmap(dg.grad(total))(x[None]).shape == (1, 3)
+
+
+@pytest.mark.parametrize("name", sorted(name for name, op in PRIMITIVES.items() if op.vjps is not None))
+def test_a_batch_of_cotangents_is_pulled_back_through_what_is_no_batch(name: str) -> None:
+    for case in islice(cases(name), 2):
+        with case.blamed():
+            values, pullback = dg.vjp(case.smooth, *case.xs)
+            seeds = case.directions(values)
+
+            def of_scaled(scale: Any, case: Case = case, seeds: Any = seeds) -> Any:
+                return dg.vjp(case.smooth, *case.xs)[1](tuple(scale * seed for seed in seeds))
+
+            for gradient, expected in zip(
+                dg.vmap(of_scaled)(np.array([1.0, -2.0])), pullback(tuple(seeds)), strict=True
+            ):
+                np.testing.assert_allclose(gradient[0], expected, rtol=1e-9, atol=1e-12)
+                np.testing.assert_allclose(gradient[1], -2 * expected, rtol=1e-9, atol=1e-12)
