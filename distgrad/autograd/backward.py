@@ -27,8 +27,17 @@ def backward(
     retain_graph: bool | None = None,
     create_graph: bool = False,
 ) -> None:
-    """Accumulates the gradients of `roots` in `.grad` of the variables they were computed from. See
-    `Tensor.backward`, which is for one root.
+    """Accumulates the gradients of `roots` in `.grad` of the variables they were computed from, in one pass.
+
+    Arguments:
+        roots: tensors computed from variables; `Tensor.backward` is for one of them.
+        gradients: a seed of each root's shape, None for a scalar; None: all are scalars.
+        inputs, retain_graph, create_graph: as of `Tensor.backward`.
+
+    Raises:
+        GradientError: a root is no recorded tensor, a seed does not fit it, or an operation has no gradient.
+        FreedGraphError: an earlier pass has freed what this one needs.
+        InPlaceError: an array that it needs was written to.
     """
     if isinstance(roots, Tensor):
         raise GradientError("dg.backward takes a list of roots: write dg.backward([x]), or x.backward()")

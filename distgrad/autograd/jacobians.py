@@ -213,8 +213,7 @@ def hvp(f: Function, argnums: int | Sequence[int] = 0) -> Function:
 
     Returns:
         a function of the same arguments and, last, the vector: a tree like the argument (a tuple of trees for a tuple
-            of
-        positions), as is the result.
+        of positions), as is the result.
 
     >>> import distgrad as dg
     >>> dg.hvp(lambda x: x[0] * x[0] * x[1])(np.array([3.0, 5.0]), np.array([1.0, 0.0]))

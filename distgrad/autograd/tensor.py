@@ -153,6 +153,11 @@ class Tensor:
             inputs: only these variables receive a gradient.
             retain_graph: keep what the graph saved, for another pass. Default: `create_graph`.
             create_graph: record the pass itself; `.grad` then holds tensors that can be differentiated again.
+
+        Raises:
+            GradientError: the tensor is not recorded, the seed does not fit it, or an operation has no gradient.
+            FreedGraphError: an earlier pass has freed what this one needs.
+            InPlaceError: an array that it needs was written to.
         """
         from .backward import backward
 

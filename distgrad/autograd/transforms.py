@@ -39,7 +39,13 @@ from .tensor import Tensor
 
 
 def value_and_grad(f: Function, argnums: int | Sequence[int] = 0, has_aux: bool = False) -> Function:
-    """Like `grad`, but the function returns (value, gradient); with `has_aux` ((value, aux), gradient)."""
+    """Like `grad`, but the function returns (value, gradient); with `has_aux` ((value, aux), gradient).
+
+    >>> import distgrad as dg
+    >>> value, gradient = dg.value_and_grad(lambda x: x * x)(3.0)
+    >>> float(value), float(gradient)
+    (9.0, 6.0)
+    """
     check_function(f, "value_and_grad")
 
     @wraps(f, updated=())
@@ -66,6 +72,10 @@ def grad(f: Function, argnums: int | Sequence[int] = 0, has_aux: bool = False) -
         a function of the same arguments that returns the gradient, a tree like the argument (a tuple of them for a
         tuple of positions); with `has_aux` a pair (gradient, aux). The gradient by a complex argument is that of
         steepest ascent.
+
+    Raises (as do the functions made by all transforms):
+        GradientError: an argument to differentiate by is not floating-point or complex, the value is not what the
+            transform takes (here: one real scalar), or an operation on the way has no gradient.
 
     >>> import distgrad as dg
     >>> float(dg.grad(lambda x: x * x)(3.0))

@@ -26,8 +26,6 @@ MAX_PORT = 65535
 # A probe that takes longer than this has found no certainty that nobody is there.
 PROBE_TIMEOUT = 0.5
 
-SocketAddress = str | bytes | tuple[str, int]
-
 
 def unix_address(address: str) -> str | bytes | None:
     """The path or abstract name of a Unix socket; None for other addresses."""

@@ -107,12 +107,6 @@ class MemoryNetwork:
                 action()
             return action is not None
 
-    def break_all(self) -> None:
-        """Breaks every lane, with what is under way."""
-        with self._changed:
-            for lane in list(self._lanes):
-                self.cut(lane, "the lane was broken by the test")
-
     def close(self) -> None:
         """Ends the thread. Endpoints are closed before."""
         with self._changed:
