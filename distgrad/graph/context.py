@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from distgrad.autograd import tape
 from distgrad.autograd.tape import Frame, Path
 from distgrad.autograd.tensor import Tensor
-from distgrad.errors import ContextError
+from distgrad.errors import ContextError, GradientError
 from distgrad.wire import decode_value, pb
 
 from .caller import issued
@@ -35,6 +36,10 @@ if TYPE_CHECKING:
     from .process import Process
 
     Who = threading.Thread | asyncio.Task[Any]
+
+
+# So many branches have paths that travel, and are no shard's; see `shard_frame`.
+BRANCHES = 2**31 - 1
 
 
 class Context:
@@ -179,8 +184,8 @@ class Context:
         """For a thread or task that makes calls beside others in this context: its calls get paths of their own, named
         by `index`, so that the order of sums does not depend on which thread is faster. A branch that is left after the
         context was ends the context."""
-        if index < 0:
-            raise ContextError(f"a branch is numbered from 0, not {index}")
+        if not 0 <= operator.index(index) < BRANCHES:
+            raise ContextError(f"a branch is numbered from 0 to {BRANCHES - 1}, not {index}")
         self._enter(self._numbered((-1 - index,)))
         with ExitStack() as stack:
             stack.push(self)
@@ -338,7 +343,16 @@ class Context:
 
     def gradient(self, tensor: Tensor) -> Any:
         """The gradient of one of the caller's own variables, as an array (`Rows` when sparse); None when it received
-        none. A tensor that can be differentiated in turn, when a recorded pass was among those that gave it."""
+        none. A tensor that can be differentiated in turn, when a recorded pass was among those that gave it.
+
+        Raises:
+            GradientError: it is no tensor; `ctx.gradients` has those of shards, `ctx.grad` finds those of Refs.
+        """
+        if not isinstance(tensor, Tensor):
+            raise GradientError(
+                f"gradient() takes a variable of the caller, not {type(tensor).__name__}; ctx.gradients(shard) has "
+                "those of a shard's parameters, ctx.grad(roots, ref) finds that of a Ref's value"
+            )
         self.settle()
         self._share.check_open()
         return self._share.gradient(tensor.node)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import distgrad as dg
-from distgrad.errors import ContextClosed, ContextError, RemoteError, Timeout
+from distgrad.errors import ContextClosed, ContextError, GradientError, RemoteError, Timeout
 from distgrad.graph.context import Context
 from distgrad.graph.process import Process
 
@@ -306,6 +306,23 @@ def test_branches_give_the_same_bits_whichever_thread_is_faster() -> None:
             return {"losses": [loss.item() for loss in losses], "gradients": w.gradients(ctx)}
 
     agree(TWO, program, seeds=range(4))
+
+
+@pytest.mark.parametrize("index", [-1, 2**31 - 1])
+def test_a_branch_whose_path_could_not_travel_is_refused(world: ClusterWorld, index: int) -> None:
+    with (
+        world.context() as ctx,
+        pytest.raises(ContextError, match="from 0 to 2147483646, not"),
+        ctx.branch(index),
+    ):
+        pass
+
+
+def test_a_gradient_is_asked_for_by_a_tensor(world: ClusterWorld) -> None:
+    with world.context() as ctx:
+        for other in (X, world.shard("a").bias()):
+            with pytest.raises(GradientError, match=rf"takes a variable of the caller, not {type(other).__name__}"):
+                ctx.gradient(other)
 
 
 def test_a_branch_that_is_entered_again_goes_on_counting(world: ClusterWorld) -> None:
