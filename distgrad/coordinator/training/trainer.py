@@ -147,7 +147,7 @@ class Trainer:
                 try:
                     if course is None:
                         optimizer = self._attach(again)
-                        course = self._set_out(batches)
+                        course = self._set_out(batches, optimizer.version)
                     elif again:
                         self._return(course)
                     evaluation = Evaluation(self._shards, self._job.pipeline, batches)
@@ -243,11 +243,11 @@ class Trainer:
         shards, replicate = list(self._shards.values()), self._job.recovery.replicate
         return self._client.optimizer(self._job.optimizer.rule(), shards, name=_OPTIMIZER, replicate=replicate)
 
-    def _set_out(self, batches: Batches) -> _Course:
-        """The course of the run from where it begins, is resumed or is continued."""
+    def _set_out(self, batches: Batches, version: int) -> _Course:
+        """The course of the run from where it begins, is resumed or is continued. `version`: of its optimizer."""
         if self._continues:
             return self._continue(batches)
-        first = self._return_to_checkpoint(batches) if self._resume else self._begin(batches)
+        first = self._return_to_checkpoint(batches) if self._resume else self._begin(batches, version)
         return self._course(first, Feed(batches, first), checkpoint=first)
 
     def _continue(self, batches: Batches) -> _Course:
@@ -267,13 +267,18 @@ class Trainer:
         followed = min(first, last_step(self._job.directory / METRICS)) if self._continues else first
         return _Course(first, first, followed, feed, saves)
 
-    def _begin(self, batches: Batches) -> int:
+    def _begin(self, batches: Batches, version: int) -> int:
         """Makes sure that nothing of an earlier run is taken for this one's; returns 0, the steps taken."""
         earlier = self._newest().path
         if earlier:
             raise ConfigError(
                 f"there are checkpoints of an earlier run, the newest {earlier}: continue it with resume=True, remove "
                 "it, or give the job another checkpoint.directory"
+            )
+        if version:
+            raise ConfigError(
+                f"the shards of job {self._job.name!r} have been trained in this cluster before, {version} steps: a "
+                "run from the beginning needs another cluster; resume=True continues from a checkpoint"
             )
         if not batches.resumable:
             text = "the data is a plain iterable, which cannot go back: this run cannot be resumed from a checkpoint"

@@ -178,3 +178,12 @@ def test_the_numbers_of_every_step_and_the_job_are_kept_beside_the_checkpoints(t
 def test_metrics_go_where_the_job_says(tmp_path: Path) -> None:
     Run(job(tmp_path / "run", metrics={"directory": tmp_path / "numbers"}), ByStep())
     assert sorted(path.name for path in (tmp_path / "numbers").iterdir()) == ["job.txt", "metrics.jsonl"]
+
+
+def test_a_run_from_the_beginning_does_not_begin_with_trained_shards(tmp_path: Path) -> None:
+    with cluster(PROGRAMS, "w0", "w1") as (_, client):
+        dg.Trainer(client, job(tmp_path / "first"), ByStep()).run()
+        with pytest.raises(ConfigError, match="'tiny' have been trained in this cluster before, 6 steps"):
+            dg.Trainer(client, job(tmp_path / "second"), ByStep()).run()
+        resumed = dg.Trainer(client, job(tmp_path / "first", steps=8), ByStep(), resume=True).run()
+        assert resumed.steps == 8
