@@ -143,16 +143,25 @@ class Context:
             self._inside.setdefault(_who(), []).append(tokens)
 
     def _leave(self) -> bool:
-        """Undoes the latest `_enter` of this thread or task. True when it was entered and nobody is left inside."""
-        who = _who()
+        """Undoes the latest `_enter` of this thread or task, or of one that has ended inside. True when it was entered
+        and nobody is left inside."""
+        here = _who()
         with self._lock:
+            who = here if here in self._inside else next((who for who in self._inside if not _alive(who)), None)
+            if who is None:
+                inside = ", ".join(map(_name, self._inside)) or "nobody"
+                raise ContextError(
+                    f"{_name(here)} leaves context {self.id}, inside of which is {inside}: whoever enters it leaves "
+                    "it, and close() ends it from anywhere"
+                )
             tokens = self._inside[who].pop()
             if not self._inside[who]:
                 del self._inside[who]
                 self._issuers = {path: issuer for path, issuer in self._issuers.items() if issuer is not who}
             last = self._entered and not self._inside
-        for variable, token in tokens:
-            variable.reset(token)
+        if who is here:  # those of one that has ended are gone
+            for variable, token in tokens:
+                variable.reset(token)
         return last
 
     def wait(self) -> None:
@@ -207,9 +216,8 @@ class Context:
             last = self._issuers.get(path)
             if last is not None and last is not who and _alive(last):
                 raise ContextError(
-                    f"{last.name if isinstance(last, threading.Thread) else last.get_name()} and another make calls "
-                    f"side by side in context {self.id}, so their order would depend on timing; let each thread or "
-                    "task enter `with ctx.branch(i):` with an i of its own"
+                    f"{_name(last)} and another make calls side by side in context {self.id}, so their order would "
+                    "depend on timing; let each thread or task enter `with ctx.branch(i):` with an i of its own"
                 )
             self._issuers[path] = who
             return number()
@@ -420,3 +428,7 @@ def _who() -> Who:
 
 def _alive(who: Who) -> bool:
     return who.is_alive() if isinstance(who, threading.Thread) else not who.done()
+
+
+def _name(who: Who) -> str:
+    return who.name if isinstance(who, threading.Thread) else who.get_name()

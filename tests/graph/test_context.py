@@ -389,6 +389,39 @@ def test_a_context_is_entered_again_in_another_thread(world: ClusterWorld) -> No
     assert ctx.closed
 
 
+def test_a_context_is_left_for_a_task_that_has_ended_inside(world: ClusterWorld) -> None:
+    """As an asynchronous fixture does: what is before its `yield` and what is after run in tasks of their own."""
+
+    async def enter(ctx: Any) -> None:
+        await ctx.__aenter__()
+        world.shard("a").forward(X)
+
+    async def leave(ctx: Any) -> None:
+        await ctx.__aexit__(None, None, None)
+
+    async def main() -> Any:
+        ctx = world.context()
+        await asyncio.create_task(enter(ctx))
+        await asyncio.create_task(leave(ctx))
+        return ctx
+
+    assert asyncio.run(main()).closed
+    assert_empty(world.cluster)
+
+
+def test_a_context_is_not_left_by_somebody_else(world: ClusterWorld) -> None:
+    with world.context() as ctx:
+
+        def leave() -> None:
+            with pytest.raises(ContextError, match=r"leaves context .*, inside of which is MainThread: whoever enters"):
+                ctx.__exit__(None, None, None)
+
+        in_threads(leave)
+        world.shard("a").forward(X).wait()
+    with pytest.raises(ContextError, match="inside of which is nobody"):
+        ctx.__exit__(None, None, None)
+
+
 def test_contexts_in_threads_do_not_see_each_other(world: ClusterWorld) -> None:
     x = world.variable("x", X)
 
