@@ -62,8 +62,10 @@ class States:
             CheckpointError: the disk refuses.
             WorkerLost: a shard is gone. Earlier checkpoints are as they were in either case.
         """
-        with self._process.executor.parked("the checkpoint before"):
-            self._saving.acquire()
+        # As long as nothing is in its way it keeps the compute slot, so that no step asked for later is in it.
+        if not self._saving.acquire(blocking=False):
+            with self._process.executor.parked("the checkpoint before"):
+                self._saving.acquire()
         try:
             try:
                 with self._updates.paused():

@@ -289,8 +289,10 @@ class Updates:
             group.lock.release()
 
     def _take(self, group: _Group) -> None:
-        with self._process.executor.parked(f"optimizer {group.name}"):
-            group.lock.acquire()
+        # Whoever finds it free keeps the compute slot: a step that was asked for later must not come first.
+        if not group.lock.acquire(blocking=False):
+            with self._process.executor.parked(f"optimizer {group.name}"):
+                group.lock.acquire()
 
     def _all(self) -> list[_Group]:
         with self._lock:

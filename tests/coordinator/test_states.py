@@ -66,6 +66,23 @@ def test_a_checkpoint_holds_parameters_buffers_optimizers_and_what_it_was_given(
     assert client.restore(path) == {"job": "mine", "step": 1, "nested": {"x": [1, 2.5, None]}}
 
 
+def test_a_checkpoint_that_nothing_is_in_the_way_of_lets_no_step_go_first(
+    pair: tuple[Cluster, Client], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, client = pair
+    trained(client, place(client, "a", "w0"))
+    executor = made.coordinator.process.executor
+    parked, given_up_for = executor.parked, []
+
+    def noted(what: str = "something") -> Any:
+        given_up_for.append(what)
+        return parked(what)
+
+    monkeypatch.setattr(executor, "parked", noted)
+    client.save(str(tmp_path))
+    assert given_up_for == ["the end of its writer"]
+
+
 def test_a_restored_cluster_goes_on_bit_for_bit(tmp_path: Path) -> None:
     """Also with another number of workers, and in a coordinator's next life."""
 
