@@ -52,15 +52,15 @@ def clip_by_norm(gradients: Mapping[str, Any], limit: float) -> tuple[dict[str, 
 
 
 def clip_by_value(gradients: Mapping[str, Any], limit: float) -> dict[str, Any]:
-    """New gradients whose every element is within ± `limit`."""
+    """New gradients whose every element is within ± `limit`; of complex ones real and imaginary part each."""
     if not limit > 0:
         raise ConfigError(f"gradients cannot be clipped to ± {limit}; the limit must be positive")
     return {name: _clipped(g, limit) for name, g in gradients.items() if g is not None}
 
 
 def _clipped(g: Any, limit: float) -> Any:
-    return (
-        Rows(g.indices, np.clip(g.values, -limit, limit), g.length)
-        if isinstance(g, Rows)
-        else np.clip(g, -limit, limit)
-    )
+    if isinstance(g, Rows):
+        return Rows(g.indices, _clipped(g.values, limit), g.length)
+    if g.dtype.kind == "c":  # NumPy compares complex numbers by their real parts first
+        return (np.clip(g.real, -limit, limit) + 1j * np.clip(g.imag, -limit, limit)).astype(g.dtype)
+    return np.clip(g, -limit, limit)

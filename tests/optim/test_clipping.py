@@ -56,3 +56,8 @@ def test_a_limit_must_be_positive(limit: float) -> None:
         optim.clip_by_norm({"a": np.ones(2)}, limit)
     with pytest.raises(ConfigError, match="positive"):
         optim.clip_by_value({"a": np.ones(2)}, limit)
+
+
+def test_of_complex_gradients_real_and_imaginary_parts_are_clipped_each() -> None:
+    clipped = optim.clip_by_value({"a": np.array([3 - 4j, 1 + 0.5j], np.complex64)}, 2.0)["a"]
+    assert (clipped.tolist(), clipped.dtype) == ([2 - 2j, 1 + 0.5j], np.complex64)
