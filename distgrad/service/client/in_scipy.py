@@ -62,7 +62,7 @@ class ScipyFunction:
 
     def jac(self, x: Array) -> Array:
         """The gradient."""
-        return self._both(x)[1]
+        return self._both(x)[1].copy()  # the solver may change it
 
     def hessp(self, x: Array, p: Array) -> Array:
         """The product of the Hessian with a vector."""

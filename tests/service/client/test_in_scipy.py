@@ -58,7 +58,10 @@ def test_value_and_gradient_at_a_point_are_one_request(remote: Client, server: A
     with remote["rosenbrock"].as_scipy(np.ones(3)) as problem:
         for x in (np.zeros(3), np.full(3, 0.5)):
             problem.fun(x)
-            problem.jac(x)
+            gradient = problem.jac(x)
+            expected = gradient.copy()
+            gradient.fill(0.0)
+            assert np.array_equal(problem.jac(x), expected)
     assert [kind for _, kind, _ in server.received] == ["value_and_gradient"] * 2
 
 
