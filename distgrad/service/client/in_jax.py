@@ -91,16 +91,21 @@ def _results(flat: FlatFunction, product: Product, shapes: _Shapes, batch: tuple
 # ---- computing -------------------------------------------------------------------------------------------------------
 
 
-def _call(*given: Any, flat: FlatFunction, product: Product, shapes: _Shapes, batch: tuple[int, ...]) -> Any:
+def _on_host(*given: Any, flat: FlatFunction, product: Product, shapes: _Shapes, batch: tuple[int, ...]) -> list[Array]:
     results = _results(flat, product, shapes, batch, given)
+    if 0 in batch:
+        return [np.zeros(r.shape, r.dtype) for r in results]
+    found = _batched(flat, product, shapes, batch, [np.asarray(array) for array in given])
+    return [np.asarray(y, r.dtype).reshape(r.shape) for y, r in zip(found, results, strict=True)]
 
-    def on_host(*arrays: Any) -> list[Array]:
-        if 0 in batch:
-            return [np.zeros(r.shape, r.dtype) for r in results]
-        found = _batched(flat, product, shapes, batch, [np.asarray(array) for array in arrays])
-        return [np.asarray(y, r.dtype).reshape(r.shape) for y, r in zip(found, results, strict=True)]
 
-    return jax.pure_callback(on_host, results, *given)
+def _at_once(*given: Any, **params: Any) -> list[jax.Array]:
+    """Outside jit. A callback would be compiled for every call, and kept for ever."""
+    return [jnp.asarray(y) for y in _on_host(*given, **params)]
+
+
+def _within_jit(*given: Any, **params: Any) -> Any:
+    return jax.pure_callback(partial(_on_host, **params), _results(given=given, **params), *given)
 
 
 def _batched(
@@ -223,9 +228,9 @@ def _batch(given: Any, dims: Any, **params: Any) -> Any:
     return found, [0] * len(found)
 
 
-_product.def_impl(_call)
+_product.def_impl(_at_once)
 _product.def_abstract_eval(_abstract)
 ad.primitive_jvps[_product] = _jvp
 ad.primitive_transposes[_product] = _transpose
 batching.primitive_batchers[_product] = _batch
-mlir.register_lowering(_product, mlir.lower_fun(partial(_call), multiple_results=True))
+mlir.register_lowering(_product, mlir.lower_fun(_within_jit, multiple_results=True))

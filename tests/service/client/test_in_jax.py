@@ -138,3 +138,19 @@ def test_a_batch_may_have_any_size(remote: Client, size: int) -> None:
     points = np.linspace(0.1, 2, 3 * size).reshape(size, 3)
     found = jax.vmap(jax.grad(remote["rosenbrock"].as_jax()))(points)
     assert np.allclose(found, jax.vmap(jax.grad(rosenbrock))(points))
+
+
+def test_what_is_asked_for_outside_jit_is_not_compiled_and_kept_each_time(remote: Client) -> None:
+    f = remote["rosenbrock"].as_jax()
+    slope = jax.grad(f)
+    expected = slope(X)
+    compiled: list[str] = []
+    jax.monitoring.register_event_duration_secs_listener(lambda event, *_, **__: compiled.append(event))
+    try:
+        for _ in range(3):
+            assert np.array_equal(slope(X), expected)
+        assert not [event for event in compiled if "backend_compile" in event]
+        jax.jit(slope)(X)
+        assert [event for event in compiled if "backend_compile" in event]
+    finally:
+        jax.monitoring.clear_event_listeners()
