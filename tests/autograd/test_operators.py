@@ -233,3 +233,19 @@ def test_a_cast_carries_the_gradient_back_in_the_dtype_it_came_from() -> None:
     dg.backward([dg.ops.sum(t.astype(np.float32) * np.float32(2))])
     assert t.grad.dtype == np.float64
     np.testing.assert_array_equal(t.grad, np.full(X.shape, 2.0))
+
+
+@pytest.mark.parametrize(
+    ("call", "expected"),
+    [
+        (lambda: dg.ops.mse(1, 3), 4.0),
+        (lambda: dg.ops.huber(0.5, 0.0), 0.125),
+        (lambda: dg.ops.gelu(0.0), 0.0),
+        (lambda: dg.ops.logsumexp(0.5), 0.5),
+        (lambda: dg.ops.vector_norm(-3.0), 3.0),
+        (lambda: dg.ops.norm([3.0, 4.0]), 5.0),
+        (lambda: dg.ops.matrix_power([[2.0]], 3), [[8.0]]),
+    ],
+)
+def test_numbers_and_lists_are_taken_for_arrays(call: Any, expected: Any) -> None:
+    assert call().tolist() == expected

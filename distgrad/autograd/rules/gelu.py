@@ -119,6 +119,7 @@ def _exact_backward(x: Any, kept: Any, out: Any, spare: Any) -> None:
 def _gelu(xp: Any, x: Any, *, approximate: str = "none") -> Any:
     if approximate not in ("none", "tanh"):
         raise GradientError(f"gelu(approximate={approximate!r}) is unknown; it is 'none' or 'tanh'")
+    x = xp.asarray(x)
     kernel = _tanh_forward if approximate == "tanh" else _exact_forward
     if xp is not np or x.dtype.char not in ("fd" if approximate == "tanh" else "f"):
         refuse_complex("gelu", x)

@@ -131,6 +131,7 @@ def lstsq(a: Any, b: Any, rcond: float | None = None) -> tuple[Any, Any, int, An
 @composite
 def matrix_power(x: Any, n: int) -> Any:
     """The product of n factors X, by squaring; of -n factors X⁻¹ when n is negative."""
+    x = ops().asarray(x)
     if n == 0:
         identity = np.eye(shape_of(x)[-1], dtype=x.dtype)
         return ops().broadcast_to(identity, shape_of(x))

@@ -59,7 +59,7 @@ def _value(name: str, of_pair: Rule, xp: Any, x: Any, y: Any, reduction: str, **
         refuse_complex(name, x, y)
     loss = reduced(xp, of_pair(xp, _wide(xp, x), _wide(xp, y), **settings), reduction)
     halves = [a.dtype for a in (x, y) if hasattr(a, "dtype")]
-    return narrow(xp, loss, halves[0]) if all(map(is_half, halves)) else loss
+    return narrow(xp, loss, halves[0]) if halves and all(map(is_half, halves)) else loss
 
 
 def _vjps(name: str, derivatives: tuple[Rule, Rule]) -> list[Rule]:

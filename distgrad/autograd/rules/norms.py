@@ -13,6 +13,7 @@ from .reductions import axes_of, first_or_shared, weighted
 
 
 def _vector_norm(xp: Any, x: Any, *, axis: Any = None, keepdims: bool = False, ord: float = 2) -> Any:
+    x = xp.asarray(x)
     if not differentiable(x.dtype):
         x = xp.astype(x, xp.float64)
     if ord == 2 and not is_complex(x):
@@ -64,6 +65,7 @@ def norm(x: Any, ord: float | str | None = None, axis: Any = None, keepdims: boo
         axis: one axis: of vectors; two: of matrices; None with an `ord`: x is itself a vector or a matrix.
     """
     xp = ops()
+    x = xp.asarray(x)
     ndim = len(x.shape)
     if axis is None and ord is None:
         return xp.vector_norm(x, axis=None, keepdims=keepdims)

@@ -164,6 +164,7 @@ prod = primitive(
 
 
 def _logsumexp(xp: Any, x: Any, *, axis: Any = None, keepdims: bool = False) -> Any:
+    x = xp.asarray(x)
     if count(x.shape, axis) == 0:
         return xp.sum(x, axis=axis, keepdims=keepdims) - xp.inf
     top = xp.max(x, axis=axis, keepdims=True)
