@@ -72,7 +72,7 @@ class Callee:
         """A call came: fetch what it needs, line it up, run it."""
         path = tuple(call.path)
         if call.forgotten:
-            self._process.drop(call.forgotten)
+            self._process.references.drop(call.forgotten)
         try:
             share = self._process.shares.meet(call.context)
             with share.lock:

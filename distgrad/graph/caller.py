@@ -105,7 +105,7 @@ class Caller:
         made = issued.get() or share.issued
         if made is not None:
             made.add(outcome)
-        forgotten = self._process.forgotten(worker)
+        forgotten = self._process.references.forgotten(worker)
         if forgotten:
             call.forgotten.extend(forgotten)
         try:

@@ -179,12 +179,12 @@ class Context:
     def close(self) -> None:
         """Releases the context on every process it reached, and waits until they have. Values that were fetched stay
         usable."""
-        released = self._process.release([self.id])
+        released = self._process.releases.release([self.id])
         self._process.executor.wait(released, what=f"the release of context {self.id}")
 
     async def close_async(self) -> None:
         """`close` for coroutines."""
-        await self._process.release([self.id])
+        await self._process.releases.release([self.id])
 
     # ---- the order of calls ------------------------------------------------------------------------------------------
 

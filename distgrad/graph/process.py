@@ -8,8 +8,7 @@ import logging
 import os
 import time
 import weakref
-from collections import defaultdict, deque
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from distgrad.autograd.tape import Frame, Mode, mode
@@ -25,7 +24,7 @@ from distgrad.errors import (
 )
 from distgrad.observe import usage
 from distgrad.transport.interfaces import Identity, Lanes, Link
-from distgrad.wire import RefName, pb, ref_to_pb
+from distgrad.wire import RefName, pb
 
 from .callee import Callee
 from .caller import Caller
@@ -36,20 +35,18 @@ from .handles import ShardHandle
 from .lossy import Encoder
 from .passes import Passes
 from .peers import OwnLink, Peers
+from .references import References
+from .releases import Releases
 from .share import INFERENCE, Share, Shares, owner_tag
 from .stitched import own_part
-from .waiting import Priority, Promise, all_done, settled
+from .waiting import Priority, Promise
 
 if TYPE_CHECKING:
     from distgrad.transport.settings import TransportSettings
 
     from .callee import Resolve
-    from .refs import Outcome
 
 _log = logging.getLogger(__name__)
-
-# Seconds that a context is kept whose owner is not known.
-LEASE = 30.0
 
 Reply = Callable[..., None]
 
@@ -104,25 +101,25 @@ class Process:
         self.callee = Callee(self, resolve or _runs_no_calls, max_depth)
         self.fetcher = Fetcher(self)
         self.passes = Passes(self)
+        self.references = References(self)
+        self.releases = Releases(self)
         self.find_shard: Callable[[str], Promise[tuple[str, dict[str, int]]]] = _finds_no_shards
         # The parameters of a shard of this process, by name. Set by the layer that hosts shards.
         self.find_parameters: Callable[[str], Mapping[str, Tensor]] = _hosts_no_shards
         self.on_lost: list[Callable[[Identity, DistgradError], None]] = []
         self._contexts = itertools.count()
-        self._held: dict[weakref.ref[Outcome], RefName] = {}
-        self._forgotten: dict[str, deque[RefName]] = {}
         self._accepted: dict[type, frozenset[str]] = {}
         self.messages: dict[type, Callable[[Link, Any, list[Any]], None]] = {
             pb.Call: self.callee.receive,
             pb.Done: self.caller.ended,
-            pb.Drop: self._drop,
+            pb.Drop: self.references.receive,
             **self.passes.messages,
         }
         self.requests: dict[type, Callable[[Link, Any, list[Any], Reply], None]] = {
             pb.Fetch: self.fetcher.answer,
             pb.AwaitCall: self.caller.tell_end,
-            pb.Release: self._release,
-            pb.Enlist: self._enlist_peer,
+            pb.Release: self.releases.answer,
+            pb.Enlist: self.releases.enlisted,
             pb.Finish: self.passes.finish,
             pb.Statistics: self._statistics,
             pb.ReadGraph: self._read_graph,
@@ -208,32 +205,6 @@ class Process:
         edge = result_edge(name.path) if recorded else None
         return self.fetcher.fetch(share, name, edge, into or mode.get())
 
-    def hold(self, outcome: Outcome, name: RefName) -> None:
-        """Remembers a value of a call made outside any context for as long as somebody here refers to it."""
-        self._held[weakref.ref(outcome, self._forget)] = name
-
-    def _forget(self, reference: weakref.ref[Outcome]) -> None:
-        """Nobody here refers to a value any more. Called by the garbage collector, so it only takes a note."""
-        name = self._held.pop(reference)
-        self._forgotten.setdefault(name.owner, deque()).append(name)
-
-    def forgotten(self, owner: str) -> list[pb.RefId]:
-        """The values of calls made outside any context that nobody here refers to any more; each is named once, and
-        must be told to its owner."""
-        names, refs = self._forgotten.get(owner), []
-        while names:
-            try:
-                refs.append(ref_to_pb(names.popleft()))
-            except IndexError:  # another thread was faster
-                break
-        return refs
-
-    def tell_forgotten(self) -> None:
-        """Lets owners drop what no call to them has told yet."""
-        for owner in list(self._forgotten):
-            if refs := self.forgotten(owner):
-                self.peers.send(owner, pb.Drop(refs=refs))
-
     # ---- Receiver: what links tell -----------------------------------------------------------------------------------
 
     def receive(self, link: Link, body: Any, arrays: list[Any]) -> None:
@@ -277,9 +248,9 @@ class Process:
 
     def progress(self) -> tuple[int, int]:
         now = time.monotonic()
-        self.tell_forgotten()
+        self.references.tell_forgotten()
         self.fetcher.missing.look(now)
-        self.release_orphans(now)
+        self.releases.release_orphans(now)
         statistics = self.executor.statistics()
         return self.executor.progress, statistics.running + sum(statistics.queued.values())
 
@@ -307,86 +278,16 @@ class Process:
         for listener in self.on_lost:
             listener(peer, error)
 
-    def release_orphans(self, now: float) -> None:
-        """Releases contexts met a lease ago whose owners nobody knows: they were gone before, or never were."""
-        living = {owner_tag(identity) for identity in (self.identity, *self.peers.known())}
-        living |= {owner_tag(link.peer) for link in self.endpoint.links()}
-        for share in self.shares.orphans(living, met_before=now - LEASE):
-            error = ContextClosed(f"context {share.id} is released: its owner is not known here")
-            self.shares.release(share.id, error)
-            self.caller.forget(share, error)
-
     def _unreachable(self, name: str, error: DistgradError) -> None:
         self.caller.lost(name, error)
         self.fetcher.lost(name, error)
-        for reference, held in self._held.copy().items():  # also if it lives on, it has dropped their values
-            outcome = reference() if held.owner == name else None
-            if outcome is not None:
-                outcome.lost = error
+        self.references.lost(name, error)
         for share in self.shares:
             if share.lose(name, error):
                 self.passes.abort(share, error)
-                self._enlist(share)
+                self.releases.enlist(share)
 
-    # ---- the end of a context, and small requests --------------------------------------------------------------------
-
-    def _release(self, link: Link, body: pb.Release, arrays: list[Any], reply: Reply) -> None:
-        released = self.release(body.contexts, told={link.peer.name, *body.told})
-        released.add_callback(lambda _: reply(pb.Empty()))
-
-    def release(
-        self, contexts: Iterable[str], told: Collection[str] = (), reason: DistgradError | None = None
-    ) -> Promise[None]:
-        """Closes contexts here and at all processes they were met with; done when they have. `told`: who need not be.
-
-        Those that were met with the same processes end together, by one message to each of these."""
-        done: Promise[None] = Promise()
-        if self.forked is not None:  # they live on
-            done.set_result(None)
-            return done
-        together: defaultdict[tuple[str, ...], list[str]] = defaultdict(list)
-        for context in contexts:
-            share = self.shares.release(context, reason)
-            if share is not None:
-                self.caller.forget(share, share.closed or ContextClosed(context))
-                together[tuple(sorted(share.peers.difference(told, (self.name,))))].append(context)
-        # A peer that is lost has released everything; its error is none of ours.
-        answers = [
-            settled(self.request(peer, pb.Release(contexts=ended, told=[self.name, *peers, *told])))
-            for peers, ended in together.items()
-            for peer in peers
-        ]
-        all_done(answers, done)
-        return done
-
-    def _enlist(self, share: Share) -> None:
-        """A process that this one shares the context with is lost. It may have been the only one that knew of this one,
-        and would have released it: so its owner is told."""
-        owner = share.identity.owner
-        with share.lock:
-            if not share.records or owner == self.name or owner in share.peers:
-                return
-        enlisted = self.request(owner, pb.Enlist(context=share.id))
-        enlisted.add_callback(lambda answer: self._orphaned(share) if answer.error is not None else None)
-
-    def _orphaned(self, share: Share) -> None:
-        self.release([share.id], reason=ContextClosed(f"context {share.id} has no owner that can be reached"))
-
-    def _enlist_peer(self, link: Link, body: pb.Enlist, arrays: list[Any], reply: Reply) -> None:
-        share = self.shares.require(body.context)
-        with share.lock:
-            share.meet_peer(link.peer.name)
-        reply(pb.Empty())
-
-    def _drop(self, link: Link, body: pb.Drop, arrays: list[Any]) -> None:
-        self.drop(body.refs)
-
-    def drop(self, refs: Iterable[pb.RefId]) -> None:
-        """Forgets values of calls made outside any context."""
-        for ref in refs:
-            share = self.shares.get(ref.context)
-            if share is not None and not share.records:
-                share.drop(tuple(ref.path))
+    # ---- looking in --------------------------------------------------------------------------------------------------
 
     def _statistics(self, link: Link, body: pb.Statistics, arrays: list[Any], reply: Reply) -> None:
         work = {kind: pb.Work(runs=runs, seconds=s) for kind, (runs, s) in self.executor.timesheet.read().items()}
@@ -417,6 +318,8 @@ class Process:
             "bytes_sent": sum(link.statistics()["bytes_sent"] for link in links),
             "threads": self.executor.statistics().threads,
         }
+
+    # ---- the end -----------------------------------------------------------------------------------------------------
 
     def disown(self) -> None:
         """This is a fork, first thing: its only thread must not wait for locks, which others may have held."""

@@ -178,7 +178,7 @@ class Ref:
         self._outcome = outcome
         self.name = name
         if not share.records and not name.steps:
-            process.hold(outcome, name)
+            process.references.hold(outcome, name)
 
     # ---- where it is -------------------------------------------------------------------------------------------------
 

@@ -30,6 +30,7 @@ def main() -> None:
             identity = worker.process.identity
             parent.tell("ready", address=identity.address, incarnation=identity.incarnation)
             reason = worker.wait()
+            parent.tell("ended", reason=reason)
         finally:
             worker.close(reason)
 

@@ -61,7 +61,7 @@ def test_a_step_that_was_given_up_moves_nobody_and_the_next_uses_none_of_its_gra
         before = weights(client)
         with client.context() as ctx:
             ctx.backward(shards[0].loss(X, 0.0))
-            made.workers["w1"].process.release([ctx.id]).result(timeout=20)
+            made.workers["w1"].process.releases.release([ctx.id]).result(timeout=20)
             with pytest.raises(ContextClosed):
                 sgd.step(ctx)
         assert weights(client) == before

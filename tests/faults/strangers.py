@@ -18,7 +18,8 @@ from google.protobuf.descriptor import Descriptor
 from google.protobuf.message_factory import GetMessageClass
 
 from distgrad.coordinator.server import Coordinator
-from distgrad.graph.process import LEASE, Process
+from distgrad.graph.process import Process
+from distgrad.graph.releases import LEASE
 from distgrad.transport.interfaces import Lane, Port
 from distgrad.transport.settings import TransportSettings
 from distgrad.wire import pb
@@ -218,7 +219,7 @@ class Target:
         """It has forgotten the stranger, complained of no error of its own, and works."""
         deadline = time.monotonic() + DEADLINE
         while True:
-            self.process.release_orphans(time.monotonic() + 2 * LEASE)
+            self.process.releases.release_orphans(time.monotonic() + 2 * LEASE)
             counts = self.process.counts()
             held = {what: counts[what] for what in HOLDINGS if counts[what]}
             running = self.process.executor.statistics()

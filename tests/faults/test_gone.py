@@ -11,7 +11,8 @@ import pytest
 
 from distgrad.errors import ContextClosed, LinkError, WorkerLost
 from distgrad.graph.peers import OwnLink, Peers
-from distgrad.graph.process import LEASE, Process
+from distgrad.graph.process import Process
+from distgrad.graph.releases import LEASE
 from distgrad.graph.share import REMEMBERED, Shares, owner_tag
 from distgrad.graph.waiting import Promise
 from distgrad.transport.interfaces import Identity
@@ -106,9 +107,9 @@ def test_a_context_of_an_owner_nobody_knows_is_kept_for_a_lease(cluster: MemoryC
         w0.shares.meet(context)
     cluster.driver.ask("w0", pb.Statistics(), timeout=DEADLINE)
     now = time.monotonic()
-    w0.release_orphans(now)
+    w0.releases.release_orphans(now)
     assert w0.counts()["contexts"] == 3
-    w0.release_orphans(now + 2 * LEASE)
+    w0.releases.release_orphans(now + 2 * LEASE)
     # w1 is known by name, the driver has a link.
     assert w0.counts()["contexts"] == 2
     with pytest.raises(ContextClosed):

@@ -101,7 +101,7 @@ class MemoryCluster:
         before = -1
         while before != (before := sum(counts["values"] for counts in self.counts().values())):
             for process in self.processes:
-                process.tell_forgotten()
+                process.references.tell_forgotten()
             for process in self.processes:
                 for link in process.endpoint.links():
                     with suppress(WorkerLost):  # which has nothing of ours any more

@@ -32,8 +32,8 @@ class Raced(deque[Any]):
 
 def test_threads_that_tell_of_forgotten_values_at_once_do_not_trip_over_one_another() -> None:
     with memory_cluster(1) as cluster:
-        cluster.driver._forgotten["w0"] = Raced([RefName("w0", "driver/inference", (0,))])
-        assert cluster.driver.forgotten("w0") == []
+        cluster.driver.references._forgotten["w0"] = Raced([RefName("w0", "driver/inference", (0,))])
+        assert cluster.driver.references.forgotten("w0") == []
 
 
 class Asking:
@@ -271,7 +271,7 @@ def test_contexts_that_reached_the_same_processes_are_released_by_one_message_to
             with context:
                 value = near.same(np.ones(2))
                 (far.same(value) if number % 2 else value).get()
-        released = cluster.driver.release([context.id for context in contexts])
+        released = cluster.driver.releases.release([context.id for context in contexts])
         assert released.wait(10)
         assert sorted(asked) == ["driver -> w0: 2", "driver -> w0: 3", "driver -> w2: 2"]
         assert all(not worker.counts()["contexts"] for worker in cluster.workers.values())

@@ -120,7 +120,7 @@ class Steps:
     def _release(self, contexts: Sequence[Context]) -> None:
         """Ends contexts all at once: leaving their blocks one after the other takes a round trip each."""
         process = self._client.process
-        released = process.release([context.id for context in contexts])
+        released = process.releases.release([context.id for context in contexts])
         process.executor.wait(released, what="the release of a step's contexts")
 
     def __enter__(self) -> Steps:
