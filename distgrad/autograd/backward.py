@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import Any
@@ -17,6 +18,9 @@ from .rows import Rows
 from .sums import added
 from .tape import Leaf, Node
 from .tensor import TENSOR_TYPES, Tensor
+
+# Passes of several threads may end in one variable, and adding up large arrays lets other threads run.
+_accumulating = threading.Lock()
 
 
 def backward(
@@ -55,7 +59,8 @@ def backward(
         if gradient is None:
             return
         assert isinstance(node, Leaf), f"a local graph ends in variables, not in {node}"
-        node.grad = own(gradient, handed_out) if node.grad is None else added(gradient, node.grad)
+        with _accumulating:
+            node.grad = own(gradient, handed_out) if node.grad is None else added(gradient, node.grad)
 
     with tape.entered(record=create_graph or tape.mode.get().record):
         run_pass(nodes, seeds, accumulate, wanted=wanted, retain=bool(retain_graph), record=create_graph)

@@ -471,3 +471,18 @@ def test_sparse_gradients_reach_a_table_sparse_and_are_dense_elsewhere() -> None
     scaled = table * 2.0
     (g,) = gradients([ops.sum(ops.embedding(scaled, np.array([1])))], None, [scaled])
     assert isinstance(g, np.ndarray)
+
+
+def test_passes_of_several_threads_add_up_in_a_variable_they_share() -> None:
+    shared = dg.tensor(np.ones((400, 400)), requires_grad=True)
+
+    def passes() -> None:
+        for _ in range(25):
+            ops.sum(shared * 1.0).backward()
+
+    threads = [threading.Thread(target=passes) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (shared.grad == 100).all()
