@@ -32,6 +32,15 @@ def _where(condition: Any, x: Any = None, y: Any = None) -> Any:
 
 # ---- the table -------------------------------------------------------------------------------------------------------
 
+# The parameters of functions written in C, which tell of them only from NumPy 2.4 on.
+WITHOUT_SIGNATURE: dict[Function, tuple[str, ...]] = {
+    np.concatenate: ("arrays", "axis", "out", "dtype", "casting"),
+    np.dot: ("a", "b", "out"),
+    np.inner: ("a", "b"),
+    np.vdot: ("a", "b"),
+    np.where: ("condition", "x", "y"),
+}
+
 # Answered without computing.
 INFORMATION: dict[Function, Function] = {
     np.shape: lambda a: a.shape,
@@ -149,6 +158,8 @@ def _by_numpys_names(
 @cache
 def _parameter_names(function: Function) -> tuple[str, ...]:
     """The names of NumPy's parameters in order; none for a function of any number of arguments."""
+    if function in WITHOUT_SIGNATURE:
+        return WITHOUT_SIGNATURE[function]
     parameters = inspect.signature(function).parameters
     return () if any(p.kind is p.VAR_POSITIONAL for p in parameters.values()) else tuple(parameters)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,7 @@ import scipy.special
 
 import distgrad as dg
 from distgrad.autograd import numpy_protocols
+from distgrad.autograd.numpy_protocols import FUNCTIONS, WITHOUT_SIGNATURE
 from distgrad.autograd.tensor import Tensor
 from distgrad.errors import GradientError, InPlaceError
 
@@ -194,3 +196,23 @@ def test_a_value_inside_a_transform_does_not_turn_into_an_array() -> None:
 def test_sums_without_nan_have_numpys_dtype(dtype: Any) -> None:
     x = np.ones((2, 3), dtype)
     assert np.nansum(dg.tensor(x)).dtype == np.nansum(x).dtype
+
+
+@pytest.mark.parametrize("function", WITHOUT_SIGNATURE, ids=lambda function: function.__name__)
+def test_parameters_that_older_numpys_do_not_tell_are_those_of_newer_ones(function: Any) -> None:
+    try:
+        signature = inspect.signature(function)
+    except ValueError:
+        pytest.skip("this NumPy does not tell them")
+    assert WITHOUT_SIGNATURE[function] == tuple(signature.parameters)
+
+
+def test_functions_of_numpy_that_have_no_signature_work_on_tensors() -> None:
+    """All that are differentiable, and that the NumPy at hand tells no signature of, are in the table."""
+    silent = []
+    for function in FUNCTIONS:
+        try:
+            inspect.signature(function)
+        except ValueError:
+            silent.append(function)
+    assert set(silent) <= WITHOUT_SIGNATURE.keys() | {np.arange, np.asarray, np.zeros}
