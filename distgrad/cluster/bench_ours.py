@@ -39,10 +39,9 @@ class Ours:
         return seconds(lambda: self.scales[0].echo(self.x).get())
 
     def one_way(self, mebibytes: int) -> Callable[[], float]:
-        """Seconds of a call whose argument is that large."""
-        array = np.ones(mebibytes * 2**18, np.float32)
-        array.flags.writeable = False  # as torch's must not be written to either; of others a call takes a copy
-        return lambda: seconds(lambda: self.scales[0].sink(array).wait())
+        """Seconds of a call whose argument is a tensor of that size, as it is on the other side."""
+        large = tensor(np.ones(mebibytes * 2**18, np.float32))
+        return lambda: seconds(lambda: self.scales[0].sink(large).wait())
 
     def chain(self, length: int, bring_back: bool) -> float:
         """Seconds of the backward pass through calls each of which is given the result of the one before: its
