@@ -17,7 +17,7 @@ from pathlib import Path
 from distgrad.coordinator.arguments import require_number, require_whole
 from distgrad.coordinator.client import Client
 from distgrad.coordinator.membership import Member, require_name
-from distgrad.coordinator.names import OF_THE_CLUSTER
+from distgrad.coordinator.names import OF_THE_CLUSTER, numbered_workers
 from distgrad.coordinator.server import Coordinator
 from distgrad.errors import ConfigError, Timeout, WorkerLost
 from distgrad.transport.interfaces import Identity
@@ -209,7 +209,7 @@ def _did_not_start(child: Child) -> str:
 
 def worker_names(workers: object) -> list[str]:
     if isinstance(workers, int) and not isinstance(workers, bool):
-        names = [f"w{number}" for number in range(workers)]
+        names = list(numbered_workers(workers))
     else:
         names = list(workers) if isinstance(workers, Sequence) and not isinstance(workers, str) else []
     if not names or len(set(names)) < len(names) or not all(isinstance(name, str) for name in names):

@@ -6,8 +6,19 @@ import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+from distgrad.errors import ConfigError
+
+# A coordinator has links with all of them, and takes some more than a thousand.
+MOST_WORKERS = 1000
 # What the other processes of a cluster are called by the program that starts it; no worker can be called so.
 OF_THE_CLUSTER = frozenset({"coordinator", "driver", "trainer"})
+
+
+def numbered_workers(count: int) -> tuple[str, ...]:
+    """w0, w1, ... Raises ConfigError for more than a cluster can have."""
+    if count > MOST_WORKERS:
+        raise ConfigError(f"{count} workers: a cluster has at most {MOST_WORKERS}")
+    return tuple(f"w{number}" for number in range(count))
 
 
 def natural_order(name: str) -> tuple[tuple[str, int], ...]:

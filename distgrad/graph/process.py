@@ -92,12 +92,10 @@ class Process:
         self.encoder = Encoder.of(settings.lossy, identity.name)
         self.executor = Executor(name=f"compute-{identity.name}")
         self.shares = Shares(self)
-        self.endpoint = Endpoint(identity, settings, self, lanes)
         # The share and frame of calls made outside any context.
         self.inference = self.shares.meet(self.context_id(INFERENCE.strip("/")))
         self.outside = Frame((), itertools.count().__next__)
         self.caller = Caller(self)
-        self.peers = Peers(self.endpoint, OwnLink(identity, self), self._unreachable, self.caller.refused)
         self.callee = Callee(self, resolve or _runs_no_calls, max_depth)
         self.fetcher = Fetcher(self)
         self.passes = Passes(self)
@@ -124,6 +122,9 @@ class Process:
             pb.Statistics: self._statistics,
             pb.ReadGraph: self._read_graph,
         }
+        # Last, since its heartbeats ask for the progress of all above.
+        self.endpoint = Endpoint(identity, settings, self, lanes)
+        self.peers = Peers(self.endpoint, OwnLink(identity, self), self._unreachable, self.caller.refused)
         _living.add(self)
 
     def listen(self, address: str, advertise: str = "") -> str:

@@ -18,7 +18,7 @@ from typing import Annotated, Any
 
 from distgrad.errors import ConfigError
 
-from ..names import OF_THE_CLUSTER, natural_order, suggestion
+from ..names import OF_THE_CLUSTER, natural_order, numbered_workers, suggestion
 from .schedule import SCHEDULES
 from .specs import (
     CheckpointSpec,
@@ -35,7 +35,6 @@ from .specs import (
     RecoverySpec,
     Seed,
     ShardSpec,
-    numbered_workers,
 )
 from .stages import Stage
 from .tables import TableReader, Where, line_numbers, names_in, set_value, toml_text

@@ -12,6 +12,7 @@ from distgrad.optim import Optimizer, from_settings, schedules
 from distgrad.transport.settings import Lossy
 from distgrad.wire.encodings import ENCODINGS
 
+from ..names import numbered_workers
 from .schedule import SCHEDULES
 from .stages import Stage, parse_stage
 from .tables import Check, Parse
@@ -26,11 +27,6 @@ def _worker_names(raw: object) -> tuple[str, ...]:
     if isinstance(raw, list) and raw and all(isinstance(name, str) and _LETTERS.fullmatch(name) for name in raw):
         return tuple(raw)
     raise ValueError
-
-
-def numbered_workers(count: int) -> tuple[str, ...]:
-    """w0, w1, ..."""
-    return tuple(f"w{number}" for number in range(count))
 
 
 Positive = Annotated[int, Check("at least 1", lambda value: value >= 1)]
@@ -60,7 +56,7 @@ class ClusterSpec:
     """
 
     workers: Annotated[
-        tuple[str, ...], Parse('a number of at least 1, or a list of names like ["w0", "w1"]', _worker_names)
+        tuple[str, ...], Parse('a number from 1 to 1000, or a list of names like ["w0", "w1"]', _worker_names)
     ]
     programs: Path
     blas_threads: Positive = 1

@@ -164,7 +164,11 @@ def test_relative_paths_start_from_the_file_wherever_it_is_read_from(
             "small.toml:3  origins: unknown key; allowed here: name, steps, cluster, ",
         ),
         ("steps = 10", "steps = 10\nseed = -1", "small.toml:3  seed = -1: expected an integer, from 0 to 2**64 - 1"),
-        ("workers = 2", "workers = 0", "small.toml:5  cluster.workers = 0: expected a number of at least 1, or a list"),
+        (
+            "workers = 2",
+            "workers = 0",
+            "small.toml:5  cluster.workers = 0: expected a number from 1 to 1000, or a list",
+        ),
         ("workers = 2", "workers = true", "small.toml:5  cluster.workers = true: expected a number of at least 1"),
         ("workers = 2", "workers = []", "small.toml:5  cluster.workers = []: expected a number of at least 1"),
         (
@@ -460,6 +464,13 @@ def test_a_shard_that_any_worker_may_hold_stays_so(path: Path) -> None:
 def test_no_workers_at_all_is_refused(path: Path) -> None:
     with pytest.raises(ConfigError, match="--workers 0: expected at least 1"):
         with_workers(Job.load(path), 0)
+
+
+def test_more_workers_than_a_cluster_can_have_are_refused(path: Path) -> None:
+    with pytest.raises(ConfigError, match="1001 workers: a cluster has at most 1000"):
+        with_workers(Job.load(path), 1001)
+    with pytest.raises(ConfigError, match="cluster.workers = 1001: expected a number from 1 to 1000"):
+        open_job(path, ["cluster.workers=1001"])
 
 
 def test_a_job_on_members_is_the_same_but_for_where_its_shards_live() -> None:
