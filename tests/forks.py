@@ -17,7 +17,8 @@ class Fork:
         begin, self._begin = os.pipe()
         self._said, say = os.pipe()
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # it uses no lock that other threads might hold
+            for kind in (DeprecationWarning, RuntimeWarning):  # the latter is JAX's
+                warnings.simplefilter("ignore", kind)  # it uses no lock that other threads might hold
             self._process = os.fork()
         if not self._process:
             os.close(self._begin)  # so that the end of the parent is seen

@@ -169,6 +169,8 @@ class Membership:
         joining, when events may have told newer things of some already."""
         others = [member for member in members if member.name != self.process.name]
         for alive, some in groupby(others, key=lambda member: member.state == "alive"):
+            with self._lock:  # before anybody learns from the members that one of them is lost
+                self._shards.clear()
             with self._changed:
                 group = [member for member in some if not (listed and member.name in self.members)]
                 identities = [Identity(it.name, it.incarnation, it.role, it.address, it.pid) for it in group]
@@ -176,8 +178,6 @@ class Membership:
                 self._changed.notify_all()
                 if alive:
                     self.process.peers.introduce(*identities)
-            with self._lock:
-                self._shards.clear()
             for member, identity in zip(group, identities, strict=True):
                 if not alive:
                     how = "has left" if member.state == "left" else "is lost"
