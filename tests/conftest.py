@@ -49,13 +49,6 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ["TMPDIR"] = os.environ["XDG_RUNTIME_DIR"] = tempfile.tempdir = directory
 
 
-def pytest_collection_finish() -> None:
-    """What ten thousand collected tests hold is there to the end. To look through it takes half a second, in which no
-    thread of this process runs: others, in tests of silence, take it for stopped."""
-    gc.collect()
-    gc.freeze()
-
-
 def pytest_unconfigure(config: pytest.Config) -> None:
     shutil.rmtree(tempfile.gettempdir())
     tempfile.tempdir = None
@@ -104,6 +97,14 @@ def rng(request: pytest.FixtureRequest) -> np.random.Generator:
     seed = zlib.crc32(request.node.nodeid.encode())
     request.node.add_report_section("setup", "rng", f"np.random.default_rng({seed})")
     return np.random.default_rng(seed)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _what_outlives_a_module_is_not_looked_through() -> None:
+    """Ten thousand tests, their reports and the libraries they import are there to the end. To look through them takes
+    half a second, in which no thread of this process runs: others, in tests of silence, take it for stopped."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections import Counter
 from collections.abc import Callable
 from contextvars import ContextVar
@@ -52,6 +53,8 @@ class Caller:
         self._taken: Counter[str] = Counter()
         # Who waited for whom when a process was lost that calls were made to; the latest such time.
         self.waits_at_loss: list[str] = []
+        # Of several threads that tell of one loss, the first alone finds somebody waiting.
+        self._losing = threading.Lock()
 
     def issue(
         self, worker: str, shard: str, method: str, args: tuple[Any, ...], kwargs: dict[str, Any], outputs: int = 1
@@ -202,9 +205,13 @@ class Caller:
 
     def lost(self, worker: str, error: DistgradError) -> None:
         """Calls to a process that is gone end with `error`."""
-        if any(outcome.worker == worker for outcome in list(self._pending.values())):
-            self.waits_at_loss = self.waits()
-        self._fail([key for key, outcome in list(self._pending.items()) if outcome.worker == worker], error)
+        with self._losing:
+            calls = [key for key, outcome in list(self._pending.items()) if outcome.worker == worker]
+            if calls:
+                self.waits_at_loss = self.waits()
+            outcomes = self._withdraw(calls)
+        for outcome in outcomes:
+            outcome.fail(error)
 
     def waits(self) -> list[str]:
         """Who waits for whom, by the calls from here that have not ended: "head.loss on w2 waits for hidden.forward on
@@ -223,10 +230,12 @@ class Caller:
         self._fail([key for key in list(self._pending) if key[0] == share.id], error)
 
     def _fail(self, calls: list[tuple[str, Path]], error: DistgradError) -> None:
-        for call in calls:
-            outcome = self._pending.pop(call, None)
-            if outcome is not None:
-                outcome.fail(error)
+        for outcome in self._withdraw(calls):
+            outcome.fail(error)
+
+    def _withdraw(self, calls: list[tuple[str, Path]]) -> list[Outcome]:
+        """The outcomes of calls that are to be waited for no longer."""
+        return [outcome for call in calls if (outcome := self._pending.pop(call, None)) is not None]
 
     def __len__(self) -> int:
         return len(self._pending)

@@ -89,6 +89,7 @@ def test_it_serves_until_a_signal_and_then_drains(tmp_path: Path) -> None:
     assert (line["code"], line["method"]) == ("NOT_FOUND", "distgrad.v1.GradientService/Evaluate")
 
 
+@pytest.mark.slow
 def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
     with serving(tmp_path) as (process, address):
         stream = Streaming(address)

@@ -114,6 +114,7 @@ def test_a_run_survives_a_killed_worker_and_ends_at_the_bits_of_an_undisturbed_o
 MORTAL = ("--json", "--set", "recovery.max_failures=0")
 
 
+@pytest.mark.slow
 def test_without_failures_to_spare_a_killed_worker_is_named_and_resuming_ends_at_the_same_bits(
     start: Start, undisturbed: dict[str, bytes]
 ) -> None:

@@ -146,6 +146,7 @@ def test_without_failures_to_spare_a_lost_worker_ends_the_run_with_advice_and_it
     again.end()
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_when_a_lost_worker_is_back_or_another_takes_its_place(standing: Standing, start: Start) -> None:
     standing.start("w0", "w1", "w2")
     run = start(*FOR_EVER, *standing.options, "--set", "recovery.replicate=true", environment=TOKEN)
@@ -161,6 +162,7 @@ def test_a_run_goes_on_when_a_lost_worker_is_back_or_another_takes_its_place(sta
     run.end()
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_the_run_and_frees_the_cluster(standing: Standing, start: Start) -> None:
     standing.start("w0", "w1", "w2")
     run = start(*FOR_EVER, *standing.options, environment=TOKEN)

@@ -14,7 +14,7 @@ from .world import WorkerProcess, World
 
 def silent(victim: WorkerProcess) -> str:
     """Why a process is lost that lives and says nothing, as a regular expression."""
-    return rf"silent for 2 s; its process {victim.pid} is stopped"
+    return rf"silent for 3 s; its process {victim.pid} is stopped"
 
 
 def assert_everyone_learned(world: World, trouble: Trouble, victim: WorkerProcess, reason: str) -> None:

@@ -18,7 +18,7 @@ from .world import SIZE, world
 @pytest.mark.parametrize(
     "moment",
     [
-        pytest.param(moment, marks=[] if moment in ("backward", "prepare") else pytest.mark.slow)
+        pytest.param(moment, marks=[] if moment == "backward" else pytest.mark.slow)
         for moment in MOMENTS
         if moment != "commit"
     ],

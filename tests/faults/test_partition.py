@@ -50,7 +50,7 @@ def test_a_machine_that_is_cut_off_is_lost_by_its_silence(found: NetworkWorld, m
     found.assert_nothing_is_held()
     assert_survivors_serve(found, "a", "c")
     # It has found out as well, and has ended: nobody would listen to it any more.
-    assert re.search("coordinator is lost: silent for 2 s", victim.event("ended")["reason"])
+    assert re.search("coordinator is lost: silent for 3 s", victim.event("ended")["reason"])
     trouble.visitor.let_go()
     assert victim.event("exited")["code"] == 0
     found.network.put_back("w1")

@@ -18,9 +18,6 @@ from .world import World, world
 
 # A commit that an owner cannot be told of is no error of the driver's.
 OF_THE_DRIVER = [moment for moment in MOMENTS if moment != "commit"]
-each_moment = pytest.mark.parametrize(
-    "moment", [pytest.param(m, marks=[] if m == "backward" else pytest.mark.slow) for m in OF_THE_DRIVER]
-)
 
 
 def assert_it_ends_when_it_goes_on(found: World, name: str) -> None:
@@ -31,7 +28,9 @@ def assert_it_ends_when_it_goes_on(found: World, name: str) -> None:
     assert name not in found.living()
 
 
-@each_moment
+@pytest.mark.parametrize(
+    "moment", [pytest.param(m, marks=[] if m == "backward" else pytest.mark.slow) for m in OF_THE_DRIVER]
+)
 def test_a_stopped_worker_is_lost_by_its_silence(moment: str) -> None:
     with world("w0", "w1", "w2") as found:
         trouble = Trouble(found, moment)
@@ -47,7 +46,8 @@ def test_a_stopped_worker_is_lost_by_its_silence(moment: str) -> None:
         assert_survivors_serve(found, "a", "c")
 
 
-@each_moment
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", OF_THE_DRIVER)
 def test_a_worker_whose_interpreter_is_held_by_foreign_code_is_lost_by_its_silence(moment: str) -> None:
     with world("w0", "w1", "w2") as found:
         trouble = Trouble(found, moment, holding_interpreter=True)
@@ -59,6 +59,7 @@ def test_a_worker_whose_interpreter_is_held_by_foreign_code_is_lost_by_its_silen
         assert_it_ends_when_it_goes_on(found, "w1")
 
 
+@pytest.mark.slow
 def test_what_a_lost_incarnation_says_when_it_goes_on_is_refused() -> None:
     with world("w0", "w1", "w2") as found:
         trouble = Trouble(found, "backward")
@@ -81,6 +82,7 @@ def test_what_a_lost_incarnation_says_when_it_goes_on_is_refused() -> None:
         found.assert_nothing_is_held()
 
 
+@pytest.mark.slow
 def test_a_worker_that_computes_for_longer_than_silence_is_allowed_is_busy_and_not_lost() -> None:
     with world("w0", "w1") as found:
         found.place("a", "w0")

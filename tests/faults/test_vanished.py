@@ -36,12 +36,9 @@ def held(found: World, worker: str) -> dict[str, int]:
     return {what: counts[what] for what in HOLDINGS}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    ("how", "reason"),
-    [
-        (signal.SIGKILL, "the connection broke"),
-        pytest.param(signal.SIGSTOP, "silent for 2 s", marks=pytest.mark.slow),
-    ],
+    ("how", "reason"), [(signal.SIGKILL, "the connection broke"), (signal.SIGSTOP, "silent for 3 s")]
 )
 def test_everything_a_vanished_driver_owned_is_released_on_all_workers(how: signal.Signals, reason: str) -> None:
     with world("w0", "w1") as found:

@@ -1,7 +1,7 @@
 """A cluster of real processes that tests may harm: any worker can be killed, stopped, cut off, and started again.
 
-The test's own process coordinates and drives, as with `LocalCluster`. What differs: links notice silence sooner, the
-parent tells nobody that a child has died unless asked to, and a name can be given to a new process.
+The test's own process coordinates and drives, as with `LocalCluster`. What differs: links that break are given up
+sooner, the parent tells nobody that a child has died unless asked to, and a name can be given to a new process.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ HOLDINGS = ("contexts", "values", "sends", "recvs", "passes", "calls")
 
 
 def quick_settings(**changes: Any) -> TransportSettings:
-    """Links that call a peer lost after little more than a second of silence, and not sooner on a busy machine."""
-    quick = {"cluster": "faults", "token": "token", "heartbeat": 0.25, "silence": 2.0, "reconnect_window": 1.0}
+    """Links that are given up a second after they break."""
+    quick = {"cluster": "faults", "token": "token", "heartbeat": 0.25, "reconnect_window": 1.0}
     return TransportSettings(**(quick | changes))
 
 
