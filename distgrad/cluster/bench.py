@@ -15,6 +15,7 @@ import signal
 import statistics
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -202,7 +203,9 @@ def figures(lanes: Iterable[str], names: Sequence[str], budget: float, torch: bo
     for lane in lanes:
         command = [sys.executable, "-W", "ignore", "-m", __name__, lane, str(budget), beside, *names]
         # A group of its own: Ctrl-C is for this process, which ends the other.
-        child = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True, process_group=0)
+        child = subprocess.Popen(
+            command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, process_group=0
+        )
         with child:
             assert child.stdout is not None
             try:
@@ -291,10 +294,17 @@ def _medians(programs: Sequence[Run], budget: float) -> tuple[float, float | Non
 
 
 def main(lane: str, budget: str, beside: str, *names: str) -> None:
-    """Prints a figure a line, as JSON. SIGTERM ends it as an exception does: what it has started is closed."""
+    """Prints a figure a line, as JSON. SIGTERM, and the end of whoever holds the other end of the standard input, end
+    it as an exception does: what it has started is closed."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()
     for figure in _measure(lane, [MEASURES[name] for name in names], float(budget), beside == "torch"):
         print(json.dumps(asdict(figure)), flush=True)
+
+
+def _end_with_parent() -> None:
+    os.read(sys.stdin.fileno(), 1)
+    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
 
 
 if __name__ == "__main__":

@@ -46,16 +46,17 @@ def test_an_unknown_measure_is_refused_with_those_there_are(capsys: pytest.Captu
 
 
 @pytest.mark.slow
-def test_ctrl_c_ends_it_and_what_it_has_started() -> None:
+@pytest.mark.parametrize(("number", "code", "said"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGKILL, -9, "")])
+def test_what_it_has_started_ends_with_it(number: signal.Signals, code: int, said: str) -> None:
     command = [sys.executable, "-m", "distgrad", "bench", "--lane", "unix", "--no-torch", "--seconds", "60"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, process_group=0) as bench:
         children = Path(f"/proc/{bench.pid}/task/{bench.pid}/children")
         assert eventually(children.read_text)
         child = int(children.read_text())
-        os.killpg(bench.pid, signal.SIGINT)
-        assert bench.communicate(timeout=20)[1].strip() == "interrupted"
-    assert bench.returncode == 130
-    assert is_gone(child)
+        os.killpg(bench.pid, number)
+        assert bench.communicate(timeout=20)[1].strip() == said
+    assert bench.returncode == code
+    assert eventually(lambda: is_gone(child))
 
 
 @pytest.mark.slow

@@ -242,7 +242,7 @@ def test_a_random_program_means_the_same_everywhere(program: list[Step], workers
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@settings(max_examples=1500, phases=PHASES, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=500, phases=PHASES, suppress_health_check=[HealthCheck.too_slow])
 @given(**everywhere)
 def test_many_random_programs_mean_the_same_everywhere(program: list[Step], workers: int, home: str, seed: int) -> None:
     check(program, workers, home, seed)
@@ -257,7 +257,7 @@ def test_forward_mode_of_a_random_program_means_the_same_everywhere(
 
 
 @pytest.mark.slow
-@settings(max_examples=600, phases=PHASES, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=200, phases=PHASES, suppress_health_check=[HealthCheck.too_slow])
 @given(**everywhere)
 def test_forward_mode_of_many_random_programs_means_the_same_everywhere(
     program: list[Step], workers: int, home: str, seed: int
@@ -318,7 +318,7 @@ def test_a_random_program_ends_when_a_worker_does(program: list[Step], victim: i
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@settings(max_examples=800, phases=PHASES, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=300, phases=PHASES, suppress_health_check=[HealthCheck.too_slow])
 @given(program=programs, victim=st.integers(0, 2), frames=st.integers(1, 200), seed=st.integers(0, 2**16))
 def test_many_random_programs_end_when_a_worker_does(program: list[Step], victim: int, frames: int, seed: int) -> None:
     survive(program, victim, frames, seed)

@@ -40,7 +40,7 @@ def test_requests_of_any_content(data: bytes) -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=6000)
+@settings(max_examples=2000)
 @given(broken | whole)
 def test_very_many_requests(data: bytes) -> None:
     try_one(data)
