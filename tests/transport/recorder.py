@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from distgrad.transport import Identity
+from distgrad.transport import Endpoint, Identity
 from distgrad.wire import pb
 
 # Far above anything a slow machine needs: only a test that fails waits so long.
@@ -22,6 +23,16 @@ def wait_until(condition: Callable[[], Any]) -> None:
             return
         threading.Event().wait(0.01)
     raise AssertionError("never came")
+
+
+def end_stale_handshakes(endpoint: Endpoint) -> None:
+    """What an endpoint does when the handshakes under way have taken far too long."""
+    endpoint._pulse._tick(time.monotonic() + 1000, own_pause=0.0, beats=False)
+
+
+def lose_by_silence(endpoint: Endpoint, link: Any) -> None:
+    """Waits until an endpoint has noticed at a heartbeat that a link, so it seems, has heard nothing for very long."""
+    wait_until(lambda: link.excuse(-1000.0) or endpoint.receiver.losses)
 
 
 class Recorder:

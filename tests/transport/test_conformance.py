@@ -27,7 +27,7 @@ from distgrad.wire import pb
 from tests import leaks
 
 from .conftest import World
-from .recorder import DEADLINE, wait_until
+from .recorder import DEADLINE, lose_by_silence, wait_until
 
 
 def a_call(number: int) -> pb.Call:
@@ -383,9 +383,10 @@ def test_a_new_incarnation_replaces_the_old_one_which_stays_out(world: World) ->
 
 
 def test_silence_is_a_loss(world: World) -> None:
-    a, b = world.pair(heartbeat=0.05, silence=0.4)
+    a, b = world.pair()
     b.link("a").beat = lambda progress, busy: None
-    silent = rf"silent for 0\.4 s; its process {os.getpid()} is stopped"
+    lose_by_silence(a, a.link("b"))
+    silent = rf"silent for 3 s; its process {os.getpid()} is stopped"
     assert re.match(silent, a.receiver.loss()[1])
     with pytest.raises(WorkerLost, match=rf"b#.... is lost: {silent}"):
         a.receiver.links[0].send(a_call(1))

@@ -18,7 +18,7 @@ from distgrad.transport.grpc_lane import METHOD, GrpcLanes
 from distgrad.transport.health import Health
 from distgrad.wire import pb
 
-from .recorder import DEADLINE, Recorder
+from .recorder import DEADLINE, Recorder, end_stale_handshakes, wait_until
 from .strangers import AFTER_A_HELLO, STRANGE, WITHOUT_CERTIFICATES, hello, tls
 
 
@@ -96,11 +96,13 @@ def test_a_request_of_no_known_kind_is_answered_with_an_error(listener: Endpoint
 
 
 def test_a_stream_that_says_nothing_is_ended(listener: Endpoint) -> None:
-    with endpoint("quick", silence=0.3) as quick:
-        quick.listen("127.0.0.1:0")
+    with endpoint("x") as here:
+        here.listen("127.0.0.1:0")
         ended = threading.Event()
-        with grpc.insecure_channel(quick.identity.address) as channel:
+        with grpc.insecure_channel(here.identity.address) as channel:
             stream = channel.stream_stream(METHOD)(iter(lambda: ended.wait(DEADLINE), True), timeout=DEADLINE)
+            wait_until(lambda: here._plugs)
+            end_stale_handshakes(here)
             code = stream.code()  # waits for the end
             ended.set()
         assert code is not grpc.StatusCode.DEADLINE_EXCEEDED

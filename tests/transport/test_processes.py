@@ -19,7 +19,7 @@ from distgrad.transport import Endpoint, Identity, TransportSettings
 from distgrad.wire import pb
 from tests import leaks
 
-from .recorder import DEADLINE, Recorder, wait_until
+from .recorder import DEADLINE, Recorder, lose_by_silence, wait_until
 
 
 @contextlib.contextmanager
@@ -90,12 +90,13 @@ def test_a_killed_opener_that_does_not_listen_is_lost_after_the_reconnect_window
 
 
 def test_a_stopped_peer_is_lost_by_silence_and_finds_that_out_when_it_goes_on(address: str) -> None:
-    with endpoint(silence=0.6) as here, peer("there", "listen", address) as (process, bound):
+    with endpoint() as here, peer("there", "listen", address) as (process, bound):
         link = here.connect("there", bound)
         process.send_signal(signal.SIGSTOP)
+        lose_by_silence(here, link)
         lost, reason = here.receiver.loss()
         assert lost == link.peer
-        assert reason.startswith(f"silent for 0.6 s; its process {process.pid} is stopped")
+        assert reason.startswith(f"silent for 3 s; its process {process.pid} is stopped")
         process.send_signal(signal.SIGCONT)
         again = here.connect("there", bound, timeout=DEADLINE)
         assert again.peer.incarnation == link.peer.incarnation

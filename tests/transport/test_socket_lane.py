@@ -21,7 +21,7 @@ from distgrad.transport import TLS, Endpoint, Identity, TransportSettings
 from distgrad.transport.socket_lane import SocketLanes
 from distgrad.wire import pb
 
-from .recorder import DEADLINE, Recorder
+from .recorder import DEADLINE, Recorder, end_stale_handshakes, wait_until
 from .strangers import AFTER_A_HELLO, STRANGE, WITHOUT_CERTIFICATES, hello, tls
 
 NO_SLOTS = struct.pack("<II", 0, 0)
@@ -154,11 +154,13 @@ def test_another_protocol_altogether_is_ended(listener: Endpoint) -> None:
 
 @pytest.mark.parametrize("drip", [b"", b"\x08", struct.pack("<II", 100, 0) + b"begun"], ids=["mute", "header", "frame"])
 def test_who_takes_too_long_to_say_hello_is_ended(address: str, drip: bytes) -> None:
-    with endpoint("quick", silence=0.3) as quick:
-        with Stranger(quick.listen(address)) as stranger:
+    with endpoint("x") as here:
+        with Stranger(here.listen(address)) as stranger:
             stranger.socket.sendall(drip)
+            wait_until(lambda: here._plugs)
+            end_stale_handshakes(here)
             assert stranger.rest() == b""
-        assert_serves_as(quick, "quick")
+        assert_serves_as(here, "x")
 
 
 def assert_serves_as(listener: Endpoint, name: str) -> None:
@@ -280,9 +282,11 @@ def test_without_the_right_certificates_there_is_no_link(pki: Path, name: str, a
 
 
 def test_a_stranger_that_does_not_shake_hands_is_ended(pki: Path) -> None:
-    with endpoint("b", tls=tls(pki, "server"), silence=0.3) as b:
+    with endpoint("b", tls=tls(pki, "server")) as b:
         b.listen("socket:127.0.0.1:0")
         with Stranger(b.identity.address) as mute:
+            wait_until(lambda: b._plugs)
+            end_stale_handshakes(b)
             assert mute.rest() == b""
         with endpoint("a", tls=tls(pki, "client")) as a:
             assert a.connect("b", b.identity.address).request(pb.Fetch()).result(DEADLINE)
