@@ -229,11 +229,17 @@ class Endpoint:
 
     def _plug_in(self, plug: Plug, timeout: float) -> None:
         try:
-            self.lanes.open(plug.lane_address, plug)
+            self._open_lane(plug)
             plug.outcome.result(timeout)
         except BaseException:
             plug.close()
             raise
+
+    def _open_lane(self, plug: Plug) -> None:
+        try:
+            self.lanes.open(plug.lane_address, plug)
+        except (OSError, RuntimeError, ImportError) as error:  # no descriptor for it (or to import gRPC), or no thread
+            plug.broken(str(error))
 
     def resume(self, link: ProcessLink, lane_address: str, timeout: float) -> None:
         """Takes up the session of a link again over a new lane; called when it moves, and by its recovery.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
+from .addresses import nobody_listens
 from .health import Health
 from .interfaces import Lanes, Port
 from .settings import TransportSettings
@@ -42,7 +43,7 @@ class LanesByAddress:
         self._lanes(address).open(address, port)
 
     def vacant(self, address: str) -> bool:
-        return self._lanes(address).vacant(address)
+        return nobody_listens(address)
 
     def close(self) -> None:
         self._sockets.close()
