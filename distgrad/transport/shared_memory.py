@@ -12,6 +12,7 @@ A reader trusts nothing else: headers are never read from here, and what changes
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import logging
 import mmap
@@ -123,7 +124,7 @@ def exchange(connected: socket.socket, slot_bytes: int) -> tuple[SlotWriter | No
     """Gives the other side of a Unix socket our memory and takes its; None where a side has none to give.
 
     Raises:
-        OSError: the connection ended.
+        OSError: the connection ended, or this process has as many files open as it may.
         WireError: what came is no greeting.
     """
     writer = _new_writer(slot_bytes)
@@ -136,7 +137,9 @@ def exchange(connected: socket.socket, slot_bytes: int) -> tuple[SlotWriter | No
         if len(greeting) < _GREETING.size:
             raise ConnectionResetError("the other side ended the connection")
         slots, size = _GREETING.unpack(greeting)
-        return writer, SlotReader(slots, size, descriptors[0]) if slots and descriptors else None
+        if slots and not descriptors:  # it came, and the system has none left to give it; the other side would write
+            raise OSError(errno.EMFILE, "no descriptor is left for the shared memory of the other side")
+        return writer, SlotReader(slots, size, descriptors[0]) if slots else None
     finally:
         for descriptor in descriptors:
             os.close(descriptor)

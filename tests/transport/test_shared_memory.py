@@ -140,6 +140,13 @@ def test_where_the_system_has_none_the_other_side_is_told(
     assert "too many files" in caplog.text
 
 
+def test_memory_whose_descriptor_finds_no_room_ends_the_lane(ends: tuple[socket.socket, socket.socket]) -> None:
+    near, far = ends
+    near.sendall(struct.pack("<II", SLOTS, SIZE))  # what is left where as many files are open as may be
+    with pytest.raises(OSError, match="no descriptor is left"):
+        exchange(far, SIZE)
+
+
 def test_an_end_before_the_greeting_leaves_nothing_open(ends: tuple[socket.socket, socket.socket]) -> None:
     near, far = ends
     near.close()
