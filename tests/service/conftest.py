@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,13 @@ from tests.service.raw import QUICK, TARGETS, Asking, Local, Running, Unary, ser
 def running() -> Iterator[Running]:
     with serving(TARGETS, QUICK) as running:
         yield running
+
+
+@pytest.fixture
+def let_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Lets a process's first call (1), second, ... of `waits` end, which a server of the test's own serves."""
+    monkeypatch.setenv("DISTGRAD_TEST_GONE", str(tmp_path))
+    return lambda number: (tmp_path / str(number)).touch()
 
 
 @pytest.fixture(params=["unary", "stream", "local"])

@@ -46,7 +46,7 @@ TARGETS = [
     "Counter",
     "Whole",
 ]
-QUICK = ServiceSettings(workers=2, grace=1.0, lease=30.0, drain=10.0)
+QUICK = ServiceSettings(workers=2, lease=30.0, drain=10.0)
 METHODS = {
     "evaluate": "Evaluate",
     "value_and_gradient": "ValueAndGradient",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import grpc
@@ -16,7 +17,7 @@ from distgrad.service.settings import ServiceSettings
 from distgrad.wire import pb
 from distgrad.wire.exchanges import encode_exchange
 from tests.processes import eventually
-from tests.service.raw import DEADLINE, Asking, Failed, Local, Running, Streaming, Unary, answer, serving
+from tests.service.raw import DEADLINE, QUICK, Asking, Failed, Local, Running, Streaming, Unary, answer, serving
 
 
 def test_many_clients_at_once_get_their_own_answers(running: Running) -> None:
@@ -135,18 +136,23 @@ def test_a_request_is_cancelled_whether_it_waits_or_runs(running: Running) -> No
     stream.close()
 
 
-def test_who_gives_up_a_request_takes_no_answer_from_others_computed_with_it() -> None:
-    with serving(["naps", "spins"], ServiceSettings(workers=1, grace=0.1)) as running:
+def test_who_gives_up_a_request_takes_no_answer_from_others_computed_with_it(let_go: Callable[[int], None]) -> None:
+    with serving(["waits"], ServiceSettings(workers=1)) as running:
         stream = Streaming(running.address)
-        stream.send("evaluate", function="spins", arguments=[0.0, 0.2])
-        unwanted, wanted = (stream.send("evaluate", function="naps", arguments=[x]) for x in (1.0, 2.0))
+        stream.send("evaluate", function="waits", arguments=[0.0])
+        assert eventually(lambda: running.counts()["running"] == 1)
+        unwanted, wanted = (stream.send("evaluate", function="waits", arguments=[x]) for x in (1.0, 2.0))
+        assert eventually(lambda: running.counts()["queued"] == 2)
+        let_go(1)
         assert stream.next().body == "evaluate"
         assert eventually(lambda: running.counts()["running"] == 2)
         stream.put(b"".join(encode_exchange(pb.StreamRequest(id=unwanted), "cancel", pb.CancelRequest())))
-        ended = [stream.next(), stream.next()]
-        assert [exchange.stream.id for exchange in ended] == [unwanted, wanted]
-        assert Failed(ended[0].message).code == "CANCELLED"
-        assert answer(ended[1].message, ended[1].payload)["value"] == 2.0
+        cancelled = stream.next()
+        assert (cancelled.stream.id, Failed(cancelled.message).code) == (unwanted, "CANCELLED")
+        let_go(2)
+        answered = stream.next()
+        assert answered.stream.id == wanted
+        assert answer(answered.message, answered.payload)["value"] == 2.0
         assert running.counts()["workers_lost"] == 0
         stream.close()
 
@@ -159,7 +165,10 @@ def test_what_a_client_asked_for_ends_when_it_is_gone(running: Running) -> None:
         assert eventually(lambda: running.counts()["running"] == 0)
 
 
-def test_a_process_that_does_not_heed_is_killed_and_replaced(running: Running, unary: Unary) -> None:
+def test_a_process_that_does_not_heed_is_killed_and_replaced(
+    running: Running, unary: Unary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(running.server.desk, "settings", replace(QUICK, grace=0.1))
     before = set(running.processes())
     with pytest.raises(Failed, match=r"not ready within|Deadline"):
         unary.ask("evaluate", timeout=0.2, function="sleeps_deeply", arguments=[1.0, 3600.0])
@@ -193,19 +202,15 @@ def test_a_request_that_kills_its_process_takes_others_with_it_once_at_most(runn
     assert eventually(lambda: running.counts()["workers"] == 2)
 
 
-def test_a_request_goes_on_elsewhere_when_its_process_is_killed(running: Running, unary: Unary) -> None:
-    assert eventually(lambda: running.counts()["workers"] == 2)
-    killed: list[int] = []
-
-    def kill_the_first() -> None:
+def test_a_request_goes_on_elsewhere_when_its_process_is_killed(let_go: Callable[[int], None]) -> None:
+    with serving(["waits"], ServiceSettings(workers=2)) as running:
+        stream = Streaming(running.address)
+        stream.send("evaluate", function="waits", arguments=[5.0])
         assert eventually(lambda: running.counts()["running"] == 1)
-        busy = next(process for process in running.server.desk.pool if process.tasks)
-        killed.append(busy.child.pid)
-        busy.kill()
-
-    killer = threading.Thread(target=kill_the_first)
-    killer.start()
-    assert unary.ask("evaluate", function="spins", arguments=[5.0, 1.0])["value"] == 5.0
-    killer.join()
-    assert killed
-    assert eventually(lambda: running.counts()["workers"] == 2)
+        next(process for process in running.server.desk.pool if process.tasks).kill()
+        assert eventually(lambda: running.counts()["workers_lost"] == 1)
+        let_go(1)
+        answered = stream.next()
+        assert answer(answered.message, answered.payload)["value"] == 5.0
+        assert eventually(lambda: running.counts()["workers"] == 2)
+        stream.close()

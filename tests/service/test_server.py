@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -44,19 +45,22 @@ def test_a_function_is_described(unary: Unary) -> None:
 # ---- the beginning and the end ---------------------------------------------------------------------------------------
 
 
-def test_requests_under_way_end_before_the_server_does() -> None:
-    with serving(["spins"], ServiceSettings(workers=1)) as running:
+def test_requests_under_way_end_before_the_server_does(let_go: Callable[[int], None]) -> None:
+    with serving(["waits"], ServiceSettings(workers=1)) as running:
         stream = Streaming(running.address)
-        for _ in range(2):
-            stream.send("evaluate", function="spins", arguments=[5.0, 0.4])
+        stream.send("evaluate", function="waits", arguments=[5.0])
+        assert eventually(lambda: running.counts()["running"] == 1)
+        stream.send("evaluate", function="waits", arguments=[5.0])
         assert eventually(lambda: running.counts()["queued"] == 1)
         late = Unary(running.address)
         late.call("ListFunctions", b"")
         draining = asyncio.run_coroutine_threadsafe(running.server.drain(), running.loop)
         assert eventually(lambda: not running.server.desk.serving)
         with pytest.raises(Failed, match="the server ends") as raised:
-            late.ask("evaluate", function="spins", arguments=[5.0, 0.0])
+            late.ask("evaluate", function="waits", arguments=[5.0])
         assert raised.value.code == "UNAVAILABLE"
+        let_go(1)
+        let_go(2)
         assert [answer(e.message, e.payload)["value"] for e in (stream.next(), stream.next())] == [5.0, 5.0]
         assert draining.result(DEADLINE)
         late.close()
@@ -70,7 +74,7 @@ def test_the_end_amid_a_request_is_quiet_and_leaves_no_memory(
     before = blocks()
     with serving(["sleeps_deeply"], ServiceSettings(workers=1)) as running:
         stream = Streaming(running.address)
-        stream.send("evaluate", function="sleeps_deeply", arguments=[np.ones(20_000), 0.5])
+        stream.send("evaluate", function="sleeps_deeply", arguments=[np.ones(20_000), 3600.0])
         assert eventually(lambda: running.counts()["running"] == 1)
     stream.close()
     assert blocks() == before

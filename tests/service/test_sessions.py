@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import numpy as np
@@ -37,12 +38,13 @@ def test_a_session_differentiates_by_what_it_was_opened_for_or_less(unary: Unary
 
 
 def test_a_session_that_is_not_used_ends_with_its_lease() -> None:
-    with serving(["sine"], ServiceSettings(workers=1, lease=0.2, max_sessions_per_client=1)) as running:
+    with serving(["sine"], ServiceSettings(workers=1, lease=3600.0, max_sessions_per_client=1)) as running:
         client = Unary(running.address)
         opened = client.ask("linearize", function="sine", arguments=[np.ones(2)])
         with pytest.raises(Failed, match="1 sessions are open") as raised:
             client.ask("linearize", function="sine", arguments=[np.ones(2)])
         assert raised.value.code == "RESOURCE_EXHAUSTED"
+        running.server.desk.sessions._now = lambda: time.monotonic() + 3601
         assert eventually(lambda: running.counts()["sessions"] == 0)
         with pytest.raises(Failed, match="lease"):
             client.ask("evaluate", session=opened["session"])

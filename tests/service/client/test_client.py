@@ -240,7 +240,7 @@ def test_an_answer_that_cannot_be_read_fails_its_request(
     nonsense = pb.EvaluateResponse(arrays=[pb.Array(dtype="float65", shape=[3], size=24)])
     monkeypatch.setattr(server, "answer", lambda *_: ("evaluate", nonsense, []))
     with pytest.raises(WireError, match="float65"):
-        service["sin"](X, timeout=2)
+        service["sin"](X, timeout=20)
     monkeypatch.undo()
     assert np.array_equal(service["sin"](X), np.sin(X))
 
@@ -356,11 +356,11 @@ def test_the_names_of_arguments_are_asked_for_within_the_deadline_and_beside_the
         if method == "DescribeFunction":
             seconds.append(context.time_remaining())
             asked.set()
-            waited.append(go_on.wait(1))
+            waited.append(go_on.wait(20))
         return answer(method, request, context)
 
     async def ask(service: Client) -> None:
-        asking = asyncio.create_task(service["sin"].vjp_async(X, X, timeout=3))
+        asking = asyncio.create_task(service["sin"].vjp_async(X, X, timeout=30))
         await asyncio.to_thread(asked.wait, 20)
         go_on.set()
         await asking
@@ -369,7 +369,7 @@ def test_the_names_of_arguments_are_asked_for_within_the_deadline_and_beside_the
     with client(server.address) as service:
         asyncio.run(ask(service))
     assert waited == [True]
-    assert seconds[0] < 4  # gRPC rounds it up; without a timeout it would be that of connecting
+    assert 10 < seconds[0] < 31  # gRPC rounds it up; without a timeout it would be that of connecting
 
 
 def test_a_coroutine_has_deadlines_too(service: Client, server: Server) -> None:

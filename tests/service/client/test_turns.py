@@ -60,7 +60,7 @@ def test_a_reader_whose_time_is_over_lets_another_read(connection: Connection) -
     late, wanted = Future(), Future()  # type: ignore[var-annotated]
     with ThreadPoolExecutor(2) as pool:
         leader = pool.submit(connection.turns.wait, late, 0.3)
-        while not connection.turns._reading:
+        while not (connection.turns._reading or leader.done()):
             time.sleep(0)
         follower = pool.submit(connection.turns.wait, wanted, 20)
         leader.result(20)

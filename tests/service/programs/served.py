@@ -1,5 +1,6 @@
 """What the tests of the service serve."""
 
+import itertools
 import os
 import signal
 import time
@@ -88,9 +89,15 @@ def dies_below_zero(x):
     return x
 
 
+_CALLS = itertools.count(1)
+
+
 @dg.served(takes={"x": "float64[]"}, gives="float64[]", batchable=True)
-def naps(x):
-    time.sleep(0.4)
+def waits(x):
+    """Ends when the test's fixture `let_go` says so, of this process's first call, second, ..."""
+    number = next(_CALLS)
+    while not os.path.exists(f"{os.environ['DISTGRAD_TEST_GONE']}/{number}"):
+        time.sleep(0.01)
     return 1 * x
 
 
