@@ -10,6 +10,7 @@ from typing import NoReturn
 
 import click
 
+from distgrad import __version__
 from distgrad.cluster.signals import Interrupted
 from distgrad.errors import DistgradError
 
@@ -46,7 +47,7 @@ class _Commands(click.Group):
 
 
 @click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="distgrad")
+@click.version_option(__version__)
 def distgrad() -> None:
     """Differentiate and train programs whose pieces live on different machines."""
 

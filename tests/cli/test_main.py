@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import re
 import signal
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+import distgrad
 from distgrad.cli import main
 from distgrad.cli.commands import COMMANDS
 from distgrad.coordinator.client import Client
@@ -50,6 +52,16 @@ def test_every_subcommand_explains_itself(capsys: pytest.CaptureFixture[str], co
     code, out, _ = run(capsys, command, "--help")
     assert code == 0
     assert out.startswith(f"Usage: distgrad {command} ")
+
+
+def test_the_version_is_known_where_distgrad_is_not_installed(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def not_installed(name: str) -> str:
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", not_installed)
+    assert run(capsys, "--version") == (0, f"distgrad, version {distgrad.__version__}\n", "")
 
 
 def test_an_unknown_subcommand_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 
 import distgrad as dg
 from distgrad.coordinator import states
-from distgrad.coordinator.checkpoint import Checkpoint, read_checkpoint
+from distgrad.coordinator.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from distgrad.coordinator.client import Client
 from distgrad.errors import (
     CheckpointError,
@@ -32,6 +33,7 @@ from tests.coordinator.cluster import (
     place,
     trained,
 )
+from tests.processes import eventually
 
 
 def everything(made: Cluster) -> dict[str, Any]:
@@ -81,6 +83,32 @@ def test_a_checkpoint_that_nothing_is_in_the_way_of_lets_no_step_go_first(
     monkeypatch.setattr(executor, "parked", noted)
     client.save(str(tmp_path))
     assert given_up_for == ["the end of its writer"]
+
+
+def test_a_checkpoint_that_waits_for_another_lets_no_step_go_first(
+    pair: tuple[Cluster, Client], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, client = pair
+    optimizer = trained(client, shard := place(client, "a", "w0"), steps=1)
+    writing, may_end = threading.Event(), threading.Event()
+
+    def write(directory: Path, checkpoint: Checkpoint) -> Path:
+        writing.set()
+        assert may_end.wait(PATIENCE)
+        return write_checkpoint(directory, checkpoint)
+
+    monkeypatch.setattr(states, "write_checkpoint", write)
+    first = made.client("other").begin_save(str(tmp_path / "first"))
+    assert writing.wait(PATIENCE)
+    second = client.begin_save(str(tmp_path / "second"))
+    with client.context() as ctx, ThreadPoolExecutor() as threads:
+        ctx.backward(shard.loss(X, 0.0))
+        step = threads.submit(optimizer.step, ctx)
+        assert eventually(lambda: step.done() or repr(made.coordinator.updates._line) == "<Line: everything, adam>")
+        may_end.set()
+        assert step.result(PATIENCE).applied
+    assert [read_checkpoint(it.result(PATIENCE)).version for it in (first, second)] == [1, 1]
+    assert optimizer.version == 2
 
 
 def test_a_restored_cluster_goes_on_bit_for_bit(tmp_path: Path) -> None:
