@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from distgrad.wire import decode_value, encode_value, pb
 from distgrad.worker.host import state_kinds
 
 from .checkpoint import Checkpoint, OnDemand, ShardState, latest_checkpoint, read_checkpoint, write_checkpoint
+from .lines import Line
 from .shards import Shards
 from .update import Updates
 
@@ -30,7 +32,7 @@ class States:
         self._updates = updates
         # Versions at the latest checkpoint written or restored.
         self._saved: dict[str, int] = {}
-        self._saving = threading.Lock()
+        self._saving = Line(process.executor)
         self._snapshot_at: list[str] = []  # the workers that keep what the checkpoint being written holds
 
     # ---- one shard ---------------------------------------------------------------------------------------------------
@@ -56,26 +58,20 @@ class States:
         """Writes a checkpoint of every shard, at one version, under `directory`; returns its path.
 
         Steps wait only until every worker has noted which arrays it holds. They are fetched and written while training
-        goes on; another `save` waits for this one.
+        goes on; another `save` waits for this one, and steps that are asked for after it wait as well.
 
         Raises:
             CheckpointError: the disk refuses.
             WorkerLost: a shard is gone. Earlier checkpoints are as they were in either case.
         """
-        # As long as nothing is in its way it keeps the compute slot, so that no step asked for later is in it.
-        if not self._saving.acquire(blocking=False):
-            with self._process.executor.parked("the checkpoint before"):
-                self._saving.acquire()
-        try:
-            try:
-                with self._updates.paused():
-                    checkpoint = self._take_snapshot(extra)
-                path = self._write(directory, checkpoint)
-            finally:
-                self._end_snapshot()
+        with ExitStack() as stack:
+            # In this order: no step that is asked for later is in the checkpoint, however long that waits for another.
+            with self._updates.paused():
+                stack.enter_context(self._saving.turn("the checkpoint before"))
+                stack.callback(self._end_snapshot)
+                checkpoint = self._take_snapshot(extra)
+            path = self._write(directory, checkpoint)
             self._make_history(checkpoint.extra["optimizers"])
-        finally:
-            self._saving.release()
         return path
 
     def _write(self, directory: Path, checkpoint: Checkpoint) -> Path:

@@ -31,6 +31,7 @@ from distgrad.worker.twins import families
 from .copies import Copies, missing_state
 from .doubt import Doubts, commit_order
 from .journal import Decision, Journal
+from .lines import Line
 
 _log = logging.getLogger(__name__)
 
@@ -60,7 +61,6 @@ class _Group:
     last: Decision | None = None
     contexts: Sequence[str] = ()
     before: dict[int, Decision] = field(default_factory=dict)
-    lock: threading.Lock = field(default_factory=threading.Lock)
 
     def holders(self) -> list[str]:
         """The workers that an update concerns."""
@@ -90,6 +90,7 @@ class Updates:
         self.doubts = Doubts(process, term, journal)
         self._groups: dict[str, _Group] = {}
         self._lock = threading.Lock()  # guards the table of groups
+        self._line = Line(process.executor)  # of those who step optimizers, or see to it that nobody does
         self._deciding = threading.Lock()  # guards the journal
 
     # ---- optimizers --------------------------------------------------------------------------------------------------
@@ -123,7 +124,7 @@ class Updates:
                 f"there is an optimizer {name!r} already, with other shards or settings: give this one a name of its "
                 "own (name=)"
             )
-        with self._turn(held):
+        with self._line.turn(f"optimizer {name}", name):
             try:
                 if held is group:  # a worker that keeps a copy in doubt may be about to become an owner, who has none
                     self.doubts.settle([name])
@@ -268,31 +269,9 @@ class Updates:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """No update happens in the block."""
-        groups = sorted(self._all(), key=lambda group: group.name)
-        taken: list[_Group] = []
-        try:
-            for group in groups:
-                self._take(group)
-                taken.append(group)
+        """No update happens in the block, and none that is asked for from now on comes before it."""
+        with self._line.turn("all optimizers"):
             yield
-        finally:
-            for group in taken:
-                group.lock.release()
-
-    @contextmanager
-    def _turn(self, group: _Group) -> Iterator[None]:
-        self._take(group)
-        try:
-            yield
-        finally:
-            group.lock.release()
-
-    def _take(self, group: _Group) -> None:
-        # Whoever finds it free keeps the compute slot: a step that was asked for later must not come first.
-        if not group.lock.acquire(blocking=False):
-            with self._process.executor.parked(f"optimizer {group.name}"):
-                group.lock.acquire()
 
     def _all(self) -> list[_Group]:
         with self._lock:
@@ -317,8 +296,8 @@ class Updates:
             WorkerLost: an owner is gone.
             JournalError: the decision could not be written.
         """
-        group = self._named(name)
-        with self._turn(group):
+        with self._line.turn(f"optimizer {name}", name):
+            group = self._named(name)
             if group.last is not None and version == group.version == group.last.version and contexts == group.contexts:
                 return group.last
             if version != group.version + 1:
