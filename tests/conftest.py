@@ -162,7 +162,8 @@ def _fail_on(leaks: Leaks) -> None:
 
 @pytest.fixture(scope="session")
 def pki(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """authority.pem, and for "server", "client", "expired" and "stranger" (of another authority) a .pem and a .key."""
+    """authority.pem, and for "server", "client", "expired" and "stranger" (of another authority) a .pem and a .key;
+    locked.key is that of "server" with a passphrase."""
     if shutil.which("openssl") is None:
         pytest.skip("openssl is not installed")
     folder = tmp_path_factory.mktemp("pki")
@@ -183,4 +184,5 @@ def pki(tmp_path_factory: pytest.TempPathFactory) -> Path:
         run(f"req {key} -keyout {name}.key -out {name}.csr -subj /CN={name}")
         issue = f"x509 -req -in {name}.csr -CA {authority}.pem -CAkey {authority}.key -CAcreateserial"
         run(f"{issue} -out {name}.pem -days {days} -extfile names")
+    run("pkey -in server.key -out locked.key -aes128 -passout pass:phrase")
     return folder

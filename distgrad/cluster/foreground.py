@@ -13,10 +13,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from distgrad.autograd.allocator import keep_freed_memory
-from distgrad.coordinator.membership import Member
+from distgrad.coordinator.membership import Member, require_name
 from distgrad.coordinator.server import Coordinator
 from distgrad.errors import ConfigError, WorkerLost
-from distgrad.transport.addresses import unix_address
+from distgrad.transport.addresses import require_address, unix_address
 from distgrad.transport.grpc_health import health_listener
 from distgrad.transport.settings import TransportSettings
 from distgrad.worker.member import Whereabouts, choose_name
@@ -83,7 +83,7 @@ def run_coordinator(options: CoordinatorOptions, settings: TransportSettings, an
     """
     expected = read_launch(os.environ).workers
     if options.client_tokens is not None:
-        settings = replace(settings, client_tokens=tuple(options.client_tokens.read_text().split()))
+        settings = replace(settings, client_tokens=_tokens(options.client_tokens))
     heard: queue.SimpleQueue[signal.Signals | Member] = queue.SimpleQueue()
     coordinator = Coordinator(settings, options.listen, options.journal, checkpoints=options.checkpoints)
     with ExitStack() as stack:
@@ -118,7 +118,12 @@ def run_worker(options: WorkerOptions, settings: TransportSettings, announce: An
             "there is no coordinator to join: say --join HOST:PORT, or set DISTGRAD_JOIN; and neither MASTER_ADDR nor "
             "SLURM_JOB_NODELIST is set"
         )
-    Programs(options.programs)  # refuses now what it would refuse once the coordinator is there
+    # Refused now is what would be once the coordinator is there.
+    Programs(options.programs)
+    for address in filter(None, (options.listen, options.health)):
+        require_address(address)
+    if options.name:
+        require_name(options.name, "worker")
     await_listener(coordinator, options.patience, announce)
     name = options.name or launch.name or choose_name(coordinator, settings)
     listen, advertise = _own_addresses(options, coordinator)
@@ -146,6 +151,17 @@ def run_worker(options: WorkerOptions, settings: TransportSettings, announce: An
         if isinstance(news, signal.Signals):
             raise Interrupted(news.name)
         raise WorkerLost(news)
+
+
+def _tokens(file: Path) -> tuple[str, ...]:
+    """The lines of a file of clients' tokens. Without any, clients would be trusted as those with the cluster's are."""
+    lines = [line.strip() for line in file.read_bytes().splitlines()]
+    tokens = [line.decode() for line in lines if line and line.isascii()]
+    if not tokens or len(tokens) < len(list(filter(None, lines))):
+        raise ConfigError(
+            f"{file} holds no tokens, or signs that are not ASCII: expected letters and digits, a token a line"
+        )
+    return tuple(tokens)
 
 
 @contextmanager

@@ -15,8 +15,8 @@ import grpc
 
 from distgrad.errors import ConfigError, LinkError
 from distgrad.transport.addresses import MAX_PORT, free_path, unix_address
+from distgrad.transport.credentials import server_credentials, ssl_context
 from distgrad.transport.health import Health
-from distgrad.transport.socket_lane import ssl_context
 
 from . import um_bridge
 from .access import Access, Tokens
@@ -174,12 +174,7 @@ class Server:
         tls = self._settings.tls
         if tls is None or self._path is not None:
             return int(server.add_insecure_port(self._listen))
-        assert tls.key is not None
-        assert tls.certificate is not None
-        pair = (tls.key.read_bytes(), tls.certificate.read_bytes())
-        authority = tls.authority.read_bytes() if tls.authority else None
-        credentials = grpc.ssl_server_credentials([pair], authority, require_client_auth=authority is not None)
-        return int(server.add_secure_port(self._listen, credentials))
+        return int(server.add_secure_port(self._listen, server_credentials(tls)))
 
     @property
     def functions(self) -> list[str]:

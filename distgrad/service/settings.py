@@ -10,6 +10,9 @@ from distgrad.errors import ConfigError
 from distgrad.transport.addresses import is_local, require_address
 from distgrad.transport.settings import TLS
 
+# Processes of this machine.
+_MOST_WORKERS = 1000
+
 MiB = 2**20
 GiB = 2**30
 
@@ -64,6 +67,8 @@ class ServiceSettings:
         for name in ("workers", "blas_threads", "max_queued", "max_queued_per_client", "max_batch", "attempts"):
             if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, and a whole number, found {getattr(self, name)!r}")
+        if self.workers > _MOST_WORKERS:
+            raise ConfigError(f"workers must be at most {_MOST_WORKERS}, found {self.workers}: each is a process")
         for name in ("max_request_bytes", "max_sessions_per_client", "lease", "grace"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"{name} must be more than 0, found {getattr(self, name)}")

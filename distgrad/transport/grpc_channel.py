@@ -8,7 +8,8 @@ from typing import Any
 import grpc
 
 from .addresses import is_local, unix_address
-from .settings import TLS, TransportSettings
+from .credentials import channel_credentials
+from .settings import TransportSettings
 
 
 def open_channel(address: str, settings: TransportSettings, options: Sequence[tuple[str, Any]] = ()) -> grpc.Channel:
@@ -23,12 +24,4 @@ def open_channel(address: str, settings: TransportSettings, options: Sequence[tu
         return grpc.insecure_channel(address, options)
     if tls.server_name:
         options.append(("grpc.ssl_target_name_override", tls.server_name))
-    return grpc.secure_channel(address, _credentials(tls), options)
-
-
-def _credentials(tls: TLS) -> grpc.ChannelCredentials:
-    return grpc.ssl_channel_credentials(
-        tls.authority.read_bytes() if tls.authority else None,
-        tls.key.read_bytes() if tls.key else None,
-        tls.certificate.read_bytes() if tls.certificate else None,
-    )
+    return grpc.secure_channel(address, channel_credentials(tls), options)

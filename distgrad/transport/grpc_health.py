@@ -15,6 +15,7 @@ import grpc
 from distgrad.errors import LinkError, ResourceExhausted
 from distgrad.wire import pb
 
+from .addresses import require_address
 from .grpc_channel import open_channel
 from .health import Health, Status
 from .settings import TransportSettings
@@ -76,14 +77,16 @@ def health_listener(health: Health, address: str) -> Iterator[str]:
     no TLS, as those of Kubernetes. Gives the address that was bound.
 
     Raises:
-        LinkError: the address is taken.
+        ConfigError: it is no address.
+        LinkError: it is taken.
     """
+    require_address(address)
     threads = Threads()
     server = grpc.server(ThreadForEach(threads), [HealthHandlers(health)], options=[("grpc.so_reuseport", 0)])
     try:
         port = server.add_insecure_port(address)
     except RuntimeError as error:
-        raise LinkError(f"cannot tell of health at {address}: {error}") from error
+        raise LinkError(f"cannot tell of health at {address}: the address is taken or not of this machine") from error
     server.start()
     try:
         yield f"{address.rpartition(':')[0]}:{port}"

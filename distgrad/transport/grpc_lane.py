@@ -14,6 +14,7 @@ import grpc
 from distgrad.errors import ConfigError, LinkError
 
 from .addresses import free_path, nobody_listens
+from .credentials import server_credentials
 from .grpc_channel import open_channel
 from .grpc_health import HealthHandlers
 from .health import Health
@@ -108,9 +109,7 @@ class GrpcLanes:
         try:
             port = self._bind(server, address)
         except RuntimeError as error:
-            raise LinkError(f"cannot listen at {address}: {error}") from error
-        if port == 0:
-            raise LinkError(f"cannot listen at {address}: the address is taken or not of this machine")
+            raise LinkError(f"cannot listen at {address}: the address is taken or not of this machine") from error
         server.start()
         self._servers.append((server, path or ""))
         return address if path is not None else f"{address.rpartition(':')[0]}:{port}"
@@ -121,10 +120,7 @@ class GrpcLanes:
             return int(server.add_insecure_port(address))
         if tls.certificate is None or tls.key is None:
             raise ConfigError(f"listening at {address} with TLS needs tls.certificate and tls.key")
-        pair = (tls.key.read_bytes(), tls.certificate.read_bytes())
-        authority = tls.authority.read_bytes() if tls.authority else None
-        credentials = grpc.ssl_server_credentials([pair], authority, require_client_auth=authority is not None)
-        return int(server.add_secure_port(address, credentials))
+        return int(server.add_secure_port(address, server_credentials(tls)))
 
     def _serve(self, port: Port, frames: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
         lane = GrpcLane(port, context.cancel)

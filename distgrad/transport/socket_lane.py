@@ -12,8 +12,9 @@ from collections.abc import Callable
 from distgrad.errors import ConfigError, LinkError
 
 from .addresses import free_path, nobody_listens, tcp_address, unix_address
+from .credentials import ssl_context
 from .interfaces import Port
-from .settings import TLS, TransportSettings
+from .settings import TransportSettings
 from .stream_lane import StreamLane
 from .streams import Stream, Target, TlsStream
 from .threads import Threads
@@ -164,17 +165,3 @@ def _targets(address: str) -> list[Target]:
         return [(socket.AF_UNIX, path)]
     found = socket.getaddrinfo(*tcp_address(address), type=socket.SOCK_STREAM)
     return [(family, to) for family, _, _, _, to in found]
-
-
-def ssl_context(protocol: int, tls: TLS) -> ssl.SSLContext:
-    """TLS as the settings want it: what gRPC's credentials say, in the terms of `ssl`."""
-    context = ssl.SSLContext(protocol)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    if tls.certificate is not None:
-        context.load_cert_chain(tls.certificate, tls.key)
-    if tls.authority is not None:
-        context.verify_mode = ssl.CERT_REQUIRED
-        context.load_verify_locations(tls.authority)
-    elif protocol == ssl.PROTOCOL_TLS_CLIENT:
-        context.load_default_certs()
-    return context

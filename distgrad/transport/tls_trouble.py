@@ -8,8 +8,8 @@ import ssl
 from distgrad.errors import DistgradError, LinkError, PermissionDenied
 
 from .addresses import unix_address
+from .credentials import ssl_context
 from .settings import TLS
-from .socket_lane import ssl_context
 
 # Of a handshake, in memory, of two sides that do as little as can be: so many turns are enough.
 _TURNS = 8

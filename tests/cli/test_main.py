@@ -235,8 +235,10 @@ def test_a_clients_token_lets_a_client_in_and_no_worker(
     def come_as_a_guest() -> None:
         assert eventually(lambda: said)
         address = said[0].split()[-1]
-        with Client(address, TransportSettings(token="another")) as guest:
+        with Client(address, TransportSettings(token="a guest")) as guest:
             assert guest.workers == []
+        with pytest.raises(PermissionDenied):
+            Client(address, TransportSettings(token="guest"))
         worker = Worker("w0", address, PROGRAMS, TransportSettings(token="another"), "127.0.0.1:0")
         try:
             worker.start()
@@ -252,6 +254,33 @@ def test_a_clients_token_lets_a_client_in_and_no_worker(
     coming.join()
     ending.join()
     assert "the token is not accepted there" in refused[0]
+
+
+@pytest.mark.parametrize("content", [b"", b"\n \n", b"guest\n\xff\n"])
+def test_a_file_of_clients_tokens_without_any_is_refused(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, content: bytes
+) -> None:
+    (tmp_path / "guests").write_bytes(content)
+    options = ["--listen", "127.0.0.1:0", "--client-tokens", str(tmp_path / "guests")]
+    code, _, errors = run(capsys, "coordinator", *options)
+    assert code == 1
+    assert f"{tmp_path / 'guests'} holds no tokens" in errors
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--listen", "here"], "'here' is no address"),
+        (["--insecure-health", "80"], "'80' is no address"),
+        (["--name", "a b"], "'a b' cannot name a worker"),
+    ],
+)
+def test_a_worker_that_could_not_join_does_not_wait_for_its_coordinator(
+    capsys: pytest.CaptureFixture[str], options: list[str], message: str
+) -> None:
+    code, _, errors = run(capsys, "worker", "--programs", str(PROGRAMS), "--join", "localhost:1", *options)
+    assert code == 1
+    assert message in errors
 
 
 def test_a_busy_port_is_named(capsys: pytest.CaptureFixture[str]) -> None:

@@ -111,6 +111,7 @@ def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
         (["models.py:double", "--listen", "0.0.0.0:0"], "distgrad certs DIR"),
         (["models.py:double", "--tokens", "models.py"], "is not TOML"),
         (["models.py:double", "--workers", "0"], "workers must be at least 1"),
+        (["models.py:double", "--workers", "100000"], "workers must be at most 1000, found 100000"),
         (["no/such/models.py:double"], "does not exist"),
     ],
 )

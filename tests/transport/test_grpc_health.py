@@ -76,6 +76,8 @@ def test_an_address_for_health_alone_tells_nothing_else() -> None:
         assert refused.value.code() == grpc.StatusCode.UNIMPLEMENTED
         with pytest.raises(LinkError, match=f"cannot tell of health at {address}"), health_listener(health, address):
             pass
+    with pytest.raises(ConfigError, match="'foo' is no address"), health_listener(health, "foo"):
+        pass
 
 
 def next_status(watching: Iterator[HealthCheckResponse]) -> str:
