@@ -9,7 +9,7 @@ from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any, Protocol
 
-from distgrad.errors import DistgradError, LinkError, WorkerLost
+from distgrad.errors import DistgradError, LinkError, ResourceExhausted, WorkerLost
 from distgrad.transport.interfaces import Identity, Link
 from distgrad.wire import normalise
 
@@ -127,7 +127,7 @@ class Peers:
         is lost.
 
         Raises:
-            ResourceExhausted: it is too large, and would have gone at once.
+            ResourceExhausted: it is too large, and would have gone at once, or the system has no thread to open a link.
         """
         link = self._open_link(name)
         if link is None:
@@ -186,8 +186,13 @@ class Peers:
             # From a thread of its own: whoever sends may hold locks that those who are told want.
             threading.Thread(target=self._refuse, args=(name, [message], error), name=f"refuse-{name}").start()
             return
-        opening = self._opening[name] = _Opening(identity.incarnation, [message])
-        threading.Thread(target=self._connect, args=(identity, opening), name=f"open-{name}", daemon=True).start()
+        opening = _Opening(identity.incarnation, [message])
+        opener = threading.Thread(target=self._connect, args=(identity, opening), name=f"open-{name}", daemon=True)
+        try:
+            opener.start()
+        except RuntimeError as refusal:
+            raise ResourceExhausted(f"no thread is left to open a link to {name} in: {refusal}") from refusal
+        self._opening[name] = opening
 
     def _connect(self, identity: Identity, opening: _Opening) -> None:
         name = identity.name

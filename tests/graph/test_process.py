@@ -351,3 +351,16 @@ def test_a_call_that_waits_for_a_link_which_is_lost_at_once_fails() -> None:
             first.result()
         with pytest.raises(WorkerLost, match="the cable was cut"):
             second.wait(timeout=10)
+
+
+def test_without_a_thread_to_open_a_link_a_call_fails_and_later_ones_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with memory_cluster(1) as cluster, deadline(10):
+        shard = cluster.place("near", Echo(), "w0")
+        with monkeypatch.context() as patches:
+            patches.setattr(threading.Thread, "start", refuse)
+            with pytest.raises(ResourceExhausted, match="no thread is left to open a link to w0"):
+                shard.same(1)
+        assert shard.same(1).get() == 1
