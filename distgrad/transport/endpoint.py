@@ -425,10 +425,13 @@ class Endpoint:
         link = plug.link
         if link is None or not link.detach(plug) or link.ending or link.leaving:
             return
-        with self._changed:
-            if self.closing.is_set():
-                return
-            self._threads.start(f"distgrad-recover-{link.peer.name}", recover, self, link, reason)
+        try:
+            with self._changed:
+                if self.closing.is_set():
+                    return
+                self._threads.start(f"distgrad-recover-{link.peer.name}", recover, self, link, reason)
+        except RuntimeError as error:
+            self.lose(link, f"the connection broke ({reason}), and there is no thread to make it again in: {error}")
 
     def lose(self, link: ProcessLink, reason: str) -> None:
         """Ends a link for good. The receiver is told the first time."""

@@ -328,6 +328,22 @@ def test_a_break_is_mended_when_there_are_descriptors_again(world: World) -> Non
     assert a.receiver.losses == b.receiver.losses == []
 
 
+def test_a_break_that_there_is_no_thread_to_mend_in_is_a_loss(world: World) -> None:
+    a, _ = world.pair()
+    starts = a._threads.start
+
+    def start(name: str, *task: Any) -> threading.Thread:
+        if name.startswith("distgrad-recover"):
+            raise RuntimeError("can't start new thread")
+        return starts(name, *task)
+
+    a._threads.start = start  # type: ignore[method-assign]
+    waiting = a.link("b").request(pb.Statistics())
+    world.break_lanes(a)
+    with pytest.raises(WorkerLost, match="no thread to make it again in"):
+        waiting.result(DEADLINE)
+
+
 def test_breaks_amid_large_arrays_lose_and_double_nothing(world: World) -> None:
     a, b = world.pair(window_bytes=2**30, chunk_bytes=2**15)
     link, assembler, chunks = a.link("b"), b.link("a")._assembler, itertools.count(1)
