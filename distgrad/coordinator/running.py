@@ -6,10 +6,12 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from contextlib import suppress
 from contextvars import Context
 from dataclasses import dataclass, field
+from functools import partial
 
-from distgrad.errors import ConfigError, ContextError, DistgradError
+from distgrad.errors import ConfigError, ContextError, DistgradError, Timeout
 from distgrad.graph.process import Process, Reply
 from distgrad.graph.waiting import Priority, Promise
 from distgrad.transport.interfaces import Identity
@@ -18,6 +20,9 @@ from distgrad.wire import pb
 from .rounds import Rounds
 from .shards import Shards
 from .update import Updates
+
+# Seconds between two looks at whether a trainer whose connection broke is connected again.
+_LOOK_EVERY = 0.2
 
 _log = logging.getLogger(__name__)
 
@@ -66,6 +71,8 @@ class RunningJob:
         """
         with self._lock:
             held = self._job
+            if not self._is_there(trainer):  # it left while it waited: nobody would hear of its end
+                return
             if held is None:
                 self._job = _Job(body.name, body.steps, trainer, body.continues, time.monotonic())
             elif held.trainer != trainer and not self._ending and self._is_connected(held.trainer):
@@ -78,17 +85,25 @@ class RunningJob:
         if held is None or held.trainer == trainer:
             reply(pb.Empty())
         else:
-            held.gone.add_callback(lambda _: self._begin_after(trainer, body, reply))
+            wait = partial(self._begin_after, held.gone, trainer, body, reply)
+            self._process.executor.submit(wait, Priority.CALL, context=Context(), cancelled=reply)
+
+    def _is_there(self, client: Identity) -> bool:
+        """Whether a client has not been lost, connected or not."""
+        link = self._process.endpoint.link(client.name)
+        return link is not None and link.peer.incarnation == client.incarnation
 
     def _is_connected(self, trainer: Identity) -> bool:
         """Whether a trainer is there; one whose connection broke is about to be lost, or back."""
         link = self._process.endpoint.link(trainer.name)
         return link is not None and link.connected
 
-    def _begin_after(self, trainer: Identity, body: pb.BeginJob, reply: Reply) -> None:
+    def _begin_after(self, gone: Promise[None], trainer: Identity, body: pb.BeginJob, reply: Reply) -> None:
+        with suppress(Timeout):
+            self._process.executor.wait(gone, _LOOK_EVERY, what="the end of the job before")
         try:
             self.begin(trainer, body, reply)
-        except ConfigError as error:  # another one that waited was faster
+        except ConfigError as error:  # another one that waited was faster, or the trainer before is connected again
             reply(error)
 
     def makes(self, job: str, *, shard: str = "", optimizer: str = "") -> bool:

@@ -127,6 +127,31 @@ def test_a_second_job_is_refused_while_one_runs(made: Cluster) -> None:
         made.client("late").begin_job("other", 1)
 
 
+def test_a_trainer_whose_connection_comes_back_is_not_waited_for(
+    made: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(made)
+    looks = iter([False])
+    monkeypatch.setattr(made.coordinator.running, "_is_connected", lambda trainer: next(looks, True))
+    asked = made.client("late").process.request("coordinator", pb.BeginJob(name="other", steps=1))
+    with pytest.raises(ConfigError, match=r"job 'points' is being trained here by trainer"):
+        asked.result(timeout=PATIENCE)
+
+
+def test_whoever_leaves_while_waiting_for_the_end_of_a_job_does_not_begin_one(
+    made: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer, impatient, patient = train(made), made.client("impatient"), made.client("patient")
+    monkeypatch.setattr(made.coordinator.running, "_is_connected", lambda trainer: False)
+    impatient.process.request("coordinator", pb.BeginJob(name="other", steps=1))
+    assert status(impatient).name == "points"  # the coordinator has heard that it wants to begin another
+    made.leave(impatient)
+    made.leave(trainer)
+    asked = patient.process.request("coordinator", pb.BeginJob(name="third", steps=1))
+    asked.result(timeout=PATIENCE)
+    assert status(patient).name == "third"
+
+
 def test_of_several_that_wait_for_the_end_of_a_job_one_is_let_in(made: Cluster) -> None:
     made.leave(train(made))
     clients = [made.client(f"next{number}") for number in range(3)]
