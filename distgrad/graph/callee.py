@@ -201,6 +201,8 @@ class Callee:
         most = 0 if arrived.called.private else 1 if arrived.share.records else SMALL_VALUE
         if not isinstance(data, _SMALL_KINDS) or getattr(data, "size", 1) > most:
             return
+        if isinstance(value, Tensor):
+            data = np.asarray(data)  # also of a number that NumPy computed, as if it were fetched
         try:
             encode_into(done.value, normalise(data) if isinstance(data, np.ndarray) else data, arrays)
         except WireError:  # it cannot travel, which concerns only those who ask for it

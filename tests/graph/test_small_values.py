@@ -71,6 +71,16 @@ def test_a_value_is_the_same_whether_it_comes_or_is_fetched(
         np.testing.assert_array_equal(np.asarray(other), np.asarray(seen[0]), strict=True)
 
 
+@pytest.mark.parametrize("waits", [True, False], ids=["has come", "is fetched"])
+def test_a_number_that_a_method_computes_is_a_tensor_however_it_comes(world: ClusterWorld, waits: bool) -> None:
+    for _ in range(3):
+        total = world.shard("a").total(X)
+        if waits:
+            total.wait()
+        assert isinstance(total.get(), dg.Tensor)
+        assert isinstance(total.numpy(), np.ndarray)
+
+
 @pytest.mark.parametrize("large", [np.zeros(5000), [X, X], "text", 3j])
 def test_other_values_are_fetched_also_when_those_before_them_came(
     world: ClusterWorld, fetches: list[pb.Fetch], large: Any
