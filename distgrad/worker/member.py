@@ -23,7 +23,7 @@ from distgrad.wire import pb
 COORDINATOR = "coordinator"
 # Seconds to wait, when the link to a member broke, for the coordinator's word on what became of it.
 FOR_THE_REASON = 0.3
-# Seconds between two attempts to join another coordinator, and for one of them.
+# Seconds between two attempts to join another coordinator, and for one of them to reach it.
 BETWEEN_ATTEMPTS = 0.05
 LONGEST_ATTEMPT = 1.0
 
@@ -113,12 +113,14 @@ class Membership:
             LinkError, PermissionDenied, ConfigError: it cannot be reached, or does not want us.
         """
         self._joined_at = address, programs
-        self._join(timeout)
+        self._join(timeout, timeout)
 
-    def _join(self, timeout: float) -> None:
+    def _join(self, reach: float, timeout: float) -> None:
+        """Reaches the coordinator within so many seconds, and has its answer within so many more. Whoever gave up an
+        answer that is on its way would not know the term under which it is already a member."""
         address, programs = self._joined_at
         try:
-            link = self.process.endpoint.connect(COORDINATOR, address, timeout=timeout)
+            link = self.process.endpoint.connect(COORDINATOR, address, timeout=reach)
         except WorkerLost as error:  # it has been told that this incarnation is lost, and acted on it
             raise PermissionDenied(f"{error}; start the process again to join as a new one") from error
         with self._lock:
@@ -140,7 +142,7 @@ class Membership:
             with self._changed:
                 self.members.clear()
             try:
-                self._join(min(left, LONGEST_ATTEMPT))
+                self._join(min(left, LONGEST_ATTEMPT), left)
             except (PermissionDenied, ConfigError) as refusal:
                 self.ended.set_error(refusal)
                 return

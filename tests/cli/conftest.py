@@ -19,6 +19,11 @@ from tests.processes import DEADLINE, eventually, with_environment
 from .points import JOB
 
 
+def held(steps: int) -> tuple[str, ...]:
+    """Options with which a run takes so many steps, and the others after `Run.go_on`: it cannot be over before."""
+    return ("--set", 'data.program="net.py:Held"', "--set", f"data.config.at_once={steps}")
+
+
 class Run:
     """`distgrad train` in a process of its own; `prefix` is what its command begins with.
 
@@ -35,6 +40,7 @@ class Run:
         self.directory = folder / "checkpoints"
         # A short name of its own: it has to leave room for the path of a socket, and finds all that belongs to the run.
         self.temporary = Path(tempfile.mkdtemp(prefix="t"))
+        self._go = folder / "go"
         job = folder / "points.toml"
         if not job.exists():
             job.write_text(JOB)
@@ -43,7 +49,7 @@ class Run:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env=os.environ | {"TMPDIR": str(self.temporary)} | (environment or {}),
+            env=os.environ | {"TMPDIR": str(self.temporary), "DISTGRAD_GO": str(self._go)} | (environment or {}),
         )
 
     def until(self, kind: str, step: int = 0) -> dict[str, Any]:
@@ -54,6 +60,10 @@ class Run:
             if event["event"] == kind and event.get("step", 0) >= step:
                 return event
         raise AssertionError(f"the run ended before {kind}:\n{self.end()[1]}")
+
+    def go_on(self) -> None:
+        """Takes the steps that are `held`."""
+        self._go.touch()
 
     def children(self) -> dict[str, int]:
         """Name -> process of the run's children."""

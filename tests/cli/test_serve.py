@@ -21,16 +21,15 @@ from tests.processes import DEADLINE, eventually, with_environment
 from tests.service.raw import Failed, Streaming, Unary, answer
 
 PROGRAM = """
+import os
 import time
-import numpy as np
 
 def double(x):
     return 2 * x
 
-def spins(x, seconds):
-    end = time.monotonic() + float(seconds)
-    while time.monotonic() < end:
-        x = x + 0
+def waits(x):
+    while not os.path.exists("go"):
+        time.sleep(0.01)
     return x
 """
 
@@ -39,7 +38,7 @@ def spins(x, seconds):
 def serving(folder: Path, *options: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """The command, and where it says that it serves."""
     (folder / "models.py").write_text(PROGRAM)
-    command = [sys.executable, "-W", "error", "-m", "distgrad", "serve", "models.py:double", "models.py:spins"]
+    command = [sys.executable, "-W", "error", "-m", "distgrad", "serve", "models.py:double", "models.py:waits"]
     process = subprocess.Popen(
         [*command, "--listen", "localhost:0", "--workers", "1", *options],
         cwd=folder,
@@ -51,7 +50,7 @@ def serving(folder: Path, *options: str) -> Iterator[tuple[subprocess.Popen[str]
     try:
         assert process.stdout is not None
         line = process.stdout.readline()
-        assert line.startswith("serving double, spins at localhost:"), (line, process.stderr and process.stderr.read())
+        assert line.startswith("serving double, waits at localhost:"), (line, process.stderr and process.stderr.read())
         yield process, line.split()[-1]
     finally:
         if process.poll() is None:
@@ -75,16 +74,18 @@ def test_it_serves_until_a_signal_and_then_drains(tmp_path: Path) -> None:
         with pytest.raises(Failed):
             client.ask("evaluate", function="triple", arguments=[3.0])
         stream = Streaming(address)
-        stream.send("evaluate", function="spins", arguments=[1.0, 1.0])
+        stream.send("evaluate", function="waits", arguments=[1.0])
         assert eventually(lambda: running(address) == 1)
         process.send_signal(signal.SIGTERM)
+        assert process.stdout is not None
+        assert "SIGTERM: ending when requests under way have their answers" in process.stdout.readline()
+        (tmp_path / "go").touch()
         exchange = stream.next()
         assert answer(exchange.message, exchange.payload)["value"] == 1.0
         client.close()
         stream.close()
-        out, errors = process.communicate(timeout=DEADLINE)
+        _, errors = process.communicate(timeout=DEADLINE)
         assert process.returncode == 0, errors
-        assert "SIGTERM: ending when requests under way have their answers" in out
     (line,) = map(json.loads, (tmp_path / "audit.jsonl").read_text().splitlines())
     assert (line["code"], line["method"]) == ("NOT_FOUND", "distgrad.v1.GradientService/Evaluate")
 
@@ -93,7 +94,7 @@ def test_it_serves_until_a_signal_and_then_drains(tmp_path: Path) -> None:
 def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
     with serving(tmp_path) as (process, address):
         stream = Streaming(address)
-        stream.send("evaluate", function="spins", arguments=[1.0, 3600.0])
+        stream.send("evaluate", function="waits", arguments=[1.0])
         assert eventually(lambda: running(address) == 1)
         process.send_signal(signal.SIGTERM)
         assert process.stdout is not None

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.cli.conftest import Start
+from tests.cli.conftest import Start, held
 from tests.processes import eventually, with_environment
 
 TRAINERS = ["--set", "trainers=2"]
@@ -53,9 +53,10 @@ def test_trainers_come_to_the_same_bits_in_every_run_and_placement_and_to_others
 def test_a_trainer_that_is_killed_is_started_again_and_no_bit_differs(start: Start) -> None:
     long = ["--json", *TRAINERS, "--set", "steps=120", "--set", "evaluation.every=120"]
     undisturbed = losses(start(*long, folder="undisturbed").end()[0])
-    run = start(*long, folder="killed")
+    run = start(*long, *held(22), folder="killed")
     run.until("step", 20)
     os.kill(run.children()["trainer-1"], signal.SIGKILL)
+    run.go_on()
     failure = run.until("failure")
     assert "trainer trainer-1 is lost: process" in failure["reason"]
     assert failure["failures"] == 1

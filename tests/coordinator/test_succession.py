@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +16,9 @@ from distgrad.coordinator.journal import Decision, Journal
 from distgrad.coordinator.server import Coordinator
 from distgrad.errors import DistgradError, JournalError, WorkerLost
 from distgrad.graph.process import Process
+from distgrad.transport.interfaces import Link
 from distgrad.wire import pb
+from distgrad.worker import member
 from tests.coordinator.cluster import PATIENCE, PROGRAMS, Cluster, cluster
 
 ONES = np.ones(2)
@@ -191,6 +195,25 @@ def test_a_coordinator_of_a_lower_term_is_not_joined(made: Cluster, tmp_path: Pa
     made.succeed(tmp_path / "another")  # of term 1
     for worker in made.workers.values():
         assert "of term 1, after one of 2" in worker.wait()
+
+
+def test_a_coordinator_that_is_slow_to_answer_is_asked_once(
+    made: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that gave up the answer would not know the term of the coordinator that has it as a member and gives it
+    orders; if it lost it before it was told again, it would follow one of a lower term."""
+    monkeypatch.setattr(member, "LONGEST_ATTEMPT", 0.1)
+    join, joined = Coordinator._join, []
+
+    def answer_late(self: Coordinator, link: Link, *asked: Any) -> None:
+        joined.append(link.peer.name)
+        threading.Timer(0.5, join, (self, link, *asked)).start()
+
+    monkeypatch.setattr(Coordinator, "_join", answer_late)
+    end(made.coordinator)
+    made.succeed(tmp_path / "journal")
+    made.client("second").wait_for_workers(["w0", "w1"], PATIENCE)
+    assert sorted(joined) == ["second", "w0", "w1"]
 
 
 def test_a_worker_whose_loss_others_have_acted_on_is_not_let_in_again(made: Cluster) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from typing import Any
 
 import numpy as np
@@ -55,6 +56,19 @@ class Short(Points):
     def batch(self, step: int) -> tuple[Any, Any]:
         if step == 5:
             raise IndexError(f"there is no step {step}")
+        return super().batch(step)
+
+
+class Held(Points):
+    """Points of which a few batches are there at once, the others when the file DISTGRAD_GO is."""
+
+    def __init__(self, batch: int, at_once: int, seed: int = 0) -> None:
+        super().__init__(batch, seed)
+        self.at_once = at_once
+
+    def batch(self, step: int) -> tuple[np.ndarray, np.ndarray]:
+        while step == self.at_once and not os.path.exists(os.environ["DISTGRAD_GO"]):
+            time.sleep(0.01)
         return super().batch(step)
 
 
