@@ -213,10 +213,20 @@ class Pool:
         self._children.forget(process.name)
         self._changed(process, False)
         if process.told_ready:
-            self._start_one()
+            self._start_another()
         else:
-            self._loop.call_later(self._pause, self._start_one)
-            self._pause = min(2 * self._pause, LAST_PAUSE)
+            self._start_later()
+
+    def _start_another(self) -> None:
+        try:
+            self._start_one()
+        except OSError as error:  # the system has no room for it now
+            logger.error("a process of the pool cannot be started: %s", error)
+            self._start_later()
+
+    def _start_later(self) -> None:
+        self._loop.call_later(self._pause, self._start_another)
+        self._pause = min(2 * self._pause, LAST_PAUSE)
 
     async def close(self) -> None:
         """Ends all processes."""

@@ -120,8 +120,8 @@ class Child:
         return self._pid.result()
 
     def tail(self, lines: int = 12) -> str:
-        """The end of its log; nothing of what was there before."""
-        if self.log is None:
+        """The end of its log, if that is there still; nothing of what was there before."""
+        if self.log is None or not self.log.exists():
             return ""
         with open(self.log, "rb") as log:
             log.seek(max(self._log_start, log.seek(0, os.SEEK_END) - _TAIL_BYTES))
@@ -214,11 +214,19 @@ class Children:
         self._children: dict[str, Child] = {}
 
     def start(self, name: str, module: str) -> Child:
-        """Starts `python -m MODULE` and returns without waiting for it to be ready."""
+        """Starts `python -m MODULE` and returns without waiting for it to be ready.
+
+        Raises:
+            OSError: there are too many processes, or not enough memory.
+        """
         log = self._logs / f"{name}.log" if self._logs is not None else None
         child = Child(name, module, log, self._environment, self._heard)
         self._children[name] = child  # before it runs, so that an interrupt in between leaves nothing behind
-        child.start()
+        try:
+            child.start()
+        except OSError:
+            del self._children[name]
+            raise
         return child
 
     def get(self, name: str) -> Child | None:
@@ -228,7 +236,7 @@ class Children:
         """A child that has ended is of no interest any more, nor is its log."""
         child = self._children.pop(name)
         if child.log is not None:
-            child.log.unlink()
+            child.log.unlink(missing_ok=True)
 
     def stop(self) -> None:
         """Ends all children, within two seconds: by asking, then by SIGTERM, then by SIGKILL."""

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from distgrad.service.settings import ServiceSettings
-from tests.processes import eventually
+from distgrad.worker.children import Child, Children
+from tests.processes import DEADLINE, eventually
 from tests.service.raw import Failed, Local, Running, Streaming, Unary, answer, serving
 
 
@@ -106,3 +107,33 @@ def test_none_of_ten_thousand_requests_is_lost_while_a_process_is_killed_every_s
     assert ended.keys() <= {"OK", "INTERNAL"}
     assert ended["OK"] > 10_000
     assert killed >= (time.monotonic() - began) / 2
+
+
+def test_a_process_is_followed_by_another_also_where_its_log_was_cleaned_away() -> None:
+    with serving(["sine"], ServiceSettings(workers=1)) as running:
+        (process,) = running.server.desk.pool
+        assert process.child.log is not None
+        process.child.log.unlink()  # as what cleans /tmp of old files does
+        process.kill()
+        assert_answers(running)
+
+
+def test_a_process_that_the_system_cannot_start_now_is_started_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving(["sine"], ServiceSettings(workers=1)) as running:
+        start, refusals = Children.start, iter([OSError("no more processes")] * 2)
+
+        def start_or_not(self: Children, name: str, module: str) -> Child:
+            if (refusal := next(refusals, None)) is not None:
+                raise refusal
+            return start(self, name, module)
+
+        monkeypatch.setattr(Children, "start", start_or_not)
+        (process,) = running.server.desk.pool
+        process.kill()
+        assert_answers(running)
+
+
+def assert_answers(running: Running) -> None:
+    client = Unary(running.address)
+    assert client.ask("evaluate", function="sine", arguments=[np.zeros(1)], timeout=DEADLINE)["value"] == 0.0
+    client.close()
