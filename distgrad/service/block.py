@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Coroutine, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -56,17 +57,34 @@ def serve(
     Raises:
         ConfigError, LinkError, ProgramError, WorkerLost: it could not start, or there is nothing to serve.
     """
+    server = Server(targets, settings or ServiceSettings(workers=1), listen, metrics, um_bridge)
     loop = asyncio.new_event_loop()
-    running = RunningServer(Server(targets, settings or ServiceSettings(workers=1), listen, metrics, um_bridge), loop)
-    thread = threading.Thread(target=loop.run_forever, name="distgrad-server", daemon=True)
+    started: Future[None] = Future()
+    serving = loop.create_task(_serve(server, started))
+    thread = threading.Thread(
+        target=lambda: loop.run_until_complete(asyncio.wait([serving])), name="distgrad-server", daemon=True
+    )
     thread.start()
     try:
-        running.do(running.server.start())
-        try:
-            yield running
-        finally:
-            running.do(running.server.close())
+        started.result()
+        yield RunningServer(server, loop)
     finally:
-        loop.call_soon_threadsafe(loop.stop)
+        loop.call_soon_threadsafe(serving.cancel)
         thread.join()
         loop.close()
+        if not serving.cancelled():
+            serving.result()  # what went wrong at its end
+
+
+async def _serve(server: Server, started: Future[None]) -> None:
+    """Serves until it is cancelled, also while it starts; then nothing is left of the server."""
+    try:
+        await server.start()
+    except BaseException as error:
+        started.set_exception(error)
+        return
+    started.set_result(None)
+    try:
+        await asyncio.Event().wait()
+    finally:
+        await server.close()

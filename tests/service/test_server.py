@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
+import tempfile
+import threading
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +22,7 @@ from distgrad.service.served import Declaration, declaration_of
 from distgrad.service.server import Server
 from distgrad.service.settings import ServiceSettings
 from distgrad.wire import pb
-from tests.processes import blocks, eventually
+from tests.processes import blocks, eventually, with_environment
 from tests.service.raw import DEADLINE, TARGETS, Failed, Running, Streaming, Unary, answer, serving
 
 
@@ -193,3 +196,24 @@ def test_a_server_at_a_unix_socket_is_reached_there_and_leaves_no_file(tmp_path:
         with urllib.request.urlopen(f"{running.server.um_bridge_url}/Info") as reply:
             assert json.load(reply)["models"] == ["sine"]
     assert not list(tmp_path.iterdir())
+
+
+def test_an_interrupt_while_a_server_starts_leaves_nothing_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "slow.py").write_text("import time\n\ntime.sleep(60)\n")
+    mark = f"DISTGRAD_TEST_MARK={tmp_path}"
+    monkeypatch.setenv(*mark.split("="))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+    def interrupt(thread: int) -> None:
+        assert eventually(lambda: with_environment(mark))
+        signal.pthread_kill(thread, signal.SIGINT)
+
+    interrupting = threading.Thread(target=interrupt, args=[threading.get_ident()])
+    interrupting.start()
+    with pytest.raises(KeyboardInterrupt), dg.serve([f"{tmp_path}/slow.py:f"]):
+        pass
+    interrupting.join()
+    assert with_environment(mark) == {}
+    assert [path.name for path in tmp_path.iterdir()] == ["slow.py"]
