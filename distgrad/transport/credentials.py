@@ -1,15 +1,18 @@
 """What the settings of TLS mean to those who speak it: Python's `ssl`, and gRPC, which says no more of files that it
-cannot use than that it cannot listen, or reach anybody."""
+cannot use than that it cannot listen, or reach anybody. gRPC is imported by whoever asks for its terms: the other lanes
+do without."""
 
 from __future__ import annotations
 
 import ssl
-
-import grpc
+from typing import TYPE_CHECKING
 
 from distgrad.errors import ConfigError
 
 from .settings import TLS
+
+if TYPE_CHECKING:
+    import grpc
 
 
 def ssl_context(protocol: int, tls: TLS) -> ssl.SSLContext:
@@ -22,9 +25,8 @@ def ssl_context(protocol: int, tls: TLS) -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     if tls.certificate is not None:
         try:
-            context.load_cert_chain(
-                tls.certificate, tls.key, password=""
-            )  # without one, a key that has one asks for it
+            # Without a password, a key that has one asks for it at the terminal.
+            context.load_cert_chain(tls.certificate, tls.key, password="")
         except (OSError, ValueError) as error:
             raise ConfigError(
                 f"tls: the certificate {tls.certificate} with the key {tls.key} cannot be used ({error}): expected "
@@ -43,6 +45,8 @@ def ssl_context(protocol: int, tls: TLS) -> ssl.SSLContext:
 
 def server_credentials(tls: TLS) -> grpc.ServerCredentials:
     """The same for a server of gRPC, of files that have a certificate. Raises as `ssl_context` does."""
+    import grpc
+
     ssl_context(ssl.PROTOCOL_TLS_SERVER, tls)
     assert tls.certificate is not None
     assert tls.key is not None
@@ -53,6 +57,8 @@ def server_credentials(tls: TLS) -> grpc.ServerCredentials:
 
 def channel_credentials(tls: TLS) -> grpc.ChannelCredentials:
     """The same for a client. Raises as `ssl_context` does."""
+    import grpc
+
     ssl_context(ssl.PROTOCOL_TLS_CLIENT, tls)
     return grpc.ssl_channel_credentials(
         tls.authority.read_bytes() if tls.authority else None,
