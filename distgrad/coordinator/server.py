@@ -20,8 +20,6 @@ from distgrad.worker.member import COORDINATOR
 from .checkpoint import (
     incomplete_checkpoints,
     latest_checkpoint,
-    prune,
-    remove_checkpoints,
     require_writable,
     saved_with,
 )
@@ -252,11 +250,7 @@ class Coordinator:
 
     def _save(self, body: pb.Save, arrays: list[Any]) -> tuple[Any, list[Any]]:
         extra = decode_value(body.extra, arrays) if body.HasField("extra") else {}
-        directory = self._allowed(body.directory)
-        path = self.states.save(directory, extra)
-        if body.keep:
-            prune(directory, body.keep, written=path)
-        return pb.Saved(path=str(path), bytes=sum(file.stat().st_size for file in path.iterdir())), []
+        return self.states.save(self._allowed(body.directory), extra, body.keep), []
 
     def _restore(self, body: pb.Restore, arrays: list[Any]) -> tuple[Any, list[Any]]:
         path, extra = self.states.restore(self._allowed(body.directory), body.job)
@@ -275,7 +269,7 @@ class Coordinator:
         return found, out
 
     def _remove_checkpoints(self, body: pb.RemoveCheckpoints, arrays: list[Any]) -> tuple[Any, list[Any]]:
-        remove_checkpoints(self._allowed(body.directory))
+        self.states.remove(self._allowed(body.directory))
         return pb.Empty(), []
 
     def _allowed(self, directory: str) -> Path:

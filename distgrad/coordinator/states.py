@@ -15,7 +15,16 @@ from distgrad.graph.waiting import Promise, all_done
 from distgrad.wire import decode_value, encode_value, pb
 from distgrad.worker.host import state_kinds
 
-from .checkpoint import Checkpoint, OnDemand, ShardState, latest_checkpoint, read_checkpoint, write_checkpoint
+from .checkpoint import (
+    Checkpoint,
+    OnDemand,
+    ShardState,
+    latest_checkpoint,
+    prune,
+    read_checkpoint,
+    remove_checkpoints,
+    write_checkpoint,
+)
 from .lines import Line
 from .shards import Shards
 from .update import Updates
@@ -54,11 +63,14 @@ class States:
 
     # ---- all of them -------------------------------------------------------------------------------------------------
 
-    def save(self, directory: Path, extra: Mapping[str, Any]) -> Path:
-        """Writes a checkpoint of every shard, at one version, under `directory`; returns its path.
+    def save(self, directory: Path, extra: Mapping[str, Any], keep: int = 0) -> pb.Saved:
+        """Writes a checkpoint of every shard, at one version, under `directory`.
 
         Steps wait only until every worker has noted which arrays it holds. They are fetched and written while training
         goes on; another `save` waits for this one, and steps that are asked for after it wait as well.
+
+        Arguments:
+            keep: of the checkpoints under `directory`, this many stay; 0: all.
 
         Raises:
             CheckpointError: the disk refuses.
@@ -72,7 +84,18 @@ class States:
                 checkpoint = self._take_snapshot(extra)
             path = self._write(directory, checkpoint)
             self._make_history(checkpoint.extra["optimizers"])
-        return path
+            if keep:
+                prune(directory, keep, written=path)
+            return pb.Saved(path=str(path), bytes=sum(file.stat().st_size for file in path.iterdir()))
+
+    def remove(self, directory: Path) -> None:
+        """Removes all checkpoints under `directory`, once none is being written.
+
+        Raises:
+            CheckpointError: the disk refuses.
+        """
+        with self._saving.turn("the checkpoint being written"):
+            remove_checkpoints(directory)
 
     def _write(self, directory: Path, checkpoint: Checkpoint) -> Path:
         written: Promise[Path] = Promise()

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import distgrad as dg
-from distgrad.coordinator import states
+from distgrad.coordinator import checkpoint, states
 from distgrad.coordinator.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from distgrad.coordinator.client import Client
 from distgrad.errors import (
@@ -23,6 +23,7 @@ from distgrad.errors import (
     RemoteError,
     WorkerLost,
 )
+from distgrad.wire import pb
 from tests.coordinator.cluster import (
     PATIENCE,
     PROGRAMS,
@@ -359,3 +360,28 @@ def test_a_step_and_a_checkpoint_at_once_take_turns(pair: tuple[Cluster, Client]
         checkpoint = read_checkpoint(path)
         for name in ("a", "b"):
             assert checkpoint.shards[name]["parameters"]["weight"].tolist() == [-checkpoint.version] * 2
+
+
+def test_checkpoints_are_removed_once_none_is_being_written(
+    pair: tuple[Cluster, Client], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, client = pair
+    trained(client, place(client, "a", "w0"), steps=1)
+    write_shard = checkpoint._write_shard
+    writing, may_end = threading.Event(), threading.Event()
+
+    def write(*arguments: Any) -> Any:
+        entry = write_shard(*arguments)
+        writing.set()
+        assert may_end.wait(PATIENCE)
+        return entry
+
+    monkeypatch.setattr(checkpoint, "_write_shard", write)
+    saved = made.client("other").begin_save(tmp_path)
+    assert writing.wait(PATIENCE)
+    removed = client.process.request("coordinator", pb.RemoveCheckpoints(directory=str(tmp_path)))
+    assert eventually(lambda: removed.done or "everything, everything" in repr(made.coordinator.states._saving))
+    may_end.set()
+    saved.result(PATIENCE)
+    removed.result(PATIENCE)
+    assert list(tmp_path.iterdir()) == []

@@ -73,7 +73,7 @@ OF_THE_COORDINATOR = {
     "a checkpoint in place": Boundary(f"{_COORDINATOR}.checkpoint:_move_into_place", after=True),
     "before the journal is compacted": Boundary(f"{_COORDINATOR}.journal:Journal.compact"),
     "the journal compacted": Boundary(f"{_COORDINATOR}.journal:Journal.compact", after=True),
-    "old checkpoints removed": Boundary(f"{_COORDINATOR}.server:prune", after=True),
+    "old checkpoints removed": Boundary(f"{_COORDINATOR}.states:prune", after=True),
     "recovery: before lost shards are built": Boundary(f"{_COORDINATOR}.shards:Shards.build_anew"),
     "recovery: lost shards built": Boundary(f"{_COORDINATOR}.update:Updates.adopt_anew"),
     "recovery: doubts settled": Boundary(f"{_COORDINATOR}.recovery:missing_state"),
