@@ -39,9 +39,13 @@ class Gate:
         self._visitors.append(visitor)
         return visitor
 
+    def is_reached(self) -> bool:
+        """Whether a process has stopped here that `reached` has not told of yet."""
+        return bool(select.select([self._listener], [], [], 0)[0])
+
     def let_all_go(self) -> None:
         """Lets everybody go on who has stopped so far."""
-        while select.select([self._listener], [], [], 0)[0]:
+        while self.is_reached():
             self.reached()
         for visitor in self._visitors:
             visitor.let_go()

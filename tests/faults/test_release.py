@@ -174,22 +174,28 @@ def test_a_timeout_of_get_ends_the_wait_and_not_the_call(shared: World) -> None:
 def test_a_timeout_of_a_call_within_a_call_reaches_the_driver(shared: World) -> None:
     a, b = map(shared.driver.shard, "ab")
     with pytest.raises(Timeout, match=r"b\.stop_forward on w1 did not come within"), shared.driver.context():
-        a.chain_for(X, b, "stop_forward", 0.2).get()
-    shared.gate.reached().let_go()
+        value = a.chain_for(X, b, "stop_forward", 0.2)
+        visitor = shared.gate.reached()
+        value.get()
+    visitor.let_go()
 
 
 def test_a_timeout_of_backward_ends_the_pass_everywhere_and_the_context_serves_on(shared: World) -> None:
     a, b, c = map(shared.driver.shard, "abc")
     with shared.driver.context() as context:
         h = a.forward(X)
-        loss = c.forward(b.stop_backward(h))
-        with pytest.raises(Timeout, match=r"backward of context .* did not end within"):
-            context.backward(loss, SEED, timeout=0.3)
-        gate = shared.gate.reached()
-        shared.wait_for(
-            lambda: not any("passes" in held for held in shared.holdings().values()), lambda: "the end of the pass"
-        )
-        gate.let_go()  # now, as whoever has not heard of the end would go on with the pass, and free more
+        for timeout in (0.3, 3.0):
+            loss = c.forward(b.stop_backward(h))
+            loss.wait()
+            with pytest.raises(Timeout, match=r"backward of context .* did not end within"):
+                context.backward(loss, SEED, timeout=timeout)
+            shared.wait_for(
+                lambda: not any("passes" in held for held in shared.holdings().values()), lambda: "the end of the pass"
+            )
+            if shared.gate.is_reached():  # a busy machine may not get there in the shorter time
+                break
+        visitor = shared.gate.reached()
+        visitor.let_go()  # now, as whoever has not heard of the end would go on with the pass, and free more
         # Nothing of the pass has become a gradient, and other passes over what it has not freed are none the worse.
         assert context.gradients(a) == {}
         context.backward(c.forward(h), SEED)
