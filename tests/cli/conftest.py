@@ -99,14 +99,11 @@ Start = Callable[..., Run]
 def start(tmp_path: Path) -> Iterator[Start]:
     """Starts runs of the job in this test's folder, or in one below it. After the test nothing is left of them."""
     runs: list[Run] = []
-    # Shells let what they start in the background ignore Ctrl-C; runs are started as from a terminal.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def start(*options: str, folder: str = ".", **more: Any) -> Run:
         runs.append(Run(tmp_path / folder, *options, **more))
         return runs[-1]
 
     yield start
-    signal.signal(signal.SIGINT, before)
     for run in runs:
         run.close()

@@ -80,8 +80,6 @@ def test_the_readme_followed_on_three_hosts_trains_to_the_bits_of_one_machine(
 ) -> None:
     staying: list[subprocess.Popen[str]] = []
     printed = ""
-    # Shells let what they start in the background ignore Ctrl-C.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         for block in readme():
             for host in block.hosts:
@@ -101,7 +99,6 @@ def test_the_readme_followed_on_three_hosts_trains_to_the_bits_of_one_machine(
                     assert process.returncode == 0, printed
     finally:
         end(staying)
-        signal.signal(signal.SIGINT, before)
     assert re.search(r"^done: .*accuracy 9[89]\.\d%", printed, re.M), printed
     assert re.search(r"^w1 +alive ", printed, re.M)
     assert printed.endswith("no job runs\n")

@@ -8,7 +8,6 @@ import os
 import re
 import shlex
 import shutil
-import signal
 import socket
 import stat
 import subprocess
@@ -204,18 +203,14 @@ def test_the_batch_script_trains_a_job_under_stand_ins_for_slurm(tmp_path: Path)
         "SLURM_NTASKS": "2",
         "SLURM_JOB_ID": str(free_port(range(7400, 8400)) - 7400),
     }
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        done = subprocess.run(
-            ["bash", "deploy/slurm/train.sbatch", "deploy/jobs/digits.toml", "--set", "steps=20"],
-            cwd=tmp_path,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=110,
-        )
-    finally:
-        signal.signal(signal.SIGINT, before)
+    done = subprocess.run(
+        ["bash", "deploy/slurm/train.sbatch", "deploy/jobs/digits.toml", "--set", "steps=20"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=110,
+    )
     assert done.returncode == 0, done.stderr
     assert re.search(r"; 2 of 2 workers are here$", done.stdout, re.MULTILINE)
     assert re.search(r"^done: ", done.stdout, re.MULTILINE)
