@@ -24,7 +24,7 @@ from distgrad.autograd.backward import require_node
 from distgrad.autograd.rows import Rows
 from distgrad.autograd.tape import Node, Path
 from distgrad.autograd.tensor import Tensor
-from distgrad.errors import DistgradError, GradientError
+from distgrad.errors import DistgradError, GradientError, WireError
 from distgrad.wire import Recorded, edge_to_pb, error_from_pb, error_to_pb, normalise, pb, ref_from_pb
 
 from .edges import EdgeId, edge_from_wire
@@ -295,7 +295,11 @@ class LocalPass:
 
     def finish(self, into: Share | None = None) -> pb.Finished:
         """The pass has ended everywhere: its gradients become part of the context, or of the one given; those of inputs
-        become values, and are named in what it returns."""
+        become values, and are named in what it returns.
+
+        Raises:
+            WireError: it has not begun here.
+        """
         gradients = self.gradients
         self._share.end_pass(self.path)
         self.ended.set_result(Complete(()))
@@ -315,8 +319,9 @@ class LocalPass:
 
     @property
     def gradients(self) -> Mapping[Node, Any]:
-        """What the pass has found in this process."""
-        assert self._part is not None, "a pass that has ended has begun"
+        """What the pass has found in this process. Raises WireError when it has not begun here, and cannot be over."""
+        if self._part is None:
+            raise WireError(f"the end of {self!r}, which has not begun")
         return self._part.gradients
 
     def gradient(self, tensor: Tensor) -> Tensor | None:

@@ -25,7 +25,7 @@ def move(endpoint: Endpoint, link: ProcessLink, addresses: list[str]) -> None:
     for address in addresses:
         try:
             with link.changing_lanes:
-                if link.ending:
+                if link.ending or link.leaving:
                     return
                 endpoint.resume(link, address, TO_A_FASTER_LANE)
             link.lane_address = address
@@ -43,7 +43,7 @@ def recover(endpoint: Endpoint, link: ProcessLink, reason: str) -> None:
     deadline = time.monotonic() + endpoint.settings.reconnect_window
     address = link.opened_at or link.peer.address
     pause = FIRST_PAUSE
-    while not (link.connected or link.ending):
+    while not (link.connected or link.ending or link.leaving):
         left = deadline - time.monotonic()
         if left <= 0:
             window = endpoint.settings.reconnect_window
@@ -70,7 +70,7 @@ def recover(endpoint: Endpoint, link: ProcessLink, reason: str) -> None:
 def _resume(endpoint: Endpoint, link: ProcessLink, left: float) -> None:
     """Takes the session up again over a lane like the last one, else as it was opened. Raises as `Endpoint.resume`."""
     with link.changing_lanes:
-        if link.connected:  # it broke because it was about to move
+        if link.connected or link.leaving:  # it broke because it was about to move, or has said goodbye meanwhile
             return
         if link.lane_address != link.opened_at:
             try:

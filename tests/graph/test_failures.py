@@ -19,9 +19,11 @@ from distgrad.errors import (
     WireError,
     WorkerLost,
 )
+from distgrad.graph.backward import LocalPass
 from distgrad.graph.functional import next_path
 from distgrad.transport.interfaces import Identity
 from distgrad.wire import pb
+from tests.processes import eventually
 
 from .shards import Dense, Gate, Router
 from .worlds import PLACEMENTS, SPREAD, ClusterWorld, LocalWorld, cluster_world, same
@@ -172,6 +174,15 @@ def test_gradients_that_could_not_be_kept_are_missed_whenever_they_are_asked_for
                 ctx.gradients("a")
 
 
+def test_the_end_of_a_pass_that_has_not_begun_is_refused(world: ClusterWorld) -> None:
+    """A stranger sends that; it was taken for an error of the process that hears it."""
+    worker = world.cluster.workers["w0"]
+    with world.context() as ctx:
+        header = pb.Pass(context=ctx.share.identity, path=[7])
+        with pytest.raises(WireError, match=r"the end of <pass 7 of .*, which has not begun"):
+            LocalPass(worker, worker.shares.meet(header.context), header).finish()
+
+
 def test_roots_that_are_none_are_refused_with_their_position(world: ClusterWorld) -> None:
     with world.context() as ctx:
         h = world.shard("a").forward(world.variable("x", X))
@@ -234,7 +245,7 @@ def test_a_worker_that_ends_in_a_pass_ends_it_for_everybody(world: ClusterWorld)
             gate.open.set()
             close(world, "w1")
             ended.result(timeout=10)
-        assert all(counts["passes"] == 0 for counts in world.cluster.counts().values())
+        assert eventually(lambda: all(counts["passes"] == 0 for counts in world.cluster.counts().values()))
         with pytest.raises(WorkerLost, match="w1"):
             world.shard("b").forward(X)
         with pytest.raises((WorkerLost, FreedGraphError)):

@@ -26,6 +26,7 @@ from distgrad.errors import (
 )
 from distgrad.transport import Endpoint
 from distgrad.transport.interfaces import Port
+from distgrad.transport.recovery import recover
 from distgrad.wire import pb
 from tests import leaks
 
@@ -565,6 +566,17 @@ def test_after_its_goodbye_a_link_carries_nothing_and_is_not_made_again(
     a.close()
     assert a.receiver.loss() == (b.identity, "link closed here: a ends")
     assert not recovered
+
+
+def test_what_mends_a_link_leaves_one_alone_that_has_said_goodbye(world: World) -> None:
+    a, _ = world.pair()
+    link = a.link("b")
+    a.say_goodbye("the job is done")
+    wait_until(lambda: not link.connected)
+    recover(a, link, "it was slow to look")
+    assert not link.ending
+    a.close()
+    assert a.receiver.loss()[1] == "link closed here: a ends"
 
 
 def test_linked_and_lost_come_in_pairs(world: World) -> None:
