@@ -181,6 +181,7 @@ def test_the_end_of_a_pass_that_has_not_begun_is_refused(world: ClusterWorld) ->
         header = pb.Pass(context=ctx.share.identity, path=[7])
         with pytest.raises(WireError, match=r"the end of <pass 7 of .*, which has not begun"):
             LocalPass(worker, worker.shares.meet(header.context), header).finish()
+        worker.releases.release([ctx.id])
 
 
 def test_roots_that_are_none_are_refused_with_their_position(world: ClusterWorld) -> None:
