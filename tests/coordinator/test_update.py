@@ -160,6 +160,7 @@ def test_a_gradient_that_is_not_finite_changes_nothing_anywhere(world: World, ba
 def test_a_step_asked_for_again_is_answered_again_and_taken_once(world: World) -> None:
     with world.client.context() as ctx:
         ctx.backward(world.shards["a"].dot(np.ones(2)))
+        ctx.settle()
         first = world.updates.step("sgd", 1, [ctx.id])
         assert world.updates.step("sgd", 1, [ctx.id]) is first
     assert world.values()["a"][0] == -1
