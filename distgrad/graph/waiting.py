@@ -15,6 +15,8 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from distgrad import errors
 
+from .deadlines import current
+
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
@@ -24,7 +26,7 @@ class Promise(Generic[T]):
 
     Guarantees: a callback runs exactly once, on the thread that sets the promise, or at once on the caller's when it is
     already done; callbacks run in the order they were added; whoever sees `done` can read the result without waiting.
-    In a coroutine, `await promise` waits without blocking the event loop.
+    In a coroutine, `await promise` waits without blocking the event loop, no longer than a `deadline` block around.
     """
 
     __slots__ = ("__weakref__", "_callbacks", "_done", "_error", "_lock", "_traceback", "_value")
@@ -138,11 +140,20 @@ class Promise(Generic[T]):
                 if not loop.is_closed():
                     loop.call_soon_threadsafe(arrive)
 
+            limit = current()
+            seconds = limit.left
+            timer = None if seconds is None else loop.call_later(seconds, arrive)
             self.add_callback(wake)
             try:
                 yield from arrival
             finally:
                 self.remove_callback(wake)
+                if timer is not None:
+                    timer.cancel()
+            if not self._done:
+                raise errors.Timeout(
+                    f"what is awaited did not come before the deadline of {limit.timeout:g} s had passed"
+                )
         return self.result()
 
     def _announce(self) -> None:

@@ -57,6 +57,30 @@ def test_whatever_waits_in_the_block_gives_up(world: ClusterWorld, gate: Gate, w
         np.testing.assert_array_equal(ref.numpy(), X)
 
 
+AWAITS: dict[str, Callable[[Any, Any], Any]] = {
+    "the value": lambda ref, ctx: ref.get_async(),
+    "the call": lambda ref, ctx: ref.wait_async(),
+    "backward": lambda ref, ctx: ctx.backward_async(ref, X),
+    "grad": lambda ref, ctx: ctx.grad_async(ref, ref, X),
+    "the context's calls": lambda ref, ctx: ctx.wait_async(),
+}
+
+
+@pytest.mark.parametrize("awaited", AWAITS)
+def test_whatever_a_coroutine_awaits_in_the_block_gives_up(world: ClusterWorld, gate: Gate, awaited: str) -> None:
+    x = world.variable("x", X)
+
+    async def program() -> None:
+        async with world.context() as ctx:
+            ref = world.shard("gate").wait(x)
+            with pytest.raises(Timeout, match=rf"before the deadline of {SHORT} s had passed"), dg.deadline(SHORT):
+                await AWAITS[awaited](ref, ctx)
+            gate.open.set()
+            np.testing.assert_array_equal((await ref).numpy(), X)
+
+    asyncio.run(program())
+
+
 def test_a_pass_that_is_given_up_is_aborted_everywhere(world: ClusterWorld, gate: Gate) -> None:
     x = world.variable("x", X)
     with world.context() as ctx:
