@@ -139,9 +139,13 @@ class Peers:
             _log.debug("a %s for %s is dropped: %s", type(body).__name__, name, error)
 
     def request(self, name: str, body: Any, arrays: Sequence[Any] = ()) -> Promise[tuple[Any, list[Any]]]:
-        """Sends a request; the promise of the reply and its arrays fails with what the peer answered, or WorkerLost."""
+        """Sends a request; the promise of the reply and its arrays fails with what the peer answered, with WorkerLost, or
+        with ResourceExhausted as `send` does."""
         message = _Message(body, arrays, Promise())
-        self._give(name, message)
+        try:
+            self._give(name, message)
+        except DistgradError as error:  # whoever asks several peers must come to the last
+            message.fail(error)
         assert message.reply is not None
         return message.reply
 
@@ -184,14 +188,10 @@ class Peers:
                 f"no way to {name!r}: it is not a member, or it does not listen and has closed its link"
             )
             # From a thread of its own: whoever sends may hold locks that those who are told want.
-            threading.Thread(target=self._refuse, args=(name, [message], error), name=f"refuse-{name}").start()
+            _start("refuse", name, self._refuse, name, [message], error)
             return
         opening = _Opening(identity.incarnation, [message])
-        opener = threading.Thread(target=self._connect, args=(identity, opening), name=f"open-{name}", daemon=True)
-        try:
-            opener.start()
-        except RuntimeError as refusal:
-            raise ResourceExhausted(f"no thread is left to open a link to {name} in: {refusal}") from refusal
+        _start("open", name, self._connect, identity, opening)
         self._opening[name] = opening
 
     def _connect(self, identity: Identity, opening: _Opening) -> None:
@@ -230,6 +230,14 @@ class Peers:
         for message in messages:
             message.fail(error)
         self._unreachable(name, error)
+
+
+def _start(what: str, peer: str, task: Callable[..., None], *arguments: Any) -> None:
+    """Does what there is to do for a link in a thread. Raises ResourceExhausted when the system has none to give."""
+    try:
+        threading.Thread(target=task, args=arguments, name=f"{what}-{peer}", daemon=True).start()
+    except RuntimeError as refusal:
+        raise ResourceExhausted(f"no thread is left to open a link to {peer} in: {refusal}") from refusal
 
 
 class _Opening:

@@ -217,8 +217,12 @@ class Endpoint:
         plug = self._greet(name, address, address, expected, deadline)
         link = plug.outcome.result()
         if plug.faster:
-            moved = self._threads.start(f"distgrad-move-{name}", move, self, link, plug.faster)
-            moved.join(PATIENCE)
+            try:
+                moved = self._threads.start(f"distgrad-move-{name}", move, self, link, plug.faster)
+            except RuntimeError as error:
+                logger.info("%s stays on gRPC, since there is no thread to move it in: %s", link, error)
+            else:
+                moved.join(PATIENCE)
         return link
 
     def _greet(self, name: str, address: str, lane_address: str, expected: int, deadline: float) -> Plug:

@@ -364,3 +364,35 @@ def test_without_a_thread_to_open_a_link_a_call_fails_and_later_ones_go(monkeypa
             with pytest.raises(ResourceExhausted, match="no thread is left to open a link to w0"):
                 shard.same(1)
         assert shard.same(1).get() == 1
+
+
+def test_without_a_thread_to_fetch_its_argument_in_a_call_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    start = threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name == "open-w0":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    with memory_cluster(2) as cluster, deadline(10):
+        near, far = cluster.place("near", Echo(), "w0"), cluster.place("far", Echo(), "w1")
+        one = near.same(1)
+        one.wait()
+        with monkeypatch.context() as patches:
+            patches.setattr(threading.Thread, "start", refuse)
+            with pytest.raises(ResourceExhausted, match="no thread is left to open a link to w0"):
+                far.same(one).get()
+        assert far.same(one).get() == 1
+
+
+def test_without_a_thread_a_call_to_nobody_fails_and_is_waited_for_by_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with memory_cluster(1) as cluster:
+        shard = cluster.place("far", Echo(), "w9")
+        monkeypatch.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(ResourceExhausted, match="no thread is left to open a link to w9"):
+            shard.same(1)
+        monkeypatch.undo()
+        assert cluster.driver.counts()["calls"] == 0

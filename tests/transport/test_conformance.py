@@ -329,16 +329,27 @@ def test_a_break_is_mended_when_there_are_descriptors_again(world: World) -> Non
     assert a.receiver.losses == b.receiver.losses == []
 
 
-def test_a_break_that_there_is_no_thread_to_mend_in_is_a_loss(world: World) -> None:
-    a, _ = world.pair()
-    starts = a._threads.start
+def without_threads(endpoint: Endpoint, kind: str) -> None:
+    """From now on, the system has no thread of that kind for `endpoint`."""
+    starts = endpoint._threads.start
 
     def start(name: str, *task: Any) -> threading.Thread:
-        if name.startswith("distgrad-recover"):
+        if name.startswith(kind):
             raise RuntimeError("can't start new thread")
         return starts(name, *task)
 
-    a._threads.start = start  # type: ignore[method-assign]
+    endpoint._threads.start = start  # type: ignore[method-assign]
+
+
+def test_a_link_that_there_is_no_thread_to_move_in_stays_where_it_is(world: World) -> None:
+    a, b = world.endpoint("a"), world.endpoint("b")
+    without_threads(a, "distgrad-move")
+    assert a.connect("b", b.identity.address).request(pb.Fetch()).result(DEADLINE)
+
+
+def test_a_break_that_there_is_no_thread_to_mend_in_is_a_loss(world: World) -> None:
+    a, _ = world.pair()
+    without_threads(a, "distgrad-recover")
     waiting = a.link("b").request(pb.Statistics())
     world.break_lanes(a)
     with pytest.raises(WorkerLost, match="no thread to make it again in"):
