@@ -139,8 +139,8 @@ class Peers:
             _log.debug("a %s for %s is dropped: %s", type(body).__name__, name, error)
 
     def request(self, name: str, body: Any, arrays: Sequence[Any] = ()) -> Promise[tuple[Any, list[Any]]]:
-        """Sends a request; the promise of the reply and its arrays fails with what the peer answered, with WorkerLost, or
-        with ResourceExhausted as `send` does."""
+        """Sends a request; the promise of the reply and its arrays fails with what the peer answered, with WorkerLost,
+        or with ResourceExhausted as `send` does."""
         message = _Message(body, arrays, Promise())
         try:
             self._give(name, message)
