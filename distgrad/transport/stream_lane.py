@@ -104,10 +104,16 @@ class StreamLane:
             raise
 
     def _hand_on(self) -> None:
-        """Leaves the right to write to the lane's own thread."""
+        """Leaves the right to write to the lane's own thread. Without one the lane breaks."""
         if self._writer is None:
-            self._writer = threading.Thread(target=self._write_on, name="distgrad-writer", daemon=True)
-            self._writer.start()
+            writer = threading.Thread(target=self._write_on, name="distgrad-writer", daemon=True)
+            try:
+                writer.start()
+            except RuntimeError as refusal:
+                self._break(f"there is no thread to write on in: {refusal}")
+                self._writing.release()
+                return
+            self._writer = writer
         self._handed_on.release()
 
     def _write_on(self) -> None:

@@ -264,3 +264,22 @@ def test_closing_wakes_a_writer_that_waits_for_the_other_side(pair: tuple[Box, B
     near.wait_for(lambda: near.ends)
     assert near.ends == ["the lane was closed"]
     gate.set()
+
+
+def test_without_a_thread_to_write_on_in_the_lane_breaks(
+    pair: tuple[Box, Box], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    near, far = pair
+    gate = threading.Event()
+    far.on_received = lambda: gate.wait(DEADLINE)
+
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patches:
+        patches.setattr(threading.Thread, "start", refuse)
+        for _ in range(20):
+            near.send(payload(2**21, 1))
+    near.wait_for(lambda: near.ends)
+    assert near.ends == ["there is no thread to write on in: can't start new thread"]
+    gate.set()
