@@ -166,12 +166,19 @@ def own_part(share: Share) -> pb.GraphRead:
     for send in sends:
         _add(part.sends, send, _source(send, calls, returned_by))
     for recv in recvs:
-        _add(part.recvs, recv, recv.frame.path)
+        _add(part.recvs, recv, _call_of(recv.frame.path))
     return part
 
 
 def _add(ends: Any, node: Send | Recv, path: Path) -> None:
     ends.add(edge=edge_to_pb(node.edge), path=path, dtype=str(node.dtype), shape=node.shape)
+
+
+def _call_of(path: Path) -> Path:
+    """The call, or the program, that a frame belongs to, which may be that of a branch in it."""
+    while path and path[-1] < 0:
+        path = path[:-1]
+    return path
 
 
 def _nodes(value: Any) -> list[Node]:
@@ -183,7 +190,7 @@ def _operations(ends: Iterable[Node]) -> dict[Path, Counter[str]]:
     counts: dict[Path, Counter[str]] = {}
     for node in _before(ends):
         if node.inputs and not isinstance(node, Send):
-            counts.setdefault(node.frame.path, Counter())[node.name] += 1
+            counts.setdefault(_call_of(node.frame.path), Counter())[node.name] += 1
     return counts
 
 
@@ -201,12 +208,11 @@ def _before(ends: Iterable[Node]) -> Iterator[Node]:
 def _source(send: Send, calls: Mapping[Path, Any], returned_by: Mapping[Node, Path]) -> Path:
     """The call that a value leaves from. A variable was made in none: it leaves from the call that returned it, or from
     the one that passes it on."""
-    if send.frame.path in calls:
-        return send.frame.path
+    recorded_in = _call_of(send.frame.path)
+    if recorded_in in calls:
+        return recorded_in
     (source,) = send.inputs
-    caller = send.edge.path[:-1]
-    if caller and caller[-1] < 0:  # a branch of the program
-        caller = caller[:-1]
+    caller = _call_of(send.edge.path[:-1])
     return caller if source is None else returned_by.get(source, caller)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import numpy as np
 import pytest
@@ -89,6 +90,29 @@ def test_a_parameter_that_a_call_returns_leaves_from_that_call() -> None:
             b.total(a.weights()).wait()
             graph = ctx.graph()
     assert [(edge.source, edge.target) for edge in graph.edges] == [((0,), (1,))]
+
+
+class Tasks:
+    """Calls another shard from a task."""
+
+    async def call(self, x: Any, other: Any) -> Any:
+        return await asyncio.create_task(self._twice(x, other))
+
+    async def _twice(self, x: Any, other: Any) -> Any:
+        return await other.forward(x * 2.0)
+
+
+def test_what_branches_and_tasks_do_belongs_to_the_program_and_the_call_they_are_in() -> None:
+    with memory_cluster(2) as cluster:
+        a, tasks = cluster.place("a", Dense(1), "w0"), cluster.place("t", Tasks(), "w1")
+        with cluster.context() as ctx, ctx.branch(3):
+            h = a.forward(dg.tensor(X, requires_grad=True) * 2.0).get()
+            tasks.call(h, a).wait()
+            graph = ctx.graph()
+    program, forward, call, inner = (call.path for call in graph.calls)
+    ends = {(edge.source, edge.target) for edge in graph.edges}
+    assert ends == {(program, forward), (forward, program), (program, call), (call, inner), (inner, call)}
+    assert [call.operations.get("multiply") for call in graph.calls] == [1, None, 1, None]
 
 
 def test_the_list_names_calls_operations_and_arrays() -> None:
