@@ -167,6 +167,8 @@ class Coordinator:
         self._news.tell()
 
     def _lost(self, peer: Identity, error: DistgradError) -> None:
+        if self._closing:  # it is this process that goes: whoever comes back for the next one may not be turned away
+            return
         reason = str(error).removeprefix(f"{peer.name} is lost: ")
         with self._lock:
             end = self._membership.leave if reason.startswith(_GOODBYE) else self._membership.lose

@@ -15,6 +15,7 @@ from distgrad.coordinator.client import Client
 from distgrad.coordinator.optimizer import RemoteOptimizer, StepResult, Turn
 from distgrad.errors import ContextError, DistgradError
 from tests.coordinator.cluster import PATIENCE, PROGRAMS, Cluster, cluster
+from tests.processes import eventually
 
 TRAINERS = 3
 # Each trainer's gradient of a `Sum`, and the limit it is clipped to by the length of 1: steps do not commute.
@@ -46,9 +47,14 @@ def together(made: Cluster, first: Client) -> list[tuple[Client, RemoteOptimizer
 
 
 @pytest.fixture
-def trainers() -> Iterator[list[tuple[Client, RemoteOptimizer]]]:
-    with cluster(PROGRAMS, "w0") as (made, first):
-        yield together(made, first)
+def made() -> Iterator[tuple[Cluster, Client]]:
+    with cluster(PROGRAMS, "w0") as found:
+        yield found
+
+
+@pytest.fixture
+def trainers(made: tuple[Cluster, Client]) -> list[tuple[Client, RemoteOptimizer]]:
+    return together(*made)
 
 
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 2, 0)])
@@ -107,18 +113,16 @@ def test_an_error_in_a_round_reaches_all_its_trainers(trainers: Any) -> None:
 
 
 @pytest.mark.parametrize("turn", [Turn(0, TRAINERS), Turn(3, TRAINERS)])
-def test_a_turn_is_taken_by_one_trainer_alone(trainers: Any, turn: Turn) -> None:
-    waiting = threading.Event()
+def test_a_turn_is_taken_by_one_trainer_alone(made: tuple[Cluster, Client], trainers: Any, turn: Turn) -> None:
+    refused = threading.Event()
 
     def gives_up() -> None:
-        waiting.set()
         if refused.is_set():
             raise KeyboardInterrupt
 
-    refused = threading.Event()
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(_step, *trainers[0], Turn(0, TRAINERS, check=gives_up))
-        assert waiting.wait(PATIENCE)
+        assert eventually(lambda: repr(made[0].coordinator.rounds) == "<Rounds: {'sgd@1': 1}>")  # its request is there
         with pytest.raises(ContextError, match=rf"turn {turn.number} of 3 was asked for twice, or there is no such"):
             _step(*trainers[1], turn)
         refused.set()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,11 @@ from distgrad.coordinator.journal import Decision, Journal
 from distgrad.coordinator.server import Coordinator
 from distgrad.errors import DistgradError, JournalError, WorkerLost
 from distgrad.graph.process import Process
-from distgrad.transport.interfaces import Link
+from distgrad.transport.interfaces import Identity, Link
 from distgrad.wire import pb
 from distgrad.worker import member
 from tests.coordinator.cluster import PATIENCE, PROGRAMS, Cluster, cluster
+from tests.processes import eventually
 
 ONES = np.ones(2)
 
@@ -68,6 +70,32 @@ def test_workers_keep_what_they_hold_and_go_on_under_the_next_coordinator(made: 
     assert second.values() == [[-1, -1], [-1, -1]]
     second.step()
     assert second.values() == [[-2, -2], [-2, -2]]
+
+
+def test_a_coordinator_that_takes_long_to_end_turns_nobody_away_who_waits_for_the_next(
+    made: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It took the links that it closed for losses, and told whoever came meanwhile that it was lost for good."""
+    refused: Counter[str] = Counter()
+    join = member.Membership._join
+
+    def note(self: member.Membership, *seconds: float) -> None:
+        try:
+            join(self, *seconds)
+        except DistgradError:
+            refused[self.process.name] += 1
+            raise
+
+    def wait_for_two_more(peer: Identity, error: DistgradError) -> None:
+        before = refused["w2"]
+        assert peer.name != "w2" or eventually(lambda: refused["w2"] >= before + 2)
+
+    monkeypatch.setattr(member.Membership, "_join", note)
+    made.start("w2", patience=PATIENCE)
+    made.coordinator.process.on_lost.append(wait_for_two_more)
+    end(made.coordinator)
+    made.succeed(tmp_path / "journal")
+    made.client("second").wait_for_workers(["w2"], PATIENCE)
 
 
 def die_deciding(coordinator: Coordinator, monkeypatch: pytest.MonkeyPatch, written: bool) -> None:

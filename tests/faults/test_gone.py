@@ -18,6 +18,7 @@ from distgrad.graph.waiting import Promise
 from distgrad.transport.interfaces import Identity
 from distgrad.wire import RefName, pb, ref_to_pb
 from tests.graph.memory_cluster import MemoryCluster, memory_cluster
+from tests.processes import eventually
 
 from .gates import DEADLINE
 
@@ -179,6 +180,7 @@ def test_what_waits_for_a_link_to_a_process_that_is_gone_waits_no_longer() -> No
     old, new = (Identity.new("w1", "worker", "memory:w1") for _ in range(2))
     peers.introduce(old)
     waiting = peers.request("w1", pb.Statistics())
+    assert eventually(lambda: opener.tried)  # in a thread of its own
     peers.dismiss(old, LOST)
     assert waiting.error is LOST
     refused: Promise[object] = peers.request("w1", pb.Statistics())

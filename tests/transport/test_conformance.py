@@ -98,7 +98,8 @@ def test_a_request_gets_its_own_reply(world: World) -> None:
 
 def test_a_small_reply_overtakes_a_large_one(world: World) -> None:
     a, b = world.pair(window_bytes=2**30)
-    order = []
+    order, both, assembler = [], threading.Event(), a.link("b")._assembler
+    assembler.add = lambda *chunk, add=assembler.add: (both.wait(DEADLINE), add(*chunk))
     large = a.link("b").request(pb.Statistics())
     small = a.link("b").request(pb.Statistics())
     large.add_done_callback(lambda _: order.append("large"))
@@ -106,6 +107,7 @@ def test_a_small_reply_overtakes_a_large_one(world: World) -> None:
     b.receiver.wait_for(lambda: len(b.receiver.unanswered) == 2)
     b.receiver.unanswered[0](pb.Fetched(), [np.zeros(40_000_000, np.uint8)])
     b.receiver.unanswered[1](pb.Counts())
+    both.set()
     large.result(DEADLINE)
     small.result(DEADLINE)
     assert order == ["small", "large"]
