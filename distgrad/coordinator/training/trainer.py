@@ -140,16 +140,20 @@ class Trainer:
 
     def _train(self, batches: Batches) -> _Course:
         """Sets out, and goes on after every loss that is survived, to the end."""
+        optimizer: RemoteOptimizer | None = None
         course: _Course | None = None
         again = False
         try:
             while True:
                 try:
-                    if course is None:
+                    if optimizer is None:
                         optimizer = self._attach(again)
-                        course = self._set_out(batches, optimizer.version)
-                    elif again:
+                    elif course is not None:
                         self._return(course)
+                    elif not self._continues:  # which recovers when it sets out
+                        self._survival.recover()
+                    if course is None:
+                        course = self._set_out(batches, optimizer.version)
                     evaluation = Evaluation(self._shards, self._job.pipeline, batches)
                     with Steps(self._client, self._job, self._shards, optimizer) as steps:
                         self._go_on(course, steps, evaluation)

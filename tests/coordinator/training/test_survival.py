@@ -10,9 +10,10 @@ import pytest
 
 from distgrad.coordinator.client import Client
 from distgrad.coordinator.training.survival import Survival
+from distgrad.coordinator.training.trainer import Trainer
 from distgrad.errors import RemoteError, Timeout, WorkerLost
-from tests.coordinator.cluster import Cluster
-from tests.coordinator.training.test_trainer import Run, job
+from tests.coordinator.cluster import Cluster, cluster
+from tests.coordinator.training.test_trainer import PROGRAMS, Run, job, state
 
 Events = list[dict[str, Any]]
 
@@ -71,6 +72,24 @@ def test_a_worker_that_is_lost_before_the_first_step_is_waited_for(
     run = Run(job(tmp_path), report=losing(("placed", 0, "w1")))
     assert run.state == undisturbed
     assert run.kinds()[:3] == ["placed", "failure", "placed"]
+
+
+def test_a_worker_that_is_lost_while_a_run_sets_out_again_is_waited_for(
+    tmp_path: Path, undisturbed: dict[str, bytes]
+) -> None:
+    with cluster(PROGRAMS, "w0", "w1", "w2", journal=tmp_path / "journal") as (made, client):
+        Trainer(client, job(tmp_path, "steps=4")).run()
+        recover = client.recover
+
+        def lose_first(*how: Any) -> Any:
+            client.recover = recover  # type: ignore[method-assign]
+            made.end("w1")
+            made.start("w1")
+            raise WorkerLost("w1 is lost")
+
+        client.recover = lose_first  # type: ignore[method-assign]
+        Trainer(client, job(tmp_path), failures=1).run()
+        assert state(client, job(tmp_path)) == undisturbed
 
 
 @pytest.mark.parametrize("worker", ["w0", "w1"])

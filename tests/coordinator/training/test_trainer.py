@@ -14,6 +14,7 @@ import pytest
 
 from distgrad import nn
 from distgrad.coordinator.checkpoint import latest_checkpoint
+from distgrad.coordinator.client import Client
 from distgrad.coordinator.journal import Decision, Journal
 from distgrad.coordinator.training.batches import open_batches
 from distgrad.coordinator.training.job import Job, with_workers
@@ -85,6 +86,16 @@ def job(folder: Path, *changes: str, workers: int | None = None) -> Job:
     return made if workers is None else with_workers(made, workers)
 
 
+def state(client: Client, job: Job) -> dict[str, bytes]:
+    """What the shards of a job hold."""
+    return {
+        f"{shard}/{part}/{name}": array.tobytes()
+        for shard in [twin(shard.name, number) for shard in job.shards for number in range(job.replicas)]
+        for part, arrays in client.read_state(shard).items()
+        for name, array in arrays.items()
+    }
+
+
 class Run:
     """A job trained in a cluster of its own, and all that came of it."""
 
@@ -106,13 +117,7 @@ class Run:
                     report(made, event)
 
             self.result: Result = Trainer(client, job, report=heard, resume=resume, standby_after=standby_after).run()
-            shards = [twin(shard.name, number) for shard in job.shards for number in range(job.replicas)]
-            self.state = {
-                f"{shard}/{part}/{name}": array.tobytes()
-                for shard in shards
-                for part, arrays in client.read_state(shard).items()
-                for name, array in arrays.items()
-            }
+            self.state = state(client, job)
 
     def losses(self) -> dict[int, float]:
         return {event["step"]: event["loss"] for event in self.events if event["event"] == "step"}
