@@ -205,13 +205,14 @@ def _die_with_parent() -> None:
     """A second way to learn of the parent's death, for when the pipe's other end outlives it, in a process it forked,
     or when foreign code holds the interpreter so that no thread here can listen.
 
-    The kernel then sends SIGHUP, whose number is 1, and its handler is the C library's `alarm`, which takes that
-    number for seconds: one second later SIGALRM ends the process, whatever it does. That second is for ending in order.
+    The kernel then sends SIGQUIT, whose number is 3, and its handler is the C library's `alarm`, which takes that
+    number for seconds: three seconds later SIGALRM ends the process, whatever it does. Until then it may end in order,
+    with what it has forked.
     """
     if not sys.platform.startswith("linux"):
         return
     libc = ctypes.CDLL(None)
     libc.signal.argtypes = (ctypes.c_int, ctypes.c_void_p)
     libc.signal.restype = ctypes.c_void_p
-    libc.signal(signal.SIGHUP, ctypes.cast(libc.alarm, ctypes.c_void_p))
-    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGHUP)
+    libc.signal(signal.SIGQUIT, ctypes.cast(libc.alarm, ctypes.c_void_p))
+    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGQUIT)
