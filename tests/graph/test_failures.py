@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from functools import partial
 from typing import Any
 
@@ -209,6 +208,14 @@ def close(world: ClusterWorld, name: str) -> None:
     world.cluster.workers.pop(name).close()
 
 
+def who_hears_of(world: ClusterWorld, name: str) -> set[str]:
+    """Grows by each of the other processes that takes note of the loss of this one."""
+    heard: set[str] = set()
+    for process in world.cluster.processes:
+        process.on_lost.append(lambda lost, *_, process=process: heard.add(process.name) if lost.name == name else None)
+    return heard
+
+
 def test_a_worker_that_ends_in_a_call_is_reported(world: ClusterWorld) -> None:
     gate = Gate()
     world.cluster.place("gate", gate, "w1")
@@ -236,6 +243,7 @@ def test_a_worker_that_ends_in_a_pass_ends_it_for_everybody(world: ClusterWorld)
         loss = world.shard("r").use(world.shard("gate").slow_backward(h))
         through_w1.wait()
         loss.wait()
+        heard = who_hears_of(world, "w1")
         # The pass is begun by hand, to end the worker in its middle.
         run = ctx._initiator.accumulate(
             next_path(ctx.share, world.cluster.driver), loss, Y, None, retain=False, record=False
@@ -247,6 +255,7 @@ def test_a_worker_that_ends_in_a_pass_ends_it_for_everybody(world: ClusterWorld)
             close(world, "w1")
             ended.result(timeout=10)
         assert eventually(lambda: all(counts["passes"] == 0 for counts in world.cluster.counts().values()))
+        assert eventually(lambda: heard == {"driver", "w0", "w2"})  # whoever hears of it ends the passes under way
         with pytest.raises(WorkerLost, match="w1"):
             world.shard("b").forward(X)
         with pytest.raises((WorkerLost, FreedGraphError)):
@@ -279,12 +288,9 @@ def test_a_pass_from_a_value_of_a_process_that_was_not_met_before_fails_when(
         with pytest.raises(DistgradError, match=error), world.context() as ctx:
             value = world.shard("near").ask(X, world.shard("far"), method)
             value.wait()
-            lost = threading.Semaphore(0)
-            others = [world.cluster.driver, world.cluster.workers["w0" if ends == "w1" else "w1"]]
-            for process in others:
-                process.on_lost.append(lambda *_: lost.release())
+            heard = who_hears_of(world, ends)
             close(world, ends)
-            assert all(lost.acquire(timeout=10) for _ in others)
+            assert eventually(lambda: heard >= {"driver", "w0" if ends == "w1" else "w1"})
             ctx.backward(value, Y if method == "fails_backward" else None, timeout=10)
 
 

@@ -29,10 +29,15 @@ def test_the_time_this_process_was_itself_stopped_is_not_held_against_its_peers(
 def test_silence_is_noticed_before_it_has_lasted_too_long(world: World) -> None:
     a, _ = world.pair(heartbeat=10.0, silence=30.0)
     link = a.link("b")
-    heard = time.monotonic() - link.silent_for(time.monotonic())
-    a._pulse._tick(heard + 28.5, own_pause=0.0, beats=False)
+
+    def silent_for(seconds: float) -> float:
+        """When nothing will have been heard for so long."""
+        now = time.monotonic()
+        return now - link.silent_for(now) + seconds
+
+    a._pulse._tick(silent_for(28.5), own_pause=0.0, beats=False)
     assert a.receiver.losses == []
-    a._pulse._tick(heard + 29.5, own_pause=0.0, beats=False)
+    a._pulse._tick(silent_for(29.5), own_pause=0.0, beats=False)
     assert [lost for lost, _ in a.receiver.losses] == [link.peer]
 
 
