@@ -253,10 +253,10 @@ class _Arrived:
     __slots__ = (
         "_arrays",
         "_fetched",
+        "_found",
         "_trees",
         "call",
         "called",
-        "function",
         "link",
         "mode",
         "ready",
@@ -264,6 +264,8 @@ class _Arrived:
         "urgency",
         "value",
     )
+
+    _found: Callable[..., Any] | Promise[Callable[..., Any]]  # unset until it is looked for
 
     def __init__(self, link: Link, call: pb.Call, path: Path, arrays: list[Any], share: Share, called: Called) -> None:
         self.link = link
@@ -274,11 +276,10 @@ class _Arrived:
         # Of what it waits for before it can run; None when it can.
         self.ready: Promise[None] | None = None
         self.mode = _mode_of(call, path, share)
-        self.function: Callable[..., Any] = _not_resolved
         self.urgency = USUAL.call
         self._arrays = arrays
         self._trees: tuple[Any, Any] = ((), {})
-        self._fetched: dict[int, Any] = {}
+        self._fetched: dict[int, Promise[Any]] = {}
 
     def fail(self, error: Exception) -> None:
         """It will not run."""
@@ -299,40 +300,32 @@ class _Arrived:
             self._trees = arguments, keywords
             if call.urgency:
                 self.urgency = urgency_from_wire(call.urgency, USUAL.call)
-            found = resolve(call)
+            self._found = resolve(call)
             names = references(self._trees if keywords else arguments)
         except Exception as error:
             self.fail(error)
             return
         finally:
             self._arrays = []
-        waits: list[Promise[Any]] = []
-        if isinstance(found, Promise):
-            waits.append(found)
-            found.add_callback(self._keep_function)
-        else:
-            self.function = found
         for number, name in names.items():
             edge = EdgeId(self.mode.frame.path, pb.DIRECTION_ARGUMENT, number) if call.record else None
-            promise = process.fetch(self.share, name, edge, self.mode)
-            promise.add_callback(partial(self._keep, number))
-            waits.append(promise)
+            self._fetched[number] = process.fetch(self.share, name, edge, self.mode)
+        waits: list[Promise[Any]] = [self._found] if isinstance(self._found, Promise) else []
+        waits += self._fetched.values()
         if waits:
             self.ready = Promise()
             all_done(waits, self.ready)
 
-    def _keep_function(self, found: Promise[Callable[..., Any]]) -> None:
-        if found.error is None:
-            self.function = found.result()
-
-    def _keep(self, number: int, promise: Promise[Any]) -> None:
-        if promise.error is None:
-            self._fetched[number] = promise.result()
+    @property
+    def function(self) -> Callable[..., Any]:
+        """What runs, when it is ready."""
+        return self._found.result() if isinstance(self._found, Promise) else self._found
 
     def arguments(self, process: Process) -> tuple[Any, Any]:
-        """The arguments as the method gets them."""
+        """The arguments as the method gets them, when it is ready."""
         edge = partial(EdgeId, self.mode.frame.path, pb.DIRECTION_ARGUMENT)
-        inward = Inward(process, self.share, self.link.peer.name, edge, self.mode, fetched=self._fetched)
+        fetched = {number: promise.result() for number, promise in self._fetched.items()}
+        inward = Inward(process, self.share, self.link.peer.name, edge, self.mode, fetched=fetched)
         arguments, keywords = self._trees
         self._trees, self._fetched = ((), {}), {}
         return inward.unpack(arguments), inward.unpack(keywords) if keywords else {}
@@ -350,7 +343,3 @@ def _array_of(leaf: Any) -> Any:
     while isinstance(leaf, Tensor):
         leaf = leaf.data
     return leaf
-
-
-def _not_resolved(*args: Any, **kwargs: Any) -> Any:
-    raise RuntimeError("a call ran before its function was found")

@@ -25,7 +25,8 @@ class Promise(Generic[T]):
     """A result that will come once, from any thread: a value or an error. The first to set it wins.
 
     Guarantees: a callback runs exactly once, on the thread that sets the promise, or at once on the caller's when it is
-    already done; callbacks run in the order they were added; whoever sees `done` can read the result without waiting.
+    already done; those that were added before it was done run in the order they were added, perhaps later than one that
+    is added then; whoever sees `done` can read the result without waiting.
     In a coroutine, `await promise` waits without blocking the event loop, no longer than a `deadline` block around.
     """
 

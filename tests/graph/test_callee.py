@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+import distgrad as dg
 from distgrad.errors import ContextError, RemoteError
+from distgrad.graph.waiting import Promise
 from distgrad.wire import pb
 
 from .shards import Dense, Gate, Router
@@ -119,3 +121,33 @@ def test_two_calls_of_one_path_are_refused(world: ClusterWorld) -> None:
             ctx.share.call(first.path, "driver", "a.forward")
         worker.callee.receive(link, again, [])
         assert first.get().shape == (3,)
+
+
+class Early(Promise[Any]):
+    """A value that is there before the first of those who wait for it is told, as when the thread that brings it is
+    held up in between. `told` is set when somebody waits."""
+
+    def __init__(self, value: Any) -> None:
+        super().__init__()
+        self._coming = value
+        self.told: Promise[Any] = Promise()
+
+    def add_callback(self, callback: Any) -> None:
+        if self.done:
+            super().add_callback(callback)
+            return
+        self.set_result(self._coming)
+        self.told.set_result(callback)
+
+
+def test_a_call_runs_with_its_arguments_also_when_it_was_ready_before_others_were_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with cluster_world(SHARDS, SPREAD) as world, world.context():
+        worker = world.cluster.workers[world.cluster.places["a"][0]]
+        value = Early(dg.tensor(X))
+        expected = world.shard("a").forward(X).numpy()
+        monkeypatch.setattr(worker, "fetch", lambda *_: value)
+        called = world.shard("a").forward(world.shard("r").use(X))
+        value.told.result(10)(value)
+        np.testing.assert_array_equal(called.numpy(), expected)
