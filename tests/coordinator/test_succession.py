@@ -201,6 +201,8 @@ def test_a_coordinator_that_wakes_up_after_its_successor_came_is_refused(made: C
     end(old)
     made.succeed(tmp_path / "journal")
     second = Reign(made, "second")
+    before, w0 = old.process.identity, made.workers["w0"].process.endpoint
+    assert eventually(lambda: (before.name, before.incarnation) in w0._banished)  # once it has joined the next
     process = old_life(made, old)
     try:
         with pytest.raises(WorkerLost, match="refused the link"):
