@@ -122,7 +122,9 @@ class Caller:
     def _share_of(self, leaves: list[Any]) -> Share:
         """The context a call belongs to: that of its Refs and of the tensors that came in one; else the active one;
         else none."""
-        current = active.get()
+        around = active.get()
+        # A context of another cluster that this program is connected to is none of this one's.
+        current = around if around is not None and around.process is self._process else None
         found = current if current is not None and current.records else None
         for leaf in leaves:
             share = _recorded_in(leaf) if isinstance(leaf, (Ref, Tensor)) else None
@@ -134,16 +136,21 @@ class Caller:
                     f"one call cannot belong to the contexts {names}: make it inside the context of its arguments, or "
                     "detach() what comes from another"
                 )
+            if share.process is not self._process:
+                raise ContextError(
+                    f"an argument belongs to context {share.id} of another cluster; pass its value on by .numpy()"
+                )
             found = share
         if found is not None:
             return found
         share = opened(self._process) or current or self._process.inference
         mode = tape.mode.get()
-        if mode.level and mode.record and not share.records and any(map(_moves, leaves)):
-            raise ContextError(
-                "a function that is being differentiated calls a shard outside any context, so nothing would be "
-                "recorded: write `with cluster.context():` around it"
-            )
+        elsewhere = around if around is not current and around is not None and around.records else None
+        if (mode.level or elsewhere) and mode.record and not share.records and any(map(_moves, leaves)):
+            what = "a function that is being differentiated calls a shard outside any context"
+            if elsewhere is not None:
+                what = f"a call in context {elsewhere.id} is to a shard of another cluster"
+            raise ContextError(f"{what}, so nothing would be recorded: write `with cluster.context():` around it")
         return share
 
     def takes(self, method: str) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 from distgrad.autograd.forward import Dual
 from distgrad.autograd.tape import Mode
 from distgrad.autograd.tensor import Boxed, Tensor
+from distgrad.errors import ContextError
 from distgrad.wire import Recorded, RefName, ShardName, WithTangent, normalise
 
 from .edges import EdgeId
@@ -136,6 +137,8 @@ class Outward:
             return array if self._encoder is None else self._encoder.value(array, self._peer)
         if isinstance(leaf, Ref):
             self._number()
+            if leaf.share.process is not self._share.process:
+                raise ContextError(f"{leaf!r} belongs to another cluster: bring its value here by .get()")
             return leaf.require()
         name = getattr(leaf, "shard_name", None)
         return leaf if name is None else ShardName(name)

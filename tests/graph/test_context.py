@@ -18,6 +18,7 @@ from distgrad.graph.context import Context
 from distgrad.graph.process import Process
 from tests.processes import eventually
 
+from .memory_cluster import memory_cluster
 from .shards import Dense, Gate, Router
 from .worlds import SPREAD, TOGETHER, ClusterWorld, agree, assert_empty, cluster_world, same
 
@@ -113,6 +114,27 @@ def test_arguments_of_different_contexts_are_refused(world: ClusterWorld) -> Non
             a.forward(tensor.detach()).wait()
             with pytest.raises(ContextError, match="belongs to context"):
                 one.__class__.backward(one, a.loss(X))
+
+
+def test_a_context_records_nothing_of_another_cluster(world: ClusterWorld) -> None:
+    with memory_cluster(1) as other:
+        far, near, x = other.place("far", Dense(5), "w0"), world.shard("a"), world.variable("x", X)
+        outside = near.forward(X)
+        with world.context():
+            assert not far.forward(X).get().requires_grad
+            assert not far.forward(x.detach()).get().requires_grad
+            with pytest.raises(ContextError, match="of another cluster, so nothing would be recorded"):
+                far.forward(x)
+            for argument in (near.forward(x), near.forward(x).get()):
+                with pytest.raises(ContextError, match="of another cluster"):
+                    far.forward(argument)
+            with pytest.raises(ContextError, match="belongs to another cluster"):
+                far.forward(outside)
+            assert dg.grad(lambda y: far.loss(y).get())(x.detach()).shape == (3,)
+            with other.context() as ctx:
+                ctx.backward(far.loss(x))
+                assert ctx.gradient(x) is not None
+        assert_empty(other)
 
 
 def test_a_call_outside_takes_the_context_of_its_arguments(world: ClusterWorld) -> None:
