@@ -337,7 +337,7 @@ class Ref:
     def _may_come(self, recorded: bool) -> bool:
         """Whether the value has come by itself, or may still do so."""
         outcome = self._outcome
-        if recorded:
+        if recorded and self.name.issuer:  # a gradient is the value of no method
             self._process.caller.takes(outcome.method)
         expected = outcome.brings or (outcome.comes and not recorded)
         return expected and (outcome.brought is not None or not outcome.returned.done)

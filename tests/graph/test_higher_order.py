@@ -272,6 +272,15 @@ def test_gradients_that_were_found_are_released_with_their_context(world: Cluste
     assert_empty(world.cluster)
 
 
+def test_gradients_that_are_fetched_leave_nothing_behind(world: ClusterWorld) -> None:
+    a, x = world.shard("a"), world.variable("x", X)
+    with world.context() as ctx:
+        for _ in range(3):
+            h = a.forward(x)
+            ctx.grad(a.loss(h), h).get()
+    assert not world.home.caller._taken
+
+
 def test_a_grad_that_times_out_is_aborted(world: ClusterWorld) -> None:
     gate = Gate()
     world.cluster.place("gate", gate, "w1")
