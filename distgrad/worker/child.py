@@ -13,6 +13,7 @@ forked, as a program that loads data may, ends with it: a child leads a process 
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import faulthandler
 import json
@@ -97,6 +98,7 @@ class Parent:
 
     def __init__(self) -> None:
         _die_with_parent()
+        atexit.register(_end_forked, os.getpid())
         faulthandler.enable()
         # Descriptors of our own, so that no program can read orders, or print among the events.
         self._orders = os.fdopen(os.dup(0), "rb", buffering=0)
@@ -173,6 +175,17 @@ class Parent:
 def end_at_once(reason: str = "") -> None:
     """Ends this child and what it has forked: what `Parent.attend` may call where an end needs no ceremony."""
     os.killpg(os.getpid(), signal.SIGKILL)
+
+
+def _end_forked(child: int) -> None:
+    """At the exit of a child: ends what it has forked. The parent does so as well, but may be gone."""
+    if os.getpid() != child or not sys.platform.startswith("linux"):  # or one that was forked exits
+        return
+    for name in os.listdir("/proc"):
+        with suppress(ValueError, ProcessLookupError, PermissionError):
+            number = int(name)
+            if number != child and os.getpgid(number) == child:
+                os.kill(number, signal.SIGKILL)
 
 
 def _end_after_main_thread() -> None:

@@ -47,6 +47,14 @@ def forking(parent: Parent) -> None:
     over.wait()
 
 
+def failing(parent: Parent) -> None:
+    """Has forked, and dies of a bug."""
+    if (forked := os.fork()) == 0:
+        signal.pause()
+    parent.tell("ready", forked=forked)
+    raise RuntimeError("a bug")
+
+
 def torn(parent: Parent) -> None:
     """Is killed in the middle of what it says."""
     os.write(parent._events.fileno(), b'{"event": "rea')
@@ -59,4 +67,5 @@ def crashing(parent: Parent) -> None:
 
 
 if __name__ == "__main__":
-    {kind.__name__: kind for kind in (obedient, deaf, stuck, talkative, forking, torn, crashing)}[sys.argv[1]](Parent())
+    kinds = (obedient, deaf, stuck, talkative, forking, failing, torn, crashing)
+    {kind.__name__: kind for kind in kinds}[sys.argv[1]](Parent())

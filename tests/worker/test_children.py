@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import queue
 import signal
@@ -10,6 +11,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -204,3 +206,16 @@ def test_what_a_child_has_forked_is_gone_too_when_the_parent_is_killed(tmp_path:
         assert len(with_environment(f"OF_THIS_TEST={tmp_path}")) == 3
         parent.kill()
     assert eventually(lambda: not with_environment(f"OF_THIS_TEST={tmp_path}"))
+
+
+def test_what_a_child_has_forked_is_gone_too_when_it_fails_and_nobody_waits_for_it(tmp_path: Path) -> None:
+    """As when the parent was killed, and the loss of its link was seen first."""
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen([sys.executable, "-m", PUPPET, "failing"], start_new_session=True, **pipes) as child:
+        assert child.stdin is not None
+        assert child.stdout is not None
+        child.stdin.write(json.dumps(asdict(puppet_orders("failing", tmp_path)), default=str).encode() + b"\n")
+        child.stdin.flush()
+        forked = json.loads(child.stdout.readline())["forked"]
+        assert child.wait(DEADLINE) == 1
+    assert eventually(lambda: is_gone(forked))
