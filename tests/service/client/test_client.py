@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import grpc
@@ -32,7 +31,7 @@ from distgrad.service.client.connect import Client as Connected
 from distgrad.service.client.retries import Attempts, Retries
 from distgrad.transport.settings import TransportSettings
 from distgrad.wire import pb
-from tests.processes import blocks
+from tests.processes import blocks, eventually
 
 from .conftest import FUNCTIONS
 from .server import Server
@@ -206,7 +205,7 @@ def test_a_request_whose_line_breaks_is_sent_over_another(server: Server) -> Non
         service["sin"](X)
         server.held.clear()
         answer = pool.submit(service["sin"], X)
-        eventually(lambda: len(server.received) == 2)
+        assert eventually(lambda: len(server.received) == 2)
         server.break_lines()
         server.held.set()
         assert np.array_equal(answer.result(20), np.sin(X))
@@ -225,7 +224,7 @@ def test_closing_ends_the_requests_under_way(service: Client, server: Server) ->
     server.held.clear()
     with ThreadPoolExecutor(1) as pool:
         answer = pool.submit(service["sin"], X)
-        eventually(lambda: server.received)
+        assert eventually(lambda: server.received)
         service.close()
         with pytest.raises(LinkError, match="was closed"):
             answer.result(20)
@@ -275,7 +274,7 @@ def test_a_deadline_ends_the_wait_and_the_request(service: Client, server: Serve
     with pytest.raises(Timeout, match=r"sin gave no answer to evaluate within 0\.1 s"):
         service["sin"](X, timeout=0.1)
     server.held.set()
-    eventually(lambda: server.received[-1][1] == "cancel")
+    assert eventually(lambda: server.received[-1][1] == "cancel")
     assert server.received[-1][0] == server.received[-2][0]
     assert np.array_equal(service["sin"](X), np.sin(X))
 
@@ -334,14 +333,14 @@ def test_cancelling_a_coroutine_cancels_its_request(service: Client, server: Ser
         await service["sin"].call_async(X)
         server.held.clear()
         asked = asyncio.create_task(service["sin"].call_async(X))
-        await asyncio.to_thread(eventually, lambda: len(server.received) == 2)
+        assert await asyncio.to_thread(eventually, lambda: len(server.received) == 2)
         asked.cancel()
         with pytest.raises(asyncio.CancelledError):
             await asked
 
     asyncio.run(give_up())
     server.held.set()
-    eventually(lambda: server.received[-1][1] == "cancel")
+    assert eventually(lambda: server.received[-1][1] == "cancel")
 
 
 def test_the_names_of_arguments_are_asked_for_within_the_deadline_and_beside_the_event_loop(
@@ -394,15 +393,7 @@ def test_shared_memory_is_used_again_when_its_results_are_gone(server: Server) -
     assert np.array_equal(y, np.sin(x))  # its memory outlives the client
     del y
     gc.collect()
-    eventually(lambda: blocks() <= before)  # the server lets go of its part when it has answered
-
-
-def eventually(condition) -> None:  # type: ignore[no-untyped-def]
-    """Waits for something that another thread does."""
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline
-        threading.Event().wait(0.001)
+    assert eventually(lambda: blocks() <= before)  # the server lets go of its part when it has answered
 
 
 def test_what_ends_a_line_is_told_to_all_who_wait(server: Server) -> None:
