@@ -72,6 +72,9 @@ class States:
         Arguments:
             keep: of the checkpoints under `directory`, this many stay; 0: all.
 
+        Returns:
+            Where it is, and its size.
+
         Raises:
             CheckpointError: the disk refuses.
             WorkerLost: a shard is gone. Earlier checkpoints are as they were in either case.
